@@ -1,0 +1,90 @@
+# Everything a person does here. `make` alone prints the list.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_WORKERS ?= 2
+# Arguments for one run: make test ARGS="tests/engine -k window"
+ARGS ?=
+CODE := mlflow_core tests $(wildcard benchmarks examples feature_repo pipelines)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+	  || grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(STAMP) ## build .venv with everything needed, and warm the kernel caches
+
+# Debian may ship venv without ensurepip: then the system's pip fills the environment.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; $(PYTHON) is older. Say: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
+	  else $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $@ install -qq pip; fi
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (about 2 GB; some minutes the first time)"
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
+	@$(BIN)/mlcore doctor --warm
+	@touch $@
+
+.PHONY: test
+test: $(STAMP) ## the test suite, under 10 minutes on 2 cores
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --durations=15 -m "not long and not gpu" $(ARGS)
+
+.PHONY: test-long
+test-long: $(STAMP) ## the tests that take long, after the others have passed
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --durations=15 --timeout=3600 -m "long and not gpu" $(ARGS)
+
+.PHONY: coverage
+coverage: $(STAMP) ## the test suite again, with the branches it misses
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) -m "not long and not gpu" --cov --cov-report=term $(ARGS)
+
+.PHONY: demo
+demo: $(STAMP) ## the flagship: flights of 2013, from files to a prediction, under 3 minutes
+	$(BIN)/python -m pipelines.demo $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## format, rules, types, layers, dependencies, spelling, links: under a minute
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry .
+	$(BIN)/codespell
+	$(BIN)/python -m pytest -q -p no:xdist tests/house/test_links.py
+	$(MKDOCS) build --quiet --strict --site-dir "$$(mktemp -d)"
+
+.PHONY: format
+format: $(STAMP) ## let ruff format the code and mend what it can
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+.PHONY: docs
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+docs: $(STAMP) ## the documentation into site/, warnings are errors
+	$(MKDOCS) build --strict
+
+bench-%: $(STAMP) ## one benchmark, e.g. make bench-engine; results go to benchmarks/results/
+	$(BIN)/python -m benchmarks.$* $(ARGS)
+
+# The torch extra is not part of development's environment, but its version is agreed.
+UNINSTALLED_PINS := torch==2.13.0
+.PHONY: constraints
+constraints: $(STAMP) ## write constraints.txt from what .venv holds: names and versions only
+	@{ echo '# Versions that development, tests and the demo run on. Names and versions only; `make constraints` writes it.'; \
+	   { $(BIN)/python -m pip freeze -qq --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[0-9][^ @+]*$$' | grep -viE '^(torch|mlflow-core)=='; \
+	     printf '%s\n' $(UNINSTALLED_PINS); } | LC_ALL=C sort -f; } > constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+	@touch $(STAMP)
+
+.PHONY: clean
+clean: ## remove what was built here, .venv and caches included
+	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

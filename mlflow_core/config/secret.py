@@ -1,0 +1,121 @@
+"""Values that are referred to and never written: ``${env:NAME}`` and ``${file:PATH}``.
+
+A ``Secret`` prints, compares and serialises as its reference; only :meth:`Secret.reveal` gives the value.
+Pickled, it carries the reference and is resolved again where it is used. ``$${`` stands for a literal ``${``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from mlflow_core.errors import ConfigError, nearest
+
+_REFERENCE: Final = re.compile(r"(?<!\$)\$\{([^}]*)\}")
+_KINDS: Final = ("env", "file")
+
+
+class Secret:
+    """A text with secret references in it, resolved but never shown.
+
+    Args:
+        reference: The text as written, e.g. ``postgresql://ml:${env:DB_PASSWORD}@db/ml``.
+        value: The same with every reference replaced.
+        root: The folder that relative ``${file:...}`` paths start from.
+    """
+
+    __slots__ = ("_root", "_value", "reference")
+
+    def __init__(self, reference: str, value: str, root: Path) -> None:
+        self.reference = reference
+        self._value = value
+        self._root = root
+
+    def reveal(self) -> str:
+        """The value. Hand it straight to what needs it; do not keep, print or store it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({self.reference})"
+
+    def __str__(self) -> str:
+        return self.reference
+
+    def __format__(self, spec: str) -> str:
+        return format(self.reference, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.reference == other.reference
+
+    def __hash__(self) -> int:
+        return hash(self.reference)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_resolve_again, (self.reference, self._root))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Pydantic takes a ``Secret`` as it is and serialises its reference."""
+        return core_schema.is_instance_schema(cls, serialization=core_schema.to_string_ser_schema())
+
+
+def reveal(text: str | Secret) -> str:
+    """The plain text of a setting that may hold a secret."""
+    return text.reveal() if isinstance(text, Secret) else text
+
+
+def resolve(text: str, root: Path, environ: Mapping[str, str] | None = None) -> str | Secret:
+    """Replace the references in a text.
+
+    Args:
+        text: A setting's text.
+        root: The folder that relative ``${file:...}`` paths start from.
+        environ: The environment; the process's own if None.
+
+    Returns:
+        The text itself where it has no reference, else a ``Secret``.
+
+    Raises:
+        ConfigError: A reference of an unknown kind, a variable that is not set, a file that cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    pieces = []
+    end = 0
+    for match in _REFERENCE.finditer(text):
+        pieces += [text[end : match.start()].replace("$${", "${"), _look_up(match.group(1), root, environ)]
+        end = match.end()
+    pieces.append(text[end:].replace("$${", "${"))
+    value = "".join(pieces)
+    return Secret(text, value, root) if end else value
+
+
+def _look_up(reference: str, root: Path, environ: Mapping[str, str]) -> str:
+    kind, colon, name = reference.partition(":")
+    if not colon or not name or kind not in _KINDS:
+        raise ConfigError(
+            f'"${{{reference}}}" is not a reference',
+            expected="${env:NAME} or ${file:PATH}",
+            hint=nearest(kind, _KINDS) if colon and name else 'Write "$${" for a literal "${".',
+        )
+    if kind == "env":
+        if name not in environ:
+            raise ConfigError(
+                f"the environment variable {name} is not set", hint=f"Set it: export {name}=..."
+            )
+        return environ[name]
+    path = root / Path(name).expanduser()
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f'the secret file "{path}" cannot be read: {reason}') from error
+
+
+def _resolve_again(reference: str, root: Path) -> str | Secret:
+    return resolve(reference, root)

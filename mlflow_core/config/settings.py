@@ -1,0 +1,277 @@
+"""The project's settings: what ``mlcore.toml``, its overlays and the environment say, checked and frozen.
+
+``feature_store.yaml`` owns what Feast reads; everything else is here, and a key is never in both. Opens
+nothing: urls, locations and clocks are only described.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from mlflow_core.config.clock import Clock, parse_clock
+from mlflow_core.config.layers import Raw, raise_all, read_layers
+from mlflow_core.config.secret import Secret, reveal
+from mlflow_core.errors import ConfigError, UsageError, nearest
+
+_SQLITE = "sqlite:///"
+
+
+def _is_clock(text: str) -> str:
+    try:
+        parse_clock(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class ProjectSettings(_Section):
+    """What the project is called and where its declarations are.
+
+    Args:
+        name: The project's name; the folder's if not set.
+        feature_repo: Folder of the feature definitions, with ``feature_store.yaml`` in it.
+        pipelines: Folder of the training pipelines.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "project"
+    feature_repo: str = "feature_repo"
+    pipelines: str = "pipelines"
+
+
+class MetadataSettings(_Section):
+    """The metadata database.
+
+    Args:
+        url: SQLAlchemy's url; a relative SQLite path starts at the project's folder. May hold secrets.
+    """
+
+    url: str | Secret = "sqlite:///.mlcore/metadata.db"
+
+
+class ArtifactSettings(_Section):
+    """The content-addressed store.
+
+    Args:
+        location: A folder or an fsspec url; a relative path starts at the project's folder. May hold secrets.
+    """
+
+    location: str | Secret = ".mlcore/artifacts"
+
+
+class ClusterSettings(_Section):
+    """Where distributed work runs.
+
+    Args:
+        profile: ``local``: processes on this machine.
+        address: A running Dask scheduler, e.g. ``tcp://10.0.0.5:8786``. Wins over the profile.
+        workers: Worker processes; None lets the profile choose.
+        threads: Threads a worker; None lets the profile choose.
+        memory: Memory limit of a worker, e.g. ``2GiB``; None lets the profile choose.
+    """
+
+    profile: Literal["local"] = "local"
+    address: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss|ucx|inproc)://.+")] | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1)] | None = None
+    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*([kMGT]i?)?B$")] | None = None
+
+
+class ServeSettings(_Section):
+    """Where the server listens.
+
+    Args:
+        host: An address of this machine; the loopback unless told otherwise.
+        port: 0 takes a free one.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+
+
+class ClockSettings(_Section):
+    """What "now" means; see :func:`mlflow_core.config.clock.parse_clock`.
+
+    Args:
+        value: ``system``, a time, a distance such as ``-30d``, or ``from:<time>``.
+    """
+
+    value: Annotated[str, AfterValidator(_is_clock)] = "system"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of ``mlcore config show --origin``; ``value`` shows a secret's reference, never its value."""
+
+    key: str
+    value: str
+    origin: str
+
+
+class Settings(BaseModel):
+    """All settings of one project in one environment.
+
+    Args:
+        root: The project's folder, absolute.
+        env: The overlay's name, or None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    root: Path
+    env: str | None = None
+    project: ProjectSettings = ProjectSettings()
+    metadata: MetadataSettings = MetadataSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    serve: ServeSettings = ServeSettings()
+    clock: ClockSettings = ClockSettings()
+
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        """Where a value was set.
+
+        Args:
+            key: ``section.key``, e.g. ``serve.port``.
+
+        Returns:
+            A file relative to the project's folder, ``environment NAME``, ``override`` or ``default``.
+
+        Raises:
+            ConfigError: There is no such key.
+        """
+        keys = [f"{section}.{name}" for section, names in _KNOWN.items() for name in names]
+        if key not in keys:
+            raise ConfigError(f'there is no setting "{key}"', hint=nearest(key, keys))
+        return self._origins.get(key, "default")
+
+    def entries(self) -> list[Entry]:
+        """Every key with its value and origin, secrets as their references."""
+        return [
+            Entry(
+                f"{section}.{name}",
+                _shown(getattr(getattr(self, section), name)),
+                self.origin(f"{section}.{name}"),
+            )
+            for section, names in _KNOWN.items()
+            for name in names
+        ]
+
+    def secret_values(self) -> tuple[str, ...]:
+        """The values that must never be printed, for the log's redaction."""
+        texts = (self.metadata.url, self.artifacts.location)
+        return tuple(text.reveal() for text in texts if isinstance(text, Secret))
+
+    def metadata_url(self) -> str:
+        """The database's url with its secrets, a relative SQLite path made absolute."""
+        url = reveal(self.metadata.url)
+        path = url.removeprefix(_SQLITE)
+        if not url.startswith(_SQLITE) or path in ("", ":memory:") or path.startswith("file:"):
+            return url
+        return f"{_SQLITE}{self.root / path}"
+
+    def artifact_location(self) -> str:
+        """The store's location with its secrets, a relative path made absolute."""
+        location = reveal(self.artifacts.location)
+        return location if "://" in location else str(self.root / Path(location).expanduser())
+
+    def feature_repo_path(self) -> Path:
+        """The folder of the feature definitions, absolute."""
+        return self.root / self.project.feature_repo
+
+    def pipelines_path(self) -> Path:
+        """The folder of the training pipelines, absolute."""
+        return self.root / self.project.pipelines
+
+    def make_clock(self) -> Clock:
+        """The clock that ``[clock] value`` describes; one that ``from:`` starts, starts now."""
+        return parse_clock(self.clock.value)
+
+
+_SECTIONS: dict[str, type[_Section]] = {
+    "project": ProjectSettings,
+    "metadata": MetadataSettings,
+    "artifacts": ArtifactSettings,
+    "cluster": ClusterSettings,
+    "serve": ServeSettings,
+    "clock": ClockSettings,
+}
+_KNOWN = {section: tuple(model.model_fields) for section, model in _SECTIONS.items()}
+
+
+def load_settings(
+    root: Path,
+    env: str | None = None,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read a project's settings. Later wins: defaults, ``mlcore.toml``, overlay, environment, overrides.
+
+    Args:
+        root: The project's folder. Without ``mlcore.toml`` everything has its default.
+        env: Which ``env/{name}.toml`` lies on top; ``MLCORE_ENV`` if None.
+        overrides: ``section.key`` -> text, from a command line.
+        environ: The environment, for ``MLCORE_SECTION_KEY`` and ``${env:X}``; the process's own if None.
+
+    Returns:
+        The settings, secrets resolved.
+
+    Raises:
+        ConfigError: One that lists every wrong value with its file, its key and the nearest valid key.
+
+    Example:
+        >>> load_settings(Path("/nowhere"), overrides={"serve.port": "9000"}, environ={}).serve.port
+        9000
+    """
+    environ = os.environ if environ is None else environ
+    root = Path(root).resolve()
+    env = env if env is not None else environ.get("MLCORE_ENV") or None
+    raw = read_layers(root, env, overrides or {}, environ, _KNOWN)
+    raw.setdefault("project.name", Raw(_name_of(root), "default"))
+    problems: list[str] = []
+    sections = {section: _section(section, model, raw, problems) for section, model in _SECTIONS.items()}
+    raise_all(problems)
+    settings = Settings(root=root, env=env, **sections)
+    settings._origins.update({key: item.origin for key, item in raw.items()})
+    return settings
+
+
+def _section(section: str, model: type[_Section], raw: Mapping[str, Raw], problems: list[str]) -> Any:
+    values = {name: raw[f"{section}.{name}"] for name in _KNOWN[section] if f"{section}.{name}" in raw}
+    try:
+        return model(**{name: item.value for name, item in values.items()})
+    except ValidationError as invalid:
+        seen = set()
+        for error in invalid.errors(include_url=False, include_context=False):
+            name = str(error["loc"][0])
+            if name not in seen:  # a union reports once a member
+                seen.add(name)
+                item = values[name]
+                problems.append(f"{item.origin}: {section}.{name}: {_reason(item.value, error['msg'])}")
+        return None
+
+
+def _reason(value: object, message: str) -> str:
+    if isinstance(value, Secret):
+        return f"{value} is a secret reference, and this key holds none. Use the MLCORE_* variable instead."
+    return f"{value!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _name_of(root: Path) -> str:
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in root.name).lstrip("_.-")
+    return name or "project"
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else str(value)

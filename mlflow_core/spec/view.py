@@ -1,0 +1,133 @@
+"""Feature views: the features of one entity from one source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import field_validator, model_validator
+
+from mlflow_core.errors import UnknownNameError, nearest
+from mlflow_core.spec.aggregate import Agg, WindowColumn
+from mlflow_core.spec.availability import Every
+from mlflow_core.spec.check import Check
+from mlflow_core.spec.duration import Duration
+from mlflow_core.spec.entity import Entity
+from mlflow_core.spec.model import NAME, Named, Spec
+from mlflow_core.spec.source import Source
+
+__all__ = ["FeatureView", "Selection"]
+
+
+class FeatureView(Named):
+    """Features of one entity: latest values, SQL expressions and window aggregates of one source.
+
+    Args:
+        name: The view's name.
+        entity: What the features describe; None for features that are the same for everything.
+        source: Where the events come from.
+        features: Column names (the latest value) and ``Agg`` (window aggregates), in output order.
+        columns: SQL expressions by name, computed on each event before anything else.
+        ttl: How old a latest value may be, edge included; None is for ever. Windows are not touched by it.
+        availability: When the values can be used; without it the view has no ``served`` clock.
+        checks: What must hold of the values.
+
+    Example:
+        >>> from mlflow_core.spec import ParquetSource
+        >>> flights = ParquetSource("flights", path="flights.parquet", event_time="departure")
+        >>> view = FeatureView("delays", entity=Entity("carrier"), source=flights, columns={"late": "delay > 15"},
+        ...                    features=["delay", Agg("late", "mean", over="14d", name="late_rate")])
+        >>> view.feature_names
+        ('delay', 'late_rate')
+    """
+
+    entity: Entity | None = None
+    source: Source
+    features: tuple[str | Agg, ...]
+    columns: dict[str, str] = {}
+    ttl: Duration | None = None
+    availability: Every | None = None
+    checks: tuple[Check, ...] = ()
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str | Agg) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FeatureView:
+        if not self.features:
+            raise ValueError('field "features" is empty; a view needs at least one feature')
+        for name in self.columns:
+            if not NAME.match(name):
+                raise ValueError(f'field "columns": "{name}" is not a name of letters, digits and underscores')
+        self._distinct_names()
+        if self.ttl is not None and self.ttl <= 0:
+            raise ValueError(f'field "ttl" is {self.ttl}; leave it out for values that never expire')
+        for check in self.checks:
+            if check.column not in self.feature_names:
+                raise ValueError(
+                    f'{type(check).__name__} checks "{check.column}", which is no feature of this view. '
+                    f"{nearest(check.column, self.feature_names)}"
+                )
+        return self
+
+    def _distinct_names(self) -> None:
+        twice = [name for name, count in Counter(self.feature_names).items() if count > 1]
+        if twice:
+            raise ValueError(
+                f'two features are called "{twice[0]}"; give one of them another name with Agg(..., name="...")'
+            )
+        taken = sorted(set(self.feature_names) & set(self.keys))
+        if taken:
+            raise ValueError(f'feature "{taken[0]}" is a key column of entity "{self.entity and self.entity.name}"')
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key columns, in the entity's order; empty without an entity."""
+        return self.entity.keys if self.entity else ()
+
+    @property
+    def latest(self) -> tuple[str, ...]:
+        """The features that are latest values, in order."""
+        return tuple(feature for feature in self.features if isinstance(feature, str))
+
+    @property
+    def windows(self) -> tuple[WindowColumn, ...]:
+        """The features that are window aggregates, multiplied out, in order."""
+        return tuple(
+            column for feature in self.features if isinstance(feature, Agg) for column in feature.columns(self.name)
+        )
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """All features in output order."""
+        return tuple(
+            name
+            for feature in self.features
+            for name in ((feature,) if isinstance(feature, str) else (c.name for c in feature.columns(self.name)))
+        )
+
+    def __getitem__(self, features: Sequence[str]) -> Selection:
+        """Select some features for a service, as ``view[["mean_24h", "max_24h"]]``."""
+        return Selection(view=self, features=tuple([features] if isinstance(features, str) else features))
+
+
+class Selection(Spec):
+    """Some features of a view, in the view's order; made by ``view[[...]]``."""
+
+    view: FeatureView
+    features: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _known(self) -> Selection:
+        for name in self.features:
+            if name not in self.view.feature_names:
+                raise UnknownNameError(
+                    f'has no feature "{name}"',
+                    object=self.view.title,
+                    place=self.view.place,
+                    hint=nearest(name, self.view.feature_names),
+                )
+        return self
