@@ -15,8 +15,7 @@ CODE := mlflow_core tests $(wildcard benchmarks examples feature_repo pipelines)
 
 .PHONY: help
 help: ## this list
-	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
-	  || grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
 install: $(STAMP) ## build .venv with everything needed, and warm the kernel caches
@@ -36,15 +35,15 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 
 .PHONY: test
 test: $(STAMP) ## the test suite, under 10 minutes on 2 cores
-	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --durations=15 -m "not long and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --durations=15 -m "not long and not gpu" $(ARGS)
 
 .PHONY: test-long
 test-long: $(STAMP) ## the tests that take long, after the others have passed
-	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --durations=15 --timeout=3600 -m "long and not gpu" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --durations=15 --timeout=3600 -m "long and not gpu" $(ARGS)
 
 .PHONY: coverage
 coverage: $(STAMP) ## the test suite again, with the branches it misses
-	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) -m "not long and not gpu" --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile -m "not long and not gpu" --cov --cov-report=term $(ARGS)
 
 .PHONY: demo
 demo: $(STAMP) ## the flagship: flights of 2013, from files to a prediction, under 3 minutes

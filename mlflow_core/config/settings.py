@@ -7,7 +7,7 @@ nothing: urls, locations and clocks are only described.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -174,16 +174,11 @@ class Settings(BaseModel):
 
     def metadata_url(self) -> str:
         """The database's url with its secrets, a relative SQLite path made absolute."""
-        url = reveal(self.metadata.url)
-        path = url.removeprefix(_SQLITE)
-        if not url.startswith(_SQLITE) or path in ("", ":memory:") or path.startswith("file:"):
-            return url
-        return f"{_SQLITE}{self.root / path}"
+        return _absolute_url(reveal(self.metadata.url), self.root)
 
     def artifact_location(self) -> str:
         """The store's location with its secrets, a relative path made absolute."""
-        location = reveal(self.artifacts.location)
-        return location if "://" in location else str(self.root / Path(location).expanduser())
+        return _absolute_location(reveal(self.artifacts.location), self.root)
 
     def feature_repo_path(self) -> Path:
         """The folder of the feature definitions, absolute."""
@@ -242,6 +237,8 @@ def load_settings(
     problems: list[str] = []
     sections = {section: _section(section, model, raw, problems) for section, model in _SECTIONS.items()}
     raise_all(problems)
+    sections["metadata"] = _with(sections["metadata"], "url", _absolute_url, root)
+    sections["artifacts"] = _with(sections["artifacts"], "location", _absolute_location, root)
     settings = Settings(root=root, env=env, **sections)
     settings._origins.update({key: item.origin for key, item in raw.items()})
     return settings
@@ -266,6 +263,22 @@ def _reason(value: object, message: str) -> str:
     if isinstance(value, Secret):
         return f"{value} is a secret reference, and this key holds none. Use the MLCORE_* variable instead."
     return f"{value!r}: {message[:1].lower()}{message[1:]}"
+
+
+def _with(section: _Section, name: str, change: Callable[[str, Path], str], root: Path) -> _Section:
+    text = getattr(section, name)
+    return section if isinstance(text, Secret) else section.model_copy(update={name: change(text, root)})
+
+
+def _absolute_url(url: str, root: Path) -> str:
+    path = url.removeprefix(_SQLITE)
+    if not url.startswith(_SQLITE) or path in ("", ":memory:") or path.startswith("file:"):
+        return url
+    return f"{_SQLITE}{root / path}"
+
+
+def _absolute_location(location: str, root: Path) -> str:
+    return location if "://" in location else str(root / Path(location).expanduser())
 
 
 def _name_of(root: Path) -> str:

@@ -2,21 +2,21 @@
 
 from mlflow_core.telemetry.logs import configure_logging, get_logger
 from mlflow_core.telemetry.progress import (
+    ConsoleProgress,
     PlainProgress,
     Progress,
     SilentProgress,
     Stage,
     TerminalProgress,
-    choose_progress,
 )
 
 __all__ = [
+    "ConsoleProgress",
     "PlainProgress",
     "Progress",
     "SilentProgress",
     "Stage",
     "TerminalProgress",
-    "choose_progress",
     "configure_logging",
     "get_logger",
 ]

@@ -29,7 +29,7 @@ def get_logger(name: str) -> logging.Logger:
         >>> get_logger("engine").name
         'mlflow_core.engine'
     """
-    return logging.getLogger(name if name.split(".")[0] == ROOT else f"{ROOT}.{name}")
+    return logging.getLogger(name if name.partition(".")[0] == ROOT else f"{ROOT}.{name}")
 
 
 def configure_logging(

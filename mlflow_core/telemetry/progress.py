@@ -6,6 +6,7 @@ shows no bar. Nothing here knows what is being done, and no result may depend on
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from types import TracebackType
@@ -49,7 +50,7 @@ class Progress(Protocol):
 
 
 class _SilentStage:
-    def advance(self, n: int = 1) -> None:
+    def advance(self, n: int = 1) -> None:  # noqa: ARG002 the protocol's
         return None
 
     def __enter__(self) -> Self:
@@ -213,18 +214,26 @@ def _bars(stream: TextIO) -> RichBars:
     )
 
 
-def choose_progress(stream: TextIO, *, quiet: bool = False, after_s: float = SHOW_AFTER_S) -> Progress:
-    """The progress that fits a stream: bars on a terminal, lines in a pipe, silence where asked for.
+class ConsoleProgress:
+    """The progress that fits a stream: bars on a terminal, lines in a pipe.
 
     Args:
-        stream: Where people look, usually standard error.
-        quiet: Say nothing.
+        stream: Where people look; standard error if None.
         after_s: Seconds before a stage is worth mentioning.
+
+    Example:
+        >>> with ConsoleProgress().stage("reading flights", total=3, unit="files") as stage:
+        ...     stage.advance(3)
     """
-    if quiet:
-        return SilentProgress()
-    return (
-        TerminalProgress(stream, after_s=after_s)
-        if stream.isatty()
-        else PlainProgress(stream, after_s=after_s)
-    )
+
+    def __init__(self, stream: TextIO | None = None, *, after_s: float = SHOW_AFTER_S) -> None:
+        stream = stream if stream is not None else sys.stderr
+        self._progress: Progress = (
+            TerminalProgress(stream, after_s=after_s)
+            if stream.isatty()
+            else PlainProgress(stream, after_s=after_s)
+        )
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> Stage:
+        """A stage with a bar on a terminal, with one line at its end elsewhere."""
+        return self._progress.stage(name, total, unit)

@@ -25,6 +25,10 @@ def test_a_project_without_a_file_has_defaults_and_its_folders_name(tmp_path: Pa
     assert settings.project.name == "my_flights"
     assert settings.metadata_url() == f"sqlite:///{root}/.mlcore/metadata.db"
     assert settings.artifact_location() == f"{root}/.mlcore/artifacts"
+    assert (settings.metadata.url, settings.artifacts.location) == (
+        settings.metadata_url(),
+        settings.artifact_location(),
+    )
     assert settings.serve.host == "127.0.0.1"
     assert settings.origin("serve.port") == "default"
     assert str(settings.make_clock()) == "system"

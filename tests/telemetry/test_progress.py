@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pty
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TextIO
 
 import pytest
 
 from mlflow_core.telemetry import (
+    ConsoleProgress,
     PlainProgress,
     Progress,
     SilentProgress,
     Stage,
     TerminalProgress,
-    choose_progress,
 )
 
 
-def on_a_terminal(after_s: float, seconds: float, total: int | None) -> str:
+@contextmanager
+def terminal(seen: list[str]) -> Iterator[TextIO]:
+    """A real pseudo-terminal that somebody reads: unread, it would fill up and block its writer."""
     reader, writer = pty.openpty()
+    chunks: list[bytes] = []
+
+    def drain() -> None:
+        with contextlib.suppress(OSError):  # the end of a pseudo-terminal is an input/output error
+            while chunk := os.read(reader, 4096):
+                chunks.append(chunk)
+
+    thread = threading.Thread(target=drain)
+    thread.start()
     with os.fdopen(writer, "w") as stream:
-        progress = choose_progress(stream, after_s=after_s)
-        assert isinstance(progress, TerminalProgress)
+        yield stream
+    thread.join()
+    os.close(reader)
+    seen.append(b"".join(chunks).decode())
+
+
+def on_a_terminal(after_s: float, seconds: float, total: int | None) -> str:
+    seen: list[str] = []
+    with terminal(seen) as stream:
+        progress = ConsoleProgress(stream, after_s=after_s)
         with progress.stage("reading", total, "rows") as stage:
             stage.advance(3)
             time.sleep(seconds)
             stage.advance(2)
-        stream.flush()
-        os.set_blocking(reader, False)
-        try:
-            text = os.read(reader, 1 << 16).decode()
-        except BlockingIOError:
-            text = ""
-    os.close(reader)
-    return text
+    return seen[0]
 
 
 def test_a_short_stage_shows_nothing_on_a_terminal() -> None:
@@ -52,21 +69,19 @@ def test_a_long_stage_shows_a_bar_that_ends_complete(total: int | None) -> None:
 
 
 def test_two_stages_at_once_share_one_terminal() -> None:
-    reader, writer = pty.openpty()
-    with os.fdopen(writer, "w") as stream:
+    seen: list[str] = []
+    with terminal(seen) as stream:
         progress = TerminalProgress(stream, after_s=0.0)
         with progress.stage("outer", 2), progress.stage("inner", 1) as inner:
             time.sleep(0.2)
             inner.advance()
-        text = os.read(reader, 1 << 16).decode()
-    os.close(reader)
-    assert "outer" in text
-    assert "inner" in text
+    assert "outer" in seen[0]
+    assert "inner" in seen[0]
 
 
 def test_in_a_pipe_a_long_stage_is_one_plain_line() -> None:
     out = io.StringIO()
-    progress = choose_progress(out, after_s=0.0)
+    progress = ConsoleProgress(out, after_s=0.0)
     with progress.stage("reading", 2_000, "rows") as stage:
         stage.advance(2_000)
     assert out.getvalue().startswith("reading: 2,000 rows in 0.")
@@ -76,7 +91,7 @@ def test_in_a_pipe_a_long_stage_is_one_plain_line() -> None:
 
 def test_in_a_pipe_a_short_stage_is_not_mentioned() -> None:
     out = io.StringIO()
-    with choose_progress(out).stage("quick"):
+    with ConsoleProgress(out).stage("quick"):
         pass
     assert out.getvalue() == ""
 
@@ -106,8 +121,7 @@ def test_every_progress_keeps_the_protocol() -> None:
         SilentProgress(),
         PlainProgress(out),
         TerminalProgress(out),
-        choose_progress(out, quiet=True),
+        ConsoleProgress(out),
     ):
         assert isinstance(progress, Progress)
         assert isinstance(progress.stage("x"), Stage)
-    assert isinstance(choose_progress(out, quiet=True), SilentProgress)

@@ -1,0 +1,1 @@
+"""Features of the flights that left New York in 2013."""

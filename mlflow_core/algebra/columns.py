@@ -1,0 +1,100 @@
+"""The form that a column has everywhere inside, whatever file, database or expression it came from.
+
+Dictionaries are decoded, times and dates are microseconds in UTC (nanoseconds floored, naive times are UTC),
+narrow integers are int32, other integers int64, decimals float64. Nulls stay nulls, rows stay in their order.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlflow_core.algebra.types import TIME
+
+__all__ = ["settled", "settled_schema", "settled_table", "settled_type", "without_nan"]
+
+
+def settled_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type that columns of an Arrow type have inside; types that no feature can have stay."""
+    if pa.types.is_dictionary(kind):
+        return settled_type(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return pa.list_(settled_type(kind.value_type))
+    if pa.types.is_map(kind):
+        return pa.map_(settled_type(kind.key_type), settled_type(kind.item_type))
+    return next((target for matches, target in _TARGETS if matches(kind)), kind)
+
+
+def settled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Bring a column to the form that it has inside.
+
+    Args:
+        column: Any Arrow column, shape (n,).
+
+    Returns:
+        The same values in ``settled_type``, shape (n,).
+
+    Raises:
+        pa.ArrowInvalid: A value does not fit, such as an unsigned integer above 2**63 - 1.
+    """
+    kind = column.type
+    target = settled_type(kind)
+    if kind == target:
+        return column
+    if pa.types.is_dictionary(kind):
+        return settled(column.cast(kind.value_type))
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return _floored(column)
+    if pa.types.is_list(target) and kind.value_type != target.value_type:
+        return pa.chunked_array([_settled_lists(chunk) for chunk in column.chunks], type=target)
+    return column.cast(target)
+
+
+def settled_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema with the types that its columns have inside, all nullable, without metadata."""
+    return pa.schema([pa.field(field.name, settled_type(field.type)) for field in schema])
+
+
+def settled_table(table: pa.Table) -> pa.Table:
+    """Bring all columns of a table to the form that they have inside."""
+    return pa.table([settled(column) for column in table.columns], schema=settled_schema(table.schema))
+
+
+def without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Turn the NaNs of a floating column into nulls; other columns stay as they are."""
+    if not pa.types.is_floating(column.type):
+        return column
+    nan = pc.fill_null(pc.is_nan(column), False)
+    if not pc.any(nan).as_py():
+        return column
+    return pc.if_else(nan, pa.scalar(None, column.type), column)
+
+
+def _floored(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    # A cast truncates towards zero, which moves times before 1970 into the future.
+    numbers = column.cast(pa.int64())
+    down = pc.divide(numbers, 1_000)
+    below = pc.greater(pc.multiply(down, 1_000), numbers)
+    return pc.subtract(down, below.cast(pa.int64())).cast(pa.timestamp("us")).cast(TIME)
+
+
+def _settled_lists(chunk: pa.Array) -> pa.Array:
+    if not pa.types.is_list(chunk.type):
+        chunk = chunk.cast(pa.list_(chunk.type.value_type))
+    values = settled(pa.chunked_array([chunk.flatten()])).combine_chunks()
+    lengths = pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array([0, *lengths.cumsum().tolist()], pa.int32())
+    return pa.ListArray.from_arrays(offsets, values, mask=chunk.is_null())
+
+
+_TARGETS = (
+    (lambda kind: pa.types.is_timestamp(kind) or pa.types.is_date(kind), TIME),
+    (lambda kind: kind in (pa.int8(), pa.int16(), pa.uint8(), pa.uint16()), pa.int32()),
+    (lambda kind: kind in (pa.uint32(), pa.uint64()), pa.int64()),
+    (pa.types.is_decimal, pa.float64()),
+    (pa.types.is_float16, pa.float32()),
+    (lambda kind: pa.types.is_large_string(kind) or pa.types.is_string_view(kind), pa.string()),
+    (pa.types.is_large_binary, pa.binary()),
+    (pa.types.is_binary_view, pa.binary()),
+    (pa.types.is_fixed_size_binary, pa.binary()),
+)

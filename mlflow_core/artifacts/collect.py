@@ -1,0 +1,100 @@
+"""Taking away what nobody needs: everything that no kept or young artifact reaches.
+
+Who needs what is said by the caller (from metadata). Young objects stay, because their run may not have
+recorded them yet; so does whatever a young folder is made of, however old that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from mlflow_core.artifacts.place import TEMPORARY, Entry, Place
+from mlflow_core.artifacts.tree import TreeFile
+from mlflow_core.errors import ArtifactError
+
+
+@dataclass(frozen=True)
+class GcReport:
+    """What a collection did, or would do.
+
+    Args:
+        deleted: Digests that were removed.
+        freed_bytes: Their sizes, and those of leftovers of broken writes.
+        kept: How many objects stay because something needs them.
+        young: How many objects stay only because they are young.
+        leftovers: How many temporary files of broken writes were removed.
+        missing: Digests that should be kept but are not there.
+        dry_run: Nothing was really removed.
+    """
+
+    deleted: tuple[str, ...]
+    freed_bytes: int
+    kept: int
+    young: int
+    leftovers: int
+    missing: tuple[str, ...]
+    dry_run: bool
+
+
+def collect(
+    place: Place,
+    keep: frozenset[str],
+    before_us: int,
+    read_tree: Callable[[str], tuple[TreeFile, ...]],
+    *,
+    dry_run: bool,
+) -> GcReport:
+    """Remove the objects that are older than ``before_us`` and that nothing reaches.
+
+    Args:
+        place: Where the objects lie.
+        keep: Digests that somebody needs.
+        before_us: Objects stored at or after this moment stay; microseconds since the epoch, UTC.
+        read_tree: Gives the files of a folder.
+        dry_run: Only say what would happen.
+
+    Raises:
+        ArtifactError: The manifest of a folder that stays is damaged, so that nobody can say what it needs.
+    """
+    blobs = {_digest(entry): entry for entry in place.walk("blobs")}
+    trees = {_digest(entry): entry for entry in place.walk("trees")}
+    young = {d for part in (blobs, trees) for d, entry in part.items() if entry.stored_us >= before_us}
+    needed = set(keep) | set(_parts(keep & trees.keys(), read_tree))
+    reached = needed | young | set(_parts(young & trees.keys(), read_tree))
+    # Folders first: were we stopped half-way, no folder would be left without its files.
+    doomed = [entry for part in (trees, blobs) for digest, entry in part.items() if digest not in reached]
+    leftovers = [entry for entry in place.walk(TEMPORARY) if entry.stored_us < before_us]
+    if not dry_run:
+        for entry in (*doomed, *leftovers):
+            _delete(place, entry)
+    have = blobs.keys() | trees.keys()
+    return GcReport(
+        deleted=tuple(dict.fromkeys(_digest(entry) for entry in doomed)),
+        freed_bytes=sum(entry.size for entry in (*doomed, *leftovers)),
+        kept=len(needed & have),
+        young=len((reached - needed) & have),
+        leftovers=len(leftovers),
+        missing=tuple(sorted(keep - have)),
+        dry_run=dry_run,
+    )
+
+
+def _digest(entry: Entry) -> str:
+    return f"sha256:{entry.key.rpartition('/')[2]}"
+
+
+def _parts(
+    trees: set[str] | frozenset[str], read_tree: Callable[[str], tuple[TreeFile, ...]]
+) -> Iterator[str]:
+    for tree in sorted(trees):
+        yield from (file.digest for file in read_tree(tree))
+
+
+def _delete(place: Place, entry: Entry) -> None:
+    try:
+        place.delete(entry.key)
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot be removed: {error.strerror or error}", place=place.url(entry.key)
+        ) from error

@@ -1,0 +1,136 @@
+"""Versions of events: when each row of a source counts, before any window is looked at.
+
+With an ``event_id`` the rows of one id are versions of one event, wherever a correction moved it: to another
+key, to another time, or away. A version ends as soon as a greater one (by created, then source row) is visible.
+Identity is the source's, so this runs over all versions of an id together, before events are dropped for a
+null key and before they are parted by key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlflow_core.engine.clock import visible_from
+from mlflow_core.engine.times import NEVER, Flags, Int64, microseconds
+from mlflow_core.errors import SourceError
+from mlflow_core.spec import ClockName, FeatureView
+
+__all__ = ["END", "ROW", "Timeline", "timeline_of", "with_ends"]
+
+ROW = "__row"
+END = "__end"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """When each row of a source happened and counts; arrays of shape (n,), times in microseconds, UTC.
+
+    Attributes:
+        time: Event time, int64.
+        created: What orders versions and ties, int64.
+        row: The row's place in the source's order, int64.
+        start: First evaluation time at which the row is visible, int64.
+        end: First evaluation time at which a greater version is, int64.
+        placed: False where the event time is null.
+        deleted: True where the row is a delete.
+    """
+
+    time: Int64
+    created: Int64
+    row: Int64
+    start: Int64
+    end: Int64
+    placed: Flags
+    deleted: Flags
+
+    @property
+    def counts(self) -> Flags:
+        """Which rows count at any time at all, bool (n,)."""
+        return self.placed & ~self.deleted & (self.end > self.start)
+
+
+def timeline_of(events: pa.Table, view: FeatureView, clock: ClockName) -> Timeline:
+    """Say when each row of a source counts.
+
+    Args:
+        events: Rows of the view's source with its time and identity columns; ``__row`` gives their place in the
+            source's order (by default the table's), ``__end`` ends that were found before (else found here).
+        view: Whose source and availability apply.
+        clock: Which events are seen.
+
+    Raises:
+        SourceError: A time column holds no times, or a delete has no event time.
+    """
+    source, title = view.source, view.source.title
+    time, no_time = microseconds(events[source.event_time], name=source.event_time, title=title)
+    known = time
+    if source.known_at is not None:
+        told, untold = microseconds(events[source.known_at], name=source.known_at, title=title)
+        known = np.where(untold, time, np.maximum(told, time))
+    created = known
+    if source.created is not None:
+        stamped, unstamped = microseconds(events[source.created], name=source.created, title=title)
+        created = np.where(unstamped, known, stamped)
+    row = np.arange(events.num_rows, dtype=np.int64)
+    if ROW in events.column_names:
+        row = np.array(events[ROW], np.int64)
+    deleted = _deleted(events, view)
+    if bool((deleted & no_time).any()):
+        raise SourceError(f'a delete has no time in "{source.event_time}"', object=title, expected="an event time")
+    start = np.where(no_time, NEVER, visible_from(time, known, view, clock))
+    if END in events.column_names:
+        end = np.array(events[END], np.int64)
+    elif source.event_id is not None:
+        end = _ends(events[source.event_id], created, row, start)
+    else:
+        end = np.full(events.num_rows, NEVER, np.int64)
+    return Timeline(time, created, row, start, end, ~no_time, deleted)
+
+
+def with_ends(events: pa.Table, view: FeatureView, clock: ClockName) -> pa.Table:
+    """Append ``__end``, so that the rows can be parted by key afterwards; see ``timeline_of``."""
+    return events.append_column(END, pa.array(timeline_of(events, view, clock).end))
+
+
+def _deleted(events: pa.Table, view: FeatureView) -> Flags:
+    name = view.source.deleted
+    if name is None:
+        return np.zeros(events.num_rows, np.bool_)
+    if not pa.types.is_boolean(events[name].type):
+        raise SourceError(
+            f'column "{name}" holds {events[name].type}', object=view.source.title, expected="booleans"
+        )
+    return np.array(events[name].fill_null(False), np.bool_)
+
+
+def _ends(identity: pa.ChunkedArray, created: Int64, row: Int64, start: Int64) -> Int64:
+    """The least start among the greater versions of the same id; a null id is an event of its own."""
+    code = np.array(_codes(identity), np.int64)
+    order = np.lexsort((row, created, code))[::-1]  # greatest version of an id first
+    end = np.full(len(code), NEVER, np.int64)
+    sorted_code, sorted_start = code[order], start[order]
+    # Runs of one id are short (its versions): go down them step by step, all ids at once.
+    same = np.zeros(len(code), np.bool_)
+    same[1:] = (sorted_code[1:] == sorted_code[:-1]) & (sorted_code[1:] >= 0)
+    sorted_end = np.full(len(code), NEVER, np.int64)
+    at = np.flatnonzero(same)
+    run_start = np.maximum.accumulate(np.where(same, 0, np.arange(len(code))))
+    depth = at - run_start[at]
+    for step in range(1, int(depth.max(initial=0)) + 1):
+        now = at[depth == step]
+        sorted_end[now] = np.minimum(sorted_end[now - 1], sorted_start[now - 1])
+    end[order] = sorted_end
+    return end
+
+
+def _codes(identity: pa.ChunkedArray) -> pa.Array:
+    kind = identity.type
+    if isinstance(kind, pa.BaseExtensionType):
+        identity = pa.chunked_array([chunk.storage for chunk in identity.chunks], kind.storage_type)
+    encoded = pc.dictionary_encode(identity).combine_chunks()
+    encoded = encoded if isinstance(encoded, pa.Array) else encoded.chunk(0)
+    return encoded.indices.fill_null(-1)

@@ -1,0 +1,85 @@
+"""Rows of a source as Feast asks for them by range: all of them, or the latest of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from feast.data_source import DataSource
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
+
+from mlflow_core.algebra.types import TIME
+from mlflow_core.plan.from_feast import source_of
+from mlflow_core.sources import read_table
+
+__all__ = ["events_between", "latest_events"]
+
+
+def events_between(
+    data_source: DataSource,
+    repo_path: str,
+    join_keys: Sequence[str],
+    features: Sequence[str],
+    timestamp_field: str,
+    created: str | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> pa.Table:
+    """Read the rows with ``start <= event time <= end`` in source order.
+
+    Args:
+        data_source: Feast's source.
+        repo_path: Folder of the feature repository.
+        join_keys: Key columns; none adds Feast's dummy key.
+        features: Feature columns; none reads them all.
+        timestamp_field: Event time column.
+        created: Column of creation times, or None.
+        start: Earliest event time, or None.
+        end: Latest event time, or None.
+
+    Returns:
+        Keys, features, event time and creation time.
+    """
+    wanted = list(dict.fromkeys([*join_keys, *features, timestamp_field, *([created] if created else [])]))
+    source = source_of(data_source, repo_path=repo_path)
+    rows = read_table(source, repo_path, wanted if features else None)
+    times = rows[timestamp_field].cast(TIME)
+    keep: Any = pc.is_valid(times)
+    if start is not None:
+        keep = pc.and_(keep, pc.greater_equal(times, pa.scalar(_utc(start), TIME)))
+    if end is not None:
+        keep = pc.and_(keep, pc.less_equal(times, pa.scalar(_utc(end), TIME)))
+    rows = rows.filter(keep)
+    if not join_keys:
+        rows = rows.append_column(DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * rows.num_rows, pa.string()))
+    return rows
+
+
+def latest_events(
+    data_source: DataSource,
+    repo_path: str,
+    join_keys: Sequence[str],
+    features: Sequence[str],
+    timestamp_field: str,
+    created: str | None,
+    start: datetime | None,
+    end: datetime | None,
+) -> pa.Table:
+    """Read the last row of each key by (event time, creation time, source order); arguments as ``events_between``."""
+    rows = events_between(data_source, repo_path, join_keys, features, timestamp_field, created, start, end)
+    keys = list(join_keys) or [DUMMY_ENTITY_ID]
+    order = "__source_order"
+    numbered = rows.append_column(order, pa.array(range(rows.num_rows), pa.int64()))
+    by_time = [(timestamp_field, "ascending"), *([(created, "ascending")] if created else []), (order, "ascending")]
+    # A missing creation time is the oldest version, as the engine has it.
+    ranked = numbered.take(pc.sort_indices(numbered, sort_keys=by_time, null_placement="at_start"))
+    last = ranked.append_column("__rank", pa.array(range(rows.num_rows), pa.int64()))
+    chosen = last.group_by(keys, use_threads=False).aggregate([("__rank", "max")])
+    return ranked.take(chosen["__rank_max"]).drop_columns([order])
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

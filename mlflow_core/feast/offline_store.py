@@ -1,0 +1,211 @@
+"""Feast's offline store over our engine: it translates a call into a plan, and decides nothing.
+
+Named in ``feature_store.yaml`` as ``offline_store: {type: mlflow_core.feast.offline_store.DaskOfflineStore}``.
+What every value means is the engine's affair; what Feast's own stores do differently is in ``docs/feast.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from feast.data_source import DataSource
+from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.feature_view import FeatureView as FeastView
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
+
+from mlflow_core.engine.retrieve import retrieve
+from mlflow_core.feast.appending import append_to_log, append_to_source
+from mlflow_core.feast.entity_rows import as_table, in_utc, time_column_of
+from mlflow_core.feast.event_rows import events_between, latest_events
+from mlflow_core.feast.requests import plan_request
+from mlflow_core.feast.retrieval_job import EngineRetrievalJob
+from mlflow_core.feast.snapshot import entities_at
+
+__all__ = ["DaskOfflineStore", "DaskOfflineStoreConfig"]
+
+
+class DaskOfflineStoreConfig(FeastConfigBaseModel):
+    """Settings of the offline store in ``feature_store.yaml``."""
+
+    type: Literal["mlflow_core.feast.offline_store.DaskOfflineStore"] = (
+        "mlflow_core.feast.offline_store.DaskOfflineStore"
+    )
+    """Which offline store this is."""
+
+
+class DaskOfflineStore(OfflineStore):
+    """Point-in-time retrieval by the engine, for callers who know only Feast."""
+
+    supports_filter_by_created_timestamp = True
+
+    @staticmethod
+    def get_historical_features(
+        config: RepoConfig,
+        feature_views: list[FeastView],
+        feature_refs: list[str],
+        entity_df: Any,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        filter_by_created_timestamp: bool = False,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """Plan the retrieval of features as of each entity row's time; nothing is read before the job is asked.
+
+        Args:
+            config: Feast's configuration.
+            feature_views: The stored views asked for.
+            feature_refs: ``view:feature`` references.
+            entity_df: Entity rows (see ``entity_rows.as_table``), or None for every entity as of ``end_date``.
+            registry: Feast's registry.
+            project: The project's name.
+            full_feature_names: Call columns ``{view}__{feature}``.
+            filter_by_created_timestamp: See only what was created by the entity row's time.
+            start_date: Without entity rows: entities with an event from here on.
+            end_date: Without entity rows: as of when.
+
+        Returns:
+            A job whose rows are the entity rows in their order, each exactly once, with the features.
+
+        Raises:
+            UsageError: The entity rows cannot be read or have no time.
+            PlanError: The views do not fit together.
+        """
+        repo_path = str(config.repo_path or ".")
+        if entity_df is None:
+            rows = entities_at(feature_views, repo_path=repo_path, start=start_date, end=end_date)
+        else:
+            rows = as_table(entity_df, repo_path=repo_path)
+        time_column = time_column_of(rows)
+        rows = in_utc(rows, time_column)
+        plan, native = plan_request(
+            feature_views,
+            feature_refs,
+            registry,
+            project,
+            repo_path=repo_path,
+            time_column=time_column,
+            full_feature_names=full_feature_names,
+            filter_by_created_timestamp=filter_by_created_timestamp,
+        )
+        return EngineRetrievalJob(
+            partial(retrieve, plan, rows, base=repo_path),
+            describe=plan.describe(),
+            repo_path=repo_path,
+            full_feature_names=full_feature_names,
+            on_demand_feature_views=native,
+            metadata=_metadata(rows, feature_refs, time_column),
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> RetrievalJob:
+        """Read the latest row of each key in a range of event times, both ends included; arguments as in Feast."""
+        repo_path = str(config.repo_path or ".")
+        columns = [*join_key_columns, *feature_name_columns, timestamp_field]
+        return EngineRetrievalJob(
+            partial(
+                latest_events,
+                data_source,
+                repo_path,
+                join_key_columns,
+                feature_name_columns,
+                timestamp_field,
+                created_timestamp_column,
+                start_date,
+                end_date,
+            ),
+            describe=f"latest row of each {', '.join(join_key_columns) or 'source'}: {', '.join(columns)}",
+            repo_path=repo_path,
+        )
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> RetrievalJob:
+        """Read every row in a range of event times, both ends included; arguments as in Feast."""
+        repo_path = str(config.repo_path or ".")
+        return EngineRetrievalJob(
+            partial(
+                events_between,
+                data_source,
+                repo_path,
+                join_key_columns,
+                feature_name_columns,
+                timestamp_field,
+                created_timestamp_column,
+                start_date,
+                end_date,
+            ),
+            describe=f"all rows: {', '.join([*join_key_columns, *feature_name_columns])}",
+            repo_path=repo_path,
+        )
+
+    @staticmethod
+    def offline_write_batch(
+        config: RepoConfig,
+        feature_view: FeastView,
+        table: pa.Table,
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Append rows to a view's Parquet source, all of them or none.
+
+        Args:
+            config: Feast's configuration.
+            feature_view: The view whose batch source grows.
+            table: Rows with the source's columns.
+            progress: Called with the number of rows written.
+        """
+        append_to_source(feature_view, table, repo_path=str(config.repo_path or "."))
+        if progress:
+            progress(table.num_rows)
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,
+    ) -> None:
+        """Add logged features to the folder that a feature service logs to; arguments as in Feast."""
+        rows = pq.read_table(data) if isinstance(data, Path) else data
+        append_to_log(rows, logging_config.destination, repo_path=str(config.repo_path or "."))
+
+
+def _metadata(rows: pa.Table, feature_refs: list[str], time_column: str) -> RetrievalMetadata:
+    bounds = pc.min_max(rows[time_column]).as_py() if rows.num_rows else {"min": None, "max": None}
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    return RetrievalMetadata(
+        features=feature_refs,
+        keys=[name for name in rows.column_names if name != time_column],
+        min_event_timestamp=bounds["min"] or epoch,
+        max_event_timestamp=bounds["max"] or epoch,
+    )
+
+

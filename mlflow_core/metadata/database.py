@@ -1,0 +1,197 @@
+"""The connection: SQLite as it must be set up, one writer at a time, and one clear error for each failure.
+
+SQLite runs in WAL mode with foreign keys; a write begins with ``BEGIN IMMEDIATE``, so that it waits for its
+turn at the start and never fails half-way. ``synchronous=NORMAL``: a killed process loses nothing, a power
+cut may lose the last transactions but no part of one. Other databases go through SQLAlchemy as they are.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from mlflow_core.errors import MetadataError
+from mlflow_core.metadata.canonical import canonical
+
+_REASONS: Final = (
+    ("database is locked", "is locked by another process", "Wait for the other command to end, then try again."),
+    ("table is locked", "is locked by another process", "Wait for the other command to end, then try again."),
+    ("readonly database", "is read-only", "Make the file and its folder writable, or use another [metadata] url."),
+    ("unable to open database file", "cannot be opened", "Check that the folder exists and may be read and written."),
+    ("not a database", "is not an SQLite database", "Check [metadata] url, or restore the file from a backup."),
+    ("malformed", "is damaged", "Restore it from a backup."),
+    ("is full", "cannot grow: the disk is full", "Free some space, then try again; nothing was changed."),
+    ("disk i/o error", "cannot be read or written: disk I/O error", "Check the disk and its free space."),
+    ("no such table", "has not the tables of this version", "Run: mlcore db upgrade"),
+    ("no such column", "has not the tables of this version", "Run: mlcore db upgrade"),
+    ("undefinedtable", "has not the tables of this version", "Run: mlcore db upgrade"),
+)
+
+
+class Database:
+    """A metadata database that is open.
+
+    Args:
+        url: SQLAlchemy's url. A file's folder is created by :func:`mlflow_core.metadata.upgrade.upgrade`.
+        busy_timeout_s: How long a write waits for other writers (SQLite).
+
+    Raises:
+        MetadataError: The url is wrong, or its driver is not installed.
+    """
+
+    def __init__(self, url: str, *, busy_timeout_s: float = 30.0) -> None:
+        try:
+            self.url: URL = make_url(url)
+            self._engine = _engine(self.url, busy_timeout_s)
+        except ArgumentError as error:
+            raise MetadataError(
+                "the metadata url is not one that SQLAlchemy reads", expected="sqlite:///path or postgresql://..."
+            ) from error
+        except (NoSuchModuleError, ImportError) as error:
+            raise MetadataError(
+                f"the driver of {self.url.drivername} is not installed",
+                place=self.shown,
+                hint="For PostgreSQL install mlflow-core[postgres].",
+            ) from error
+        self._writer = self._engine.execution_options(mlcore_write=True)
+
+    @property
+    def shown(self) -> str:
+        """The url without its password."""
+        return self.url.render_as_string(hide_password=True)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file, or None where the database is in memory or elsewhere."""
+        name = self.url.database
+        if self.url.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+            return None
+        return Path(name)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """One consistent view of the database.
+
+        Raises:
+            MetadataError: It cannot be read.
+        """
+        with self._told(), Session(self._engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction: everything in the block happens, or nothing does.
+
+        Raises:
+            MetadataError: It cannot be written, or another row stands against it.
+        """
+        with self._told(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def connecting(self, *, write: bool) -> Iterator[Connection]:
+        """A bare connection in a transaction, for looking at the schema and for migrations.
+
+        Raises:
+            MetadataError: The database cannot be used.
+        """
+        engine = self._writer if write else self._engine
+        with self._told(), engine.begin() as connection:
+            yield connection
+
+    def make_ready(self) -> None:
+        """Create the file's folder and switch SQLite to WAL, which the file then remembers.
+
+        Raises:
+            MetadataError: The folder or the file cannot be written.
+        """
+        if self.file is not None:
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise MetadataError(
+                    f"its folder cannot be created: {error.strerror}", place=self.shown
+                ) from error
+            with self._told():
+                _use_wal(self._engine)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise told(error, self.shown) from error
+
+
+def told(error: SQLAlchemyError, shown: str) -> MetadataError:
+    """What a database error means.
+
+    Args:
+        error: What SQLAlchemy raised.
+        shown: The url without its password.
+    """
+    original = getattr(error, "orig", None) or error
+    text = f"{type(original).__name__} {original}"
+    for pattern, what, hint in _REASONS:
+        if pattern in text.lower():
+            return MetadataError(f"the metadata database {what}", place=shown, hint=hint)
+    first = str(original).strip().split("\n", maxsplit=1)[0]
+    if isinstance(error, IntegrityError):
+        return MetadataError(f"another row stands against this one: {first}", place=shown)
+    return MetadataError(f"the metadata database cannot be used: {first}", place=shown)
+
+
+def _engine(url: URL, busy_timeout_s: float) -> Engine:
+    options: dict[str, Any] = {"json_serializer": canonical}
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, **options)
+    if url.database in (None, "", ":memory:"):
+        options["poolclass"] = StaticPool  # an own memory for every connection would be an own database
+    options["connect_args"] = {"timeout": busy_timeout_s, "check_same_thread": False}
+    engine = create_engine(url, **options)
+    event.listen(engine, "connect", _set_up)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+    # SQLite's driver begins transactions by itself, too late and of the wrong kind; _begin does it.
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("mlcore_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _use_wal(engine: Engine) -> None:
+    # The switch does not wait for other connections as a statement does, so it is tried again.
+    until = time.monotonic() + 10.0
+    with engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        while True:
+            try:
+                if raw is not None and raw.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                    raw.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise MetadataError(
+                        f"the metadata database cannot be set up: {error}", place=str(engine.url)
+                    ) from error
+                time.sleep(0.02)

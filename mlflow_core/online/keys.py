@@ -1,0 +1,147 @@
+"""Keys as bytes: one canonical, collision-free spelling of an entity's key values, the same for every path in.
+
+Each value is written with its type and, where it varies, its length, so that ("a", "bc") and ("ab", "c"), or 1
+and "1", never meet. Integers of any width are one type. What type a key column has is decided by its schema,
+not by the value that someone sent: ``key_value`` checks a sent value against it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+
+from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
+from mlflow_core.errors import StoreError, nearest
+from mlflow_core.spec import DType
+
+__all__ = ["KEY_TYPES", "encode_key", "encode_keys", "key_value"]
+
+KEY_TYPES = (DType.INT64, DType.INT32, DType.STRING, DType.BYTES, DType.UUID)
+_INT, _STRING, _BYTES, _UUID = b"\x01", b"\x02", b"\x03", b"\x04"
+_INT64 = struct.Struct(">q")
+_LENGTH = struct.Struct(">I")
+
+
+def encode_key(values: Sequence[int | str | bytes | UUID]) -> bytes:
+    """Return the canonical bytes of a key.
+
+    Args:
+        values: The key's values in the order of the entity's key columns; none for a view without an entity.
+
+    Raises:
+        StoreError: A value is null, or no int64, string, bytes or UUID.
+
+    Example:
+        >>> encode_key(("a", "bc")) == encode_key(("ab", "c")), encode_key((1,)) == encode_key(("1",))
+        (False, False)
+    """
+    return b"".join(map(_encoded, values))
+
+
+def encode_keys(table: pa.Table, columns: Sequence[str]) -> list[bytes | None]:
+    """Return the canonical bytes of each row's key.
+
+    Args:
+        table: Rows with the key columns.
+        columns: The key columns, in the entity's order.
+
+    Returns:
+        One key a row, None where a key column is null; shape (n_rows,).
+
+    Raises:
+        StoreError: A key column is missing or cannot be one.
+    """
+    if not columns:
+        return [b""] * table.num_rows
+    encoded = [_encoded_column(table, name) for name in columns]
+    if len(encoded) == 1:
+        return encoded[0]
+    return [None if None in parts else b"".join(parts) for parts in zip(*encoded, strict=True)]  # type: ignore[arg-type]
+
+
+def key_value(value: Any, dtype: DType, column: str) -> int | str | bytes | UUID | None:
+    """Check a key value that someone sent against its column's type.
+
+    Args:
+        value: An int (numpy's too), str, bytes or UUID; a UUID may be sent as text; None is a null key.
+        dtype: The key column's type.
+        column: The column's name, for the error.
+
+    Raises:
+        StoreError: The value is not of the column's type.
+    """
+    if value is None:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    if dtype in (DType.INT64, DType.INT32) and type(value) is int and -(2**63) <= value < 2**63:
+        return value
+    if dtype is DType.STRING and isinstance(value, str):
+        return value
+    if dtype is DType.BYTES and isinstance(value, bytes):
+        return value
+    if dtype is DType.UUID:
+        if isinstance(value, UUID):
+            return value
+        if isinstance(value, str):
+            try:
+                return UUID(value)
+            except ValueError:
+                pass  # said below, with the column's name
+    shown = repr(value)
+    raise StoreError(
+        f'key column "{column}" was given {shown if len(shown) <= 80 else shown[:77] + "..."} ({type(value).__name__})',
+        expected=str(dtype),
+    )
+
+
+def _encoded(value: Any) -> bytes:
+    if isinstance(value, np.integer):
+        value = int(value)
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return _INT + _INT64.pack(value)
+    if isinstance(value, str):
+        return _sized(_STRING, value.encode())
+    if isinstance(value, bytes):
+        return _sized(_BYTES, value)
+    if isinstance(value, UUID):
+        return _UUID + value.bytes
+    raise StoreError(f"{value!r} ({type(value).__name__}) cannot be part of a key", expected="int64, string, bytes or UUID")
+
+
+def _sized(kind: bytes, data: bytes) -> bytes:
+    return kind + _LENGTH.pack(len(data)) + data
+
+
+def _encoded_column(table: pa.Table, name: str) -> list[bytes | None]:
+    if name not in table.column_names:
+        raise StoreError(f'key column "{name}" is missing', hint=nearest(name, table.column_names))
+    column = table.column(name)
+    dtype = dtype_of_arrow(name, column.type)
+    if dtype not in KEY_TYPES:
+        raise StoreError(f'key column "{name}" is {column.type}', expected=", ".join(KEY_TYPES))
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if dtype in (DType.INT64, DType.INT32):
+        return _encoded_integers(name, whole)
+    if dtype is DType.UUID:
+        return [None if value is None else _UUID + value for value in whole.storage.to_pylist()]
+    kind = _STRING if dtype is DType.STRING else _BYTES
+    data = whole.cast(arrow_type(dtype)).cast(pa.binary()).to_pylist()
+    return [None if value is None else _sized(kind, value) for value in data]
+
+
+def _encoded_integers(name: str, column: pa.Array) -> list[bytes | None]:
+    try:
+        filled = column.cast(pa.int64()).fill_null(0)
+    except pa.ArrowInvalid as error:
+        raise StoreError(f'key column "{name}": {error}', expected="int64") from error
+    records = np.empty(len(column), np.dtype([("kind", "S1"), ("value", ">i8")]))
+    records["kind"], records["value"] = _INT, filled.to_numpy(zero_copy_only=False)
+    packed = records.tobytes()
+    valid = column.is_valid().to_pylist()
+    return [packed[9 * i : 9 * i + 9] if valid[i] else None for i in range(len(column))]

@@ -1,0 +1,300 @@
+"""The embedded online store: one SQLite file in WAL mode, for several processes and several projects.
+
+One table row per (view, key); views are numbered so that their names are stored once. The rule that a smaller
+version never replaces a greater one stands in the upsert itself, see ``backend`` for its meaning. A write is one
+transaction. A read of any number of views is one statement up to 30,000 keys, and one transaction above.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow_core.config.clock import Clock, SystemClock
+from mlflow_core.errors import StoreError
+from mlflow_core.online.backend import LAST_SEQUENCE, StoredRow
+from mlflow_core.online.codec import TOMBSTONE, Kind, schema_of
+
+__all__ = ["LAYOUT", "SqliteBackend"]
+
+LAYOUT = 1  # PRAGMA user_version of the files this module writes
+_PARAMETERS = 30_000  # below SQLite's own limit of 32,766 values in one statement
+_SELECTS = 400  # below its limit of 500 terms in a compound select
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS views (
+    id INTEGER PRIMARY KEY, project TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (project, name)
+);
+CREATE TABLE IF NOT EXISTS definitions (
+    view INTEGER NOT NULL, schema BLOB NOT NULL, generation INTEGER NOT NULL, PRIMARY KEY (view, schema)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rows (
+    view INTEGER NOT NULL, key BLOB NOT NULL, time INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    value BLOB NOT NULL, PRIMARY KEY (view, key)
+) WITHOUT ROWID;
+"""
+
+# substr counts from 1: byte 2 is the kind, bytes 3 to 10 are the schema hash (see codec).
+_UPSERT = f"""
+INSERT INTO rows (view, key, time, sequence, value) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (view, key) DO UPDATE SET time = excluded.time, sequence = excluded.sequence, value = excluded.value
+WHERE (excluded.time, excluded.sequence) > (rows.time, rows.sequence)
+   OR (substr(rows.value, 2, 1) <> x'{Kind.TOMBSTONE:02x}' AND substr(rows.value, 3, 8) <> substr(excluded.value, 3, 8))
+"""
+_BURY = f"""
+INSERT INTO rows (view, key, time, sequence, value) VALUES (?, ?, ?, {LAST_SEQUENCE}, ?)
+ON CONFLICT (view, key) DO UPDATE
+SET time = max(rows.time, excluded.time), sequence = excluded.sequence, value = excluded.value
+"""
+_SELECT = (
+    "SELECT {at}, key, time, sequence, value FROM rows "
+    "WHERE view = (SELECT id FROM views WHERE project = ? AND name = ?) AND key IN ({marks})"
+)
+
+
+class SqliteBackend:
+    """An online store in a SQLite file.
+
+    Args:
+        path: The file; made with its folder when it is not there.
+        project: Whose rows these are.
+        clock: Says when a key was erased.
+        timeout_s: How long to wait for another process that writes.
+
+    Raises:
+        StoreError: On first use: the file cannot be opened, is no online store, or is of a newer layout.
+    """
+
+    def __init__(
+        self, path: Path | str, project: str, clock: Clock | None = None, *, timeout_s: float = 10.0
+    ) -> None:
+        self.path = Path(path)
+        self.project = project
+        self.clock = clock or SystemClock()
+        self.timeout_s = timeout_s
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: dict[int, sqlite3.Connection] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A worker in another process opens its own connections.
+        return (_reopened, (self.path, self.project, self.clock, self.timeout_s))
+
+    def declare(self, view: str, schema_hash: bytes) -> None:
+        """Make a schema the current one of a view; see ``OnlineBackend.declare``."""
+        with self._transaction() as connection:
+            newest = self._newest(connection, view)
+            if newest is None or newest[0] != schema_hash:
+                self._define(connection, view, schema_hash, newest)
+
+    def write(self, view: str, rows: Sequence[StoredRow]) -> int:
+        """Write rows of one view in one transaction; see ``OnlineBackend.write``."""
+        if not rows:
+            return 0
+        schemas = {schema_of(row.value) for row in rows}
+        if len(schemas) > 1:
+            raise StoreError(f"rows of {len(schemas)} schemas were written at once", object=f'view "{view}"')
+        with self._transaction() as connection:
+            number = self._current(connection, view, schemas.pop())
+            before = connection.total_changes
+            connection.executemany(_UPSERT, ((number, *row) for row in rows))
+            return connection.total_changes - before
+
+    def read(self, requests: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[StoredRow | None]]:
+        """Read keys of several views as of one moment; see ``OnlineBackend.read``."""
+        found: list[dict[bytes, StoredRow]] = [{} for _ in requests]
+        statements = list(self._statements(requests))
+        with self._connection() as connection:
+            if len(statements) > 1:
+                connection.execute("BEGIN")
+            try:
+                for sql, parameters in statements:
+                    for at, *row in connection.execute(sql, parameters):
+                        found[at][row[0]] = StoredRow(*row)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+        return [[rows.get(key) for key in keys] for rows, (_, keys) in zip(found, requests, strict=True)]
+
+    def erase(self, keys: Sequence[tuple[str, Sequence[bytes]]]) -> int:
+        """Erase keys and leave tombstones; see ``OnlineBackend.erase``."""
+        now = self.clock.now_us()
+        with self._transaction() as connection:
+            had = 0
+            for view, erased in keys:
+                number = self._number(connection, view)
+                for key in dict.fromkeys(erased):
+                    stored = connection.execute(
+                        "SELECT value FROM rows WHERE view = ? AND key = ?", (number, key)
+                    ).fetchone()
+                    had += stored is not None and stored[0] != TOMBSTONE
+                    connection.execute(_BURY, (number, key, now, TOMBSTONE))
+            return had
+
+    def drop(self, views: Sequence[str] | None = None) -> None:
+        """Remove views of this project and nothing else; see ``OnlineBackend.drop``."""
+        with self._transaction() as connection:
+            known = dict(
+                connection.execute("SELECT name, id FROM views WHERE project = ?", (self.project,)).fetchall()
+            )
+            for name in known if views is None else views:
+                number = (known.get(name),)
+                connection.execute("DELETE FROM rows WHERE view = ?", number)
+                connection.execute("DELETE FROM definitions WHERE view = ?", number)
+                connection.execute("DELETE FROM views WHERE id = ?", number)
+
+    def close(self) -> None:
+        """Close the connections of all threads of this process."""
+        with self._lock:
+            for connection in self._open.values():
+                connection.close()
+            self._open.clear()
+            self._local = threading.local()
+
+    def _statements(self, requests: Sequence[tuple[str, Sequence[bytes]]]) -> Iterator[tuple[str, list[object]]]:
+        selects: list[str] = []
+        parameters: list[object] = []
+        for at, (view, keys) in enumerate(requests):
+            distinct = list(dict.fromkeys(keys))
+            while distinct:
+                room = _PARAMETERS - len(parameters) - 2
+                if room <= 0 or len(selects) == _SELECTS:
+                    yield " UNION ALL ".join(selects), parameters
+                    selects, parameters = [], []
+                    continue
+                chunk, distinct = distinct[:room], distinct[room:]
+                selects.append(_SELECT.format(at=at, marks=",".join("?" * len(chunk))))
+                parameters += [self.project, view, *chunk]
+        if selects:
+            yield " UNION ALL ".join(selects), parameters
+
+    def _number(self, connection: sqlite3.Connection, view: str) -> int:
+        connection.execute("INSERT OR IGNORE INTO views (project, name) VALUES (?, ?)", (self.project, view))
+        found = connection.execute("SELECT id FROM views WHERE project = ? AND name = ?", (self.project, view))
+        return int(found.fetchone()[0])
+
+    def _newest(self, connection: sqlite3.Connection, view: str) -> tuple[bytes, int] | None:
+        found: tuple[bytes, int] | None = connection.execute(
+            "SELECT schema, generation FROM definitions WHERE view = ? ORDER BY generation DESC LIMIT 1",
+            (self._number(connection, view),),
+        ).fetchone()
+        return found
+
+    def _define(
+        self, connection: sqlite3.Connection, view: str, schema: bytes, newest: tuple[bytes, int] | None
+    ) -> None:
+        connection.execute(
+            "INSERT INTO definitions (view, schema, generation) VALUES (?, ?, ?) "
+            "ON CONFLICT (view, schema) DO UPDATE SET generation = excluded.generation",
+            (self._number(connection, view), schema, 1 if newest is None else newest[1] + 1),
+        )
+
+    def _current(self, connection: sqlite3.Connection, view: str, schema: bytes) -> int:
+        """Return the view's number if the schema is its current one, or has never been seen."""
+        number, newest = self._number(connection, view), self._newest(connection, view)
+        if newest is None or newest[0] != schema:
+            seen = connection.execute(
+                "SELECT 1 FROM definitions WHERE view = ? AND schema = ?", (number, schema)
+            ).fetchone()
+            if seen is not None and newest is not None:
+                raise StoreError(
+                    f"its rows were packed by a definition that has been replaced (schema {schema.hex()})",
+                    object=f'view "{view}"',
+                    place=str(self.path),
+                    expected=f"schema {newest[0].hex()}",
+                    hint="Apply the repository and materialise the view again.",
+                )
+            self._define(connection, view, schema, newest)
+        return number
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            # Immediate: a transaction that reads first and then writes could fail for another's write between.
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            yield self._mine()
+        except (sqlite3.Error, OSError) as error:
+            raise _explained(error, self.path) from error
+        except OverflowError as error:
+            raise StoreError(f"a version is no int64: {error}", place=str(self.path)) from error
+
+    def _mine(self) -> sqlite3.Connection:
+        """Return this thread's connection; one from before a fork belongs to the parent."""
+        mine: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if mine is None or self._local.process != os.getpid():
+            mine = _connected(self.path, self.timeout_s)
+            self._local.connection, self._local.process = mine, os.getpid()
+            alive = {thread.ident for thread in threading.enumerate()}
+            with self._lock:
+                for ident in [ident for ident in self._open if ident not in alive]:
+                    self._open.pop(ident).close()
+                self._open[threading.get_ident()] = mine
+        return mine
+
+
+def _reopened(path: Path, project: str, clock: Clock, timeout_s: float) -> SqliteBackend:
+    return SqliteBackend(path, project, clock, timeout_s=timeout_s)
+
+
+def _connected(path: Path, timeout_s: float) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+    try:
+        layout = connection.execute("PRAGMA user_version").fetchone()[0]
+        if layout == 0:
+            _prepare(connection, path)
+        elif layout != LAYOUT:
+            raise StoreError(
+                f"the online store has layout {layout}, this version knows {LAYOUT}",
+                place=str(path),
+                hint="Upgrade this process, or name another file.",
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    taken = connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    if taken and {"views", "definitions", "rows"} - {name for (name,) in taken}:
+        raise StoreError(
+            f'is a SQLite file of something else (it has "{taken[0][0]}")',
+            object="online store",
+            place=str(path),
+            hint="Name another file.",
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;")
+
+
+def _explained(error: sqlite3.Error | OSError, path: Path) -> StoreError:
+    text = str(error)
+    hint = next((hint for words, hint in _HINTS if words in text), None)
+    return StoreError(f"the online store cannot be used: {text}", place=str(path), hint=hint)
+
+
+_HINTS = (
+    ("locked", "Another process is writing to it; nothing was changed. Try again, or find that process."),
+    ("readonly", "Make the file and its folder writable; nothing was changed."),
+    ("full", "Free some space on the disk; nothing was changed."),
+    ("disk I/O", "Look at the disk; nothing was changed."),
+    ("not a database", "Name another file, or remove this one and materialise again."),
+    ("malformed", "Restore the file, or remove it and materialise again."),
+    ("unable to open", "Check that the folder exists and can be written."),
+    ("Permission denied", "Check who owns the folder."),
+)

@@ -1,0 +1,1 @@
+"""What specs mean, still without doing anything: load, check, fingerprint, lineage, diff, and logical plans."""
