@@ -84,7 +84,9 @@ def aggregate_of(function: Function, input: pa.DataType | None) -> Aggregate:
         return Aggregate((), lambda s, value, _order: (*s, value), lambda a, b: a + b, finish)
     if name in ("min", "max"):
         pick = _smallest if name == "min" else _greatest
-        return Aggregate((), lambda s, value, order: pick((*s, (value, order))), lambda a, b: pick(a + b), _only)
+        return Aggregate(
+            (), lambda s, value, order: pick((*s, (value, order))), lambda a, b: pick(a + b), _only
+        )
     n = int(argument or 1)
     keep = partial(_ends, n=n if name == "first" else -n)
     return Aggregate(

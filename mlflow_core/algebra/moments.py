@@ -82,7 +82,7 @@ def limbs_value(high: int, low: int) -> int:
 def quantile_place(n: int, q: float) -> tuple[int, int, float]:
     """Return (index below, index above, fraction) of a quantile among n sorted values, n at least 1."""
     place = (n - 1) * q
-    below = int(math.floor(place))
+    below = math.floor(place)
     if below >= n - 1:
         return n - 1, n - 1, 0.0
     return below, below + 1, place - below

@@ -19,6 +19,7 @@ from mlflow_core.errors import PlanError, nearest
 __all__ = ["Parsed", "Reference", "parse", "wrong_at"]
 
 _SELECT = "SELECT "
+_QUERY = "it is a query, where an expression of one row's columns is needed"
 _CLASSES = {
     "SUBQUERY": "a subquery looks at other rows",
     "WINDOW": "a window function looks at other rows",
@@ -208,6 +209,8 @@ def _statement(expression: str) -> dict[str, Any]:
     answer = json.loads(rows[0][0])
     if answer.get("error"):
         position = _character(expression, int(answer["position"])) if "position" in answer else None
+        if "serialized" in answer["error_message"]:  # it parsed, as another statement than SELECT
+            raise _Refused(None, _QUERY)
         raise _Refused(position, answer["error_message"])
     if len(answer["statements"]) != 1:
         raise _Refused(None, "it is several statements")
@@ -215,7 +218,7 @@ def _statement(expression: str) -> dict[str, Any]:
     plain = select["type"] == "SELECT_NODE" and select["from_table"]["type"] == "EMPTY"
     extra = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
     if not plain or any(select[part] for part in extra):
-        raise _Refused(None, "it is a query, where an expression of one row's columns is needed")
+        raise _Refused(None, _QUERY)
     if len(select["select_list"]) != 1:
         raise _Refused(None, f"it is {len(select['select_list'])} expressions")
     only: dict[str, Any] = select["select_list"][0]

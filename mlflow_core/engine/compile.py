@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import config
@@ -35,17 +35,16 @@ def cache_folder() -> Path:
 
 def kernel(function: F) -> F:
     """Compile a function at its first call, and keep the result on disk."""
-    before = config.CACHE_DIR
+    settings: Any = config
+    before = settings.CACHE_DIR
     # Numba asks for the folder once, here; other packages' kernels must not move into ours.
-    config.CACHE_DIR = str(cache_folder())
+    settings.CACHE_DIR = str(cache_folder())
     try:
-        compiled: F = numba.njit(cache=True, nogil=True)(function)
+        return cast(F, numba.njit(cache=True, nogil=True)(function))
     finally:
-        config.CACHE_DIR = before
-    return compiled
+        settings.CACHE_DIR = before
 
 
 def scalar(function: F) -> F:
     """Compile an algebra function for use inside kernels, where it becomes part of the caller."""
-    compiled: F = numba.njit(nogil=True)(function)
-    return compiled
+    return cast(F, numba.njit(nogil=True)(function))

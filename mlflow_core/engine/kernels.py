@@ -18,21 +18,37 @@ Arrays are C-contiguous int64, float64 or bool, so that each kernel has one sign
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from mlflow_core.algebra import moments
 from mlflow_core.engine.compile import kernel, scalar
-from mlflow_core.engine.times import Flags, Int64
+from mlflow_core.engine.times import NEVER, Flags, Int64
+from mlflow_core.telemetry import Progress
 
-__all__ = ["counts", "distincts", "limbs", "lists", "moments_at", "ranked", "schedule"]
+__all__ = [
+    "between",
+    "counts",
+    "distincts",
+    "limbs",
+    "lists",
+    "moments_at",
+    "ranked",
+    "schedule",
+    "version_ends",
+]
 
 ENTER, LEAVE, ANSWER = 0, 1, 2
 
 _merge = scalar(moments.merge_moments)
 _of_one = scalar(moments.moments_of)
 _limbs_of = scalar(moments.limbs_of)
+_limbs_fit = scalar(moments.limbs_fit)
+_limbs_value = scalar(moments.limbs_value)
+_variance = scalar(moments.variance)
+_between = scalar(moments.quantile_between)
 _place = scalar(moments.quantile_place)
 
 
@@ -164,11 +180,11 @@ def limbs(
         n_rows: How many entity rows there are.
 
     Returns:
-        Count, high limbs and low limbs, int64 (n_rows,) each; see ``mlflow_core.algebra.moments.limbs_value``.
+        Count and sum, int64 (n_rows,) each; and whether all sums fit in int64.
     """
     count = np.zeros(n_rows, np.int64)
-    highs = np.zeros(n_rows, np.int64)
-    lows = np.zeros(n_rows, np.int64)
+    total = np.zeros(n_rows, np.int64)
+    fits = True
     for key in range(len(start) - 1):
         n = 0
         high = 0
@@ -176,21 +192,23 @@ def limbs(
         for at in range(start[key], start[key + 1]):
             i = which[at]
             if what[at] == ANSWER:
-                count[i], highs[i], lows[i] = n, high, low
+                count[i] = n
+                total[i] = _limbs_value(high, low)
+                fits = fits and _limbs_fit(high, low)
             elif counted[i]:
                 sign = 1 if what[at] == ENTER else -1
                 top, bottom = _limbs_of(value[i])
                 n += sign
                 high += sign * top
                 low += sign * bottom
-    return count, highs, lows
+    return count, total, fits
 
 
 @kernel
-def moments_at(
+def moments_at(  # noqa: C901 one loop over operations; numba gains nothing from parts
     what: Int64, which: Int64, start: Int64, counted: Flags, event_from: Int64, value: Any, n_rows: int
 ) -> tuple[Any, Any, Any, Any]:
-    """Keep count, sum, mean and squared deviations in a segment tree; arguments as for ``counts``.
+    """Keep count, sum, mean and variance in a segment tree; arguments as for ``counts``.
 
     Args:
         what: Operations of ``schedule``.
@@ -202,12 +220,12 @@ def moments_at(
         n_rows: How many entity rows there are.
 
     Returns:
-        Count int64 (n_rows,), sum, mean and sum of squared deviations float64 (n_rows,) each.
+        Count int64 (n_rows,); sum, mean and sample variance float64 (n_rows,) each.
     """
     count = np.zeros(n_rows, np.int64)
     totals = np.zeros(n_rows)
     means = np.zeros(n_rows)
-    spreads = np.zeros(n_rows)
+    variances = np.zeros(n_rows)
     longest = 1
     for key in range(len(start) - 1):
         longest = max(longest, event_from[key + 1] - event_from[key])
@@ -230,7 +248,7 @@ def moments_at(
             if what[at] == ANSWER:
                 count[i] = n[1]
                 if n[1] > 0:
-                    totals[i], means[i], spreads[i] = total[1], mean[1], m2[1]
+                    totals[i], means[i], variances[i] = total[1], mean[1], _variance(n[1], m2[1])
                 continue
             if not counted[i]:
                 continue
@@ -246,7 +264,7 @@ def moments_at(
                     n[a], total[a], mean[a], m2[a], n[b], total[b], mean[b], m2[b]
                 )
                 node //= 2
-    return count, totals, means, spreads
+    return count, totals, means, variances
 
 
 @kernel
@@ -263,7 +281,7 @@ def _kth(tree: Int64, top: int, k: int) -> int:
 
 
 @kernel
-def ranked(
+def ranked(  # noqa: C901 one loop over operations, as above
     what: Int64,
     which: Int64,
     start: Int64,
@@ -326,6 +344,15 @@ def ranked(
 
 
 @kernel
+def between(low: Any, high: Any, fraction: Any) -> Any:
+    """Interpolate between neighbours, float64 (n,) each; see ``mlflow_core.algebra.moments.quantile_between``."""
+    answer = np.empty(len(low))
+    for i in range(len(low)):
+        answer[i] = _between(low[i], high[i], fraction[i])
+    return answer
+
+
+@kernel
 def lists(
     what: Int64,
     which: Int64,
@@ -377,3 +404,48 @@ def lists(
                     tree[node] += sign
                     node += node & -node
     return answer
+
+
+@kernel
+def version_ends(code: Int64, start: Int64) -> Int64:
+    """Find when each version of an event is replaced.
+
+    Args:
+        code: Equal for versions of one event, negative for an event without identity; sorted, the greatest
+            version of an event first, (n,).
+        start: First evaluation time at which a version is visible, (n,).
+
+    Returns:
+        The least start among the greater versions of the same event, int64 (n,).
+    """
+    end = np.full(len(code), NEVER, np.int64)
+    for i in range(1, len(code)):
+        if code[i] >= 0 and code[i] == code[i - 1]:
+            end[i] = min(end[i - 1], start[i - 1])
+    return end
+
+
+def warm(progress: Progress) -> None:
+    """Compile every kernel now, or read it from the cache, so that nobody waits for it later.
+
+    Args:
+        progress: Told of each kernel.
+    """
+    one, edge, yes = np.zeros(1, np.int64), np.array([0, 1], np.int64), np.ones(1, np.bool_)
+    half, later = np.full(1, 0.5), np.ones(1, np.int64)
+    walked: tuple[Int64, Int64, Int64] = (later * ANSWER, one, edge)
+    calls: dict[str, Callable[[], object]] = {
+        "schedule": lambda: schedule(edge, one, later, one, one, edge, one),
+        "counts": lambda: counts(*walked, yes, 1),
+        "distincts": lambda: distincts(*walked, yes, one, 1, 1),
+        "limbs": lambda: limbs(*walked, yes, one, 1),
+        "moments": lambda: moments_at(*walked, yes, edge, half, 1),
+        "ranked": lambda: ranked(*walked, yes, edge, one, one, half, 1),
+        "between": lambda: between(half, half, half),
+        "lists": lambda: lists(*walked, yes, edge, 1, True, edge),
+        "version_ends": lambda: version_ends(one, one),
+    }
+    with progress.stage("compiling kernels", total=len(calls), unit="kernels") as stage:
+        for call in calls.values():
+            call()
+            stage.advance(1)

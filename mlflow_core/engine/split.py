@@ -18,7 +18,7 @@ __all__ = ["REASONS", "Assignment", "assign_parts"]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-REASONS = ("label_null", "label_unknown_at_cut", "embargo", "after_test")
+REASONS = ("label_open", "label_null", "label_unknown_at_cut", "embargo", "after_test")
 """Why a row is in no part, in the order in which the reasons are tried."""
 
 
@@ -44,34 +44,33 @@ class Assignment:
 
 
 def assign_parts(
-    t: Ints, known: Ints, valid: Bools, cuts: Cuts, *, horizon_end: int | None = None
+    t: Ints, known: Ints, valid: Bools, cuts: Cuts, *, settled: Bools | None = None
 ) -> Assignment:
     """Give each row its part.
 
-    A row whose label is null is left out. So is one of training or validation whose label was not known when
-    its part ended, and one of training whose label became known within the embargo before that. A test row
-    only needs a label that is known by now.
+    A row is left out if its horizon reaches past the end of the data (``label_open``), if its label is null, if
+    it is for training or validation and its label was not known when that part ended, if it is for training and
+    its label became known within the embargo before that, or if it lies after the test part.
 
     Args:
         t: Query times, microseconds since epoch, UTC; shape (n,).
         known: When each label was known, like ``t``; shape (n,).
         valid: Whether the label has a value; shape (n,).
         cuts: Where parts end.
-        horizon_end: The last moment the data tells of; labels known after it are not known at all. None trusts
-            every label.
+        settled: Whether the data reaches to the end of each label's horizon; shape (n,). None says it does.
 
     Returns:
         Part and reason of each row.
     """
     part = np.select([t < cuts.train_until, t < cuts.validate_until], [0, 1], 2).astype(np.int8)
-    latest = np.iinfo(np.int64).max
-    end = latest if horizon_end is None else horizon_end
-    cut = np.minimum(np.array([cuts.train_until, cuts.validate_until, end])[part], end)
+    cut = np.array([cuts.train_until, cuts.validate_until, np.iinfo(np.int64).max])[part]
+    none = np.zeros(len(t), np.bool_)
     reasons = [
+        none if settled is None else ~settled,
         ~valid,
         known > cut,
         (part == 0) & (known > cuts.train_until - cuts.embargo),
-        np.zeros(len(t), np.bool_) if cuts.test_until is None else t >= cuts.test_until,
+        none if cuts.test_until is None else t >= cuts.test_until,
     ]
     reason = np.select(reasons, range(len(reasons)), -1).astype(np.int8)
     return Assignment(part=np.where(reason >= 0, np.int8(-1), part).astype(np.int8), reason=reason)

@@ -8,13 +8,14 @@ null key and before they are parted by key.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from mlflow_core.engine.arrays import codes
 from mlflow_core.engine.clock import visible_from
+from mlflow_core.engine.kernels import version_ends
 from mlflow_core.engine.times import NEVER, Flags, Int64, microseconds
 from mlflow_core.errors import SourceError
 from mlflow_core.spec import ClockName, FeatureView
@@ -52,6 +53,10 @@ class Timeline:
         """Which rows count at any time at all, bool (n,)."""
         return self.placed & ~self.deleted & (self.end > self.start)
 
+    def at(self, order: Int64) -> Timeline:
+        """Return some of the rows, in a given order."""
+        return Timeline(**{field.name: getattr(self, field.name)[order] for field in fields(self)})
+
 
 def timeline_of(events: pa.Table, view: FeatureView, clock: ClockName) -> Timeline:
     """Say when each row of a source counts.
@@ -80,7 +85,9 @@ def timeline_of(events: pa.Table, view: FeatureView, clock: ClockName) -> Timeli
         row = np.array(events[ROW], np.int64)
     deleted = _deleted(events, view)
     if bool((deleted & no_time).any()):
-        raise SourceError(f'a delete has no time in "{source.event_time}"', object=title, expected="an event time")
+        raise SourceError(
+            f'a delete has no time in "{source.event_time}"', object=title, expected="an event time"
+        )
     start = np.where(no_time, NEVER, visible_from(time, known, view, clock))
     if END in events.column_names:
         end = np.array(events[END], np.int64)
@@ -109,28 +116,8 @@ def _deleted(events: pa.Table, view: FeatureView) -> Flags:
 
 def _ends(identity: pa.ChunkedArray, created: Int64, row: Int64, start: Int64) -> Int64:
     """The least start among the greater versions of the same id; a null id is an event of its own."""
-    code = np.array(_codes(identity), np.int64)
+    code = codes(identity)
     order = np.lexsort((row, created, code))[::-1]  # greatest version of an id first
-    end = np.full(len(code), NEVER, np.int64)
-    sorted_code, sorted_start = code[order], start[order]
-    # Runs of one id are short (its versions): go down them step by step, all ids at once.
-    same = np.zeros(len(code), np.bool_)
-    same[1:] = (sorted_code[1:] == sorted_code[:-1]) & (sorted_code[1:] >= 0)
-    sorted_end = np.full(len(code), NEVER, np.int64)
-    at = np.flatnonzero(same)
-    run_start = np.maximum.accumulate(np.where(same, 0, np.arange(len(code))))
-    depth = at - run_start[at]
-    for step in range(1, int(depth.max(initial=0)) + 1):
-        now = at[depth == step]
-        sorted_end[now] = np.minimum(sorted_end[now - 1], sorted_start[now - 1])
-    end[order] = sorted_end
+    end = np.empty(len(code), np.int64)
+    end[order] = version_ends(code[order], start[order])
     return end
-
-
-def _codes(identity: pa.ChunkedArray) -> pa.Array:
-    kind = identity.type
-    if isinstance(kind, pa.BaseExtensionType):
-        identity = pa.chunked_array([chunk.storage for chunk in identity.chunks], kind.storage_type)
-    encoded = pc.dictionary_encode(identity).combine_chunks()
-    encoded = encoded if isinstance(encoded, pa.Array) else encoded.chunk(0)
-    return encoded.indices.fill_null(-1)

@@ -7,6 +7,7 @@ decided in ``mlflow_core.plan.to_feast``.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,9 @@ from mlflow_core.feast.transaction import one_transaction, registry_errors
 from mlflow_core.plan.diff import Diff, diff
 from mlflow_core.plan.from_feast import MANIFEST_TAG, SPEC_TAG
 from mlflow_core.plan.project import Project
-from mlflow_core.plan.to_feast import KIND_TAG, to_feast
+from mlflow_core.plan.to_feast import KIND_TAG, identity, to_feast
 
-__all__ = ["Applied", "applied_specs", "apply_project", "has_registry", "open_store", "plan_project"]
+__all__ = ["Applied", "applied_specs", "apply_project", "has_registry", "open_store", "plan_project", "project_name"]
 
 Applied = Mapping[str, Mapping[str, Any]]
 """What was applied: kind ("entities", "sources", "views", ...) -> name -> canonical JSON object."""
@@ -65,6 +66,15 @@ def open_store(repo: Path, *, clock: str | None = None, create: bool = False) ->
         except FeastError as error:
             raise RegistryError(str(error), object=f"registry {where}") from error
     return store
+
+
+def project_name(repo: Path) -> str:
+    """Return the project's name, which ``feature_store.yaml`` owns.
+
+    Raises:
+        ConfigError: ``feature_store.yaml`` is missing or wrong.
+    """
+    return str(_config(repo, None).project)
 
 
 def has_registry(repo: Path) -> bool:
@@ -126,12 +136,15 @@ def apply_project(project: Project, schemas: Mapping[str, pa.Schema], store: Fea
         Removes only what an earlier apply wrote; what others put into the registry stays.
     """
     changes = plan_project(project, store)
-    if not changes and not project.native:
+    if not changes and not project.native and not _manifest(store).get("native"):
         return changes
     wanted = to_feast(project, schemas)
     gone = _gone(store, wanted)
+    wanted = [one for one in wanted if not _is_stored_project(one, store)]
     try:
-        with one_transaction(store.registry):
+        with one_transaction(store.registry), warnings.catch_warnings():
+            # Whether on-demand features are used is the user's decision, taken when they were declared.
+            warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
             store.apply(wanted, objects_to_delete=gone, partial=False)
     except (FeastError, ValueError, TypeError) as error:
         if isinstance(error, MlcoreError):
@@ -206,12 +219,16 @@ def _where(store: FeatureStore) -> str:
 
 
 def _manifest(store: FeatureStore) -> dict[str, Any]:
-    try:
-        project: FeastProject = store.registry.get_project(store.project, allow_cache=False)
-    except ProjectObjectNotFoundException:
-        return {}
-    manifest: dict[str, Any] = orjson.loads(project.tags.get(MANIFEST_TAG, "{}"))
+    stored = _stored_project(store)
+    manifest: dict[str, Any] = orjson.loads(stored.tags.get(MANIFEST_TAG, "{}")) if stored is not None else {}
     return manifest
+
+
+def _stored_project(store: FeatureStore) -> FeastProject | None:
+    try:
+        return store.registry.get_project(store.project, allow_cache=False)
+    except ProjectObjectNotFoundException:
+        return None
 
 
 def _specs(objects: list[Any]) -> dict[str, Any]:
@@ -221,10 +238,10 @@ def _specs(objects: list[Any]) -> dict[str, Any]:
 def _gone(store: FeatureStore, wanted: list[Any]) -> list[Any]:
     """List what an earlier apply wrote and this one does not want, in an order in which it can be deleted."""
     registry, project = store.registry, store.project
-    kept = {_identity(one) for one in wanted}
+    kept = {identity(one) for one in wanted}
     for one in wanted:
-        kept |= {_identity(source) for source in getattr(one, "source_request_sources", {}).values()}
-        kept |= {_identity(source) for source in _sources_of(one)}
+        kept |= {identity(source) for source in getattr(one, "source_request_sources", {}).values()}
+        kept |= {identity(source) for source in _sources_of(one)}
     native = _manifest(store).get("native", {})
     present = [
         *registry.list_feature_services(project),
@@ -237,12 +254,16 @@ def _gone(store: FeatureStore, wanted: list[Any]) -> list[Any]:
     return [
         one
         for one in present
-        if _identity(one) not in kept and (KIND_TAG in one.tags or f"{type(one).__name__}:{one.name}" in native)
+        if identity(one) not in kept and (KIND_TAG in one.tags or ":".join(identity(one)) in native)
     ]
 
 
-def _identity(one: Any) -> tuple[str, str]:
-    return ("DataSource" if isinstance(one, DataSource) else type(one).__name__, one.name)
+def _is_stored_project(one: Any, store: FeatureStore) -> bool:
+    # Feast compares projects by their timestamps too and would write an unchanged one again.
+    if not isinstance(one, FeastProject):
+        return False
+    stored = _stored_project(store)
+    return stored is not None and (stored.name, stored.tags) == (one.name, one.tags)
 
 
 def _sources_of(one: Any) -> list[DataSource]:

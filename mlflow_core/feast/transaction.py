@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mlflow_core.errors import RegistryError
 
-__all__ = ["one_transaction", "registry_errors"]
+__all__ = ["one_transaction", "registry_errors", "shown_url"]
 
 
 @contextmanager
@@ -77,7 +77,9 @@ def registry_errors(where: str) -> Iterator[None]:
 
 def shown_url(url: sqlalchemy.URL) -> str:
     """Return a database URL for messages, its password hidden."""
-    return url.database or "" if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    if url.get_backend_name() == "sqlite":
+        return (url.database or "").removeprefix("file:")
+    return url.render_as_string(hide_password=True)
 
 
 _SIGNS = (

@@ -36,7 +36,9 @@ class AuditLog(Scope):
             details: Anything that JSON can say. No secrets: the log is never pruned.
         """
         with self._database.writing() as session:
-            row = append(session, self._clock, self._principal, self._scope_name, action, object, details or {})
+            row = append(
+                session, self._clock, self._principal, self._scope_name, action, object, details or {}
+            )
             return to_record(AuditEntry, row)
 
     def audit_entries(self, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
@@ -132,11 +134,15 @@ def verify(session: Session) -> AuditReport:
         count += 1
         gap = row.seq - seq - 1
         if gap:
-            problems.append(AuditProblem(seq + 1, "missing", f"{gap} row(s) are missing before row {row.seq}"))
+            problems.append(
+                AuditProblem(seq + 1, "missing", f"{gap} row(s) are missing before row {row.seq}")
+            )
         if row_hash(row, row.seq) != row.hash:
             wrong.append(row)
         elif not gap and row.prev_hash != last:
-            problems.append(AuditProblem(row.seq, "broken", f"row {row.seq} does not follow the row before it"))
+            problems.append(
+                AuditProblem(row.seq, "broken", f"row {row.seq} does not follow the row before it")
+            )
         seq, last = row.seq, row.hash
     problems += _what_happened_to(wrong)
     head = session.scalars(select(AuditHeadRow)).one_or_none()

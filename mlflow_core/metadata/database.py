@@ -23,11 +23,27 @@ from mlflow_core.errors import MetadataError
 from mlflow_core.metadata.canonical import canonical
 
 _REASONS: Final = (
-    ("database is locked", "is locked by another process", "Wait for the other command to end, then try again."),
+    (
+        "database is locked",
+        "is locked by another process",
+        "Wait for the other command to end, then try again.",
+    ),
     ("table is locked", "is locked by another process", "Wait for the other command to end, then try again."),
-    ("readonly database", "is read-only", "Make the file and its folder writable, or use another [metadata] url."),
-    ("unable to open database file", "cannot be opened", "Check that the folder exists and may be read and written."),
-    ("not a database", "is not an SQLite database", "Check [metadata] url, or restore the file from a backup."),
+    (
+        "readonly database",
+        "is read-only",
+        "Make the file and its folder writable, or use another [metadata] url.",
+    ),
+    (
+        "unable to open database file",
+        "cannot be opened",
+        "Check that the folder exists and may be read and written.",
+    ),
+    (
+        "not a database",
+        "is not an SQLite database",
+        "Check [metadata] url, or restore the file from a backup.",
+    ),
     ("malformed", "is damaged", "Restore it from a backup."),
     ("is full", "cannot grow: the disk is full", "Free some space, then try again; nothing was changed."),
     ("disk i/o error", "cannot be read or written: disk I/O error", "Check the disk and its free space."),
@@ -52,15 +68,16 @@ class Database:
         try:
             self.url: URL = make_url(url)
             self._engine = _engine(self.url, busy_timeout_s)
-        except ArgumentError as error:
-            raise MetadataError(
-                "the metadata url is not one that SQLAlchemy reads", expected="sqlite:///path or postgresql://..."
-            ) from error
         except (NoSuchModuleError, ImportError) as error:
             raise MetadataError(
                 f"the driver of {self.url.drivername} is not installed",
                 place=self.shown,
                 hint="For PostgreSQL install mlflow-core[postgres].",
+            ) from error
+        except ArgumentError as error:
+            raise MetadataError(
+                "the metadata url is not one that SQLAlchemy reads",
+                expected="sqlite:///path or postgresql://user@host/name",
             ) from error
         self._writer = self._engine.execution_options(mlcore_write=True)
 
@@ -73,7 +90,12 @@ class Database:
     def file(self) -> Path | None:
         """The SQLite file, or None where the database is in memory or elsewhere."""
         name = self.url.database
-        if self.url.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+        if (
+            self.url.get_backend_name() != "sqlite"
+            or not name
+            or name == ":memory:"
+            or name.startswith("file:")
+        ):
             return None
         return Path(name)
 

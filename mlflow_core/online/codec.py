@@ -26,13 +26,14 @@ from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import StoreError
 from mlflow_core.online.varying import VARYING, decode_varying, encode_varying
 from mlflow_core.spec import DType
 
-__all__ = ["SCHEMA_AT", "TOMBSTONE", "VERSION", "Kind", "Row", "RowCodec", "is_tombstone", "schema_of"]
+__all__ = ["SCHEMA_AT", "TOMBSTONE", "VERSION", "Kind", "Row", "RowCodec", "is_tombstone", "microseconds", "schema_of"]
 
 VERSION = 1
 SCHEMA_AT = slice(2, 10)
@@ -128,7 +129,7 @@ class RowCodec:
         records["version"], records["kind"] = VERSION, Kind.ROW
         records["schema"] = np.frombuffer(self.schema_hash, "V8")[0]
         records["event"] = _event_times(event_times, n)
-        nulls = np.zeros((n, self._bitmap * 8), bool)
+        nulls = np.zeros((n, self._bitmap * 8), np.bool_)
         ends = np.zeros(n, np.int64)
         varying: list[list[bytes]] = []
         for i, (name, dtype) in enumerate(zip(self.names, self.dtypes, strict=True)):
@@ -233,10 +234,22 @@ def _event_times(event_times: pa.Array | pa.ChunkedArray | None, n: int) -> Any:
         return _NO_EVENT
     if len(event_times) != n:
         raise StoreError(f"{len(event_times)} event times were given for {n} rows")
-    whole = _whole(event_times)
+    return microseconds(event_times).fill_null(_NO_EVENT).to_numpy(zero_copy_only=False)
+
+
+def microseconds(times: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """Return times as int64 microseconds since epoch, UTC.
+
+    Args:
+        times: Timestamps of any unit (nanoseconds are floored, also before 1970; naive is UTC), or int64
+            microseconds; shape (n,).
+    """
+    whole = _whole(times)
     if pa.types.is_timestamp(whole.type):
-        whole = whole.cast(pa.timestamp("us", tz=whole.type.tz), safe=False)
-    return whole.cast(pa.int64()).fill_null(_NO_EVENT).to_numpy(zero_copy_only=False)
+        if whole.type.unit == "ns":  # a cast alone would round towards zero
+            whole = pc.floor_temporal(whole, unit="microsecond")
+        whole = whole.cast(pa.timestamp("us", tz=whole.type.tz))
+    return whole.cast(pa.int64())
 
 
 def _column(table: pa.Table, name: str, dtype: DType) -> pa.Array:
@@ -247,8 +260,8 @@ def _column(table: pa.Table, name: str, dtype: DType) -> pa.Array:
     if column.type == wanted:
         return column
     try:
-        if dtype is DType.TIMESTAMP:  # nanoseconds are floored
-            return column.cast(wanted, safe=False)
+        if dtype is DType.TIMESTAMP and pa.types.is_timestamp(column.type):
+            return microseconds(column).cast(wanted)
         return column.cast(wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise StoreError(f'feature "{name}" is {column.type}: {error}', expected=str(dtype)) from error

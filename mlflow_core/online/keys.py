@@ -19,7 +19,7 @@ from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import StoreError, nearest
 from mlflow_core.spec import DType
 
-__all__ = ["KEY_TYPES", "encode_key", "encode_keys", "key_value"]
+__all__ = ["KEY_TYPES", "encode_key", "encode_keys", "key_value", "shown"]
 
 KEY_TYPES = (DType.INT64, DType.INT32, DType.STRING, DType.BYTES, DType.UUID)
 _INT, _STRING, _BYTES, _UUID = b"\x01", b"\x02", b"\x03", b"\x04"
@@ -93,11 +93,13 @@ def key_value(value: Any, dtype: DType, column: str) -> int | str | bytes | UUID
                 return UUID(value)
             except ValueError:
                 pass  # said below, with the column's name
-    shown = repr(value)
-    raise StoreError(
-        f'key column "{column}" was given {shown if len(shown) <= 80 else shown[:77] + "..."} ({type(value).__name__})',
-        expected=str(dtype),
-    )
+    raise StoreError(f'key column "{column}" was given {shown(value)}', expected=str(dtype))
+
+
+def shown(value: object) -> str:
+    """Return how a message shows a value that does not fit: its first 80 characters and its type."""
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
 
 
 def _encoded(value: Any) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,8 @@ class SqliteBackend:
         self._local = threading.local()
         self._lock = threading.Lock()
         self._open: dict[int, sqlite3.Connection] = {}
+        self._inherited: dict[int, sqlite3.Connection] = {}
+        self._process = os.getpid()
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker in another process opens its own connections.
@@ -235,15 +238,22 @@ class SqliteBackend:
     def _mine(self) -> sqlite3.Connection:
         """Return this thread's connection; one from before a fork belongs to the parent."""
         mine: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if mine is None or self._local.process != os.getpid():
+        if mine is None or self._process != os.getpid():
+            self._close_idle()
             mine = _connected(self.path, self.timeout_s)
-            self._local.connection, self._local.process = mine, os.getpid()
-            alive = {thread.ident for thread in threading.enumerate()}
+            self._local.connection = mine
             with self._lock:
-                for ident in [ident for ident in self._open if ident not in alive]:
-                    self._open.pop(ident).close()
                 self._open[threading.get_ident()] = mine
         return mine
+
+    def _close_idle(self) -> None:
+        """Close connections whose thread has ended, but never those of the process this one was forked from."""
+        with self._lock:
+            if self._process != os.getpid():
+                self._inherited, self._open, self._process = self._open, {}, os.getpid()
+            alive = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+            for ident in [ident for ident in self._open if ident not in alive]:
+                self._open.pop(ident).close()
 
 
 def _reopened(path: Path, project: str, clock: Clock, timeout_s: float) -> SqliteBackend:
@@ -256,7 +266,7 @@ def _connected(path: Path, timeout_s: float) -> sqlite3.Connection:
     try:
         layout = connection.execute("PRAGMA user_version").fetchone()[0]
         if layout == 0:
-            _prepare(connection, path)
+            _prepare(connection, path, time.monotonic() + timeout_s)
         elif layout != LAYOUT:
             raise StoreError(
                 f"the online store has layout {layout}, this version knows {LAYOUT}",
@@ -269,7 +279,7 @@ def _connected(path: Path, timeout_s: float) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, deadline: float) -> None:
     taken = connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
     if taken and {"views", "definitions", "rows"} - {name for (name,) in taken}:
         raise StoreError(
@@ -278,7 +288,15 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             place=str(path),
             hint="Name another file.",
         )
-    connection.execute("PRAGMA journal_mode = WAL")
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait for this lock itself: two processes may be making the file at once.
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
     connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;")
 
 

@@ -141,7 +141,7 @@ def _unpacked_bytes(data: bytes) -> list[Any]:
     base = start + 4 * count
     if len(data) != base + (ends[-1] if ends else 0):
         raise ValueError("a list's length is not that of its items")
-    starts = (0, *ends[:-1])
+    starts = (0, *ends)[:count]
     return _with_nulls([data[base + a : base + b] for a, b in zip(starts, ends, strict=True)], bits)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from mlflow_core.errors import StoreError, nearest
 from mlflow_core.online.backend import OnlineBackend, StoredRow
+from mlflow_core.online.codec import microseconds
 from mlflow_core.online.keys import encode_keys
 from mlflow_core.online.layout import codec_of
 from mlflow_core.spec import FeatureView
@@ -82,7 +82,6 @@ def stored_rows(view: FeatureView, table: pa.Table, boundary: int) -> list[Store
     ]
 
 
-def _microseconds(column: pa.ChunkedArray, missing: int) -> list[Any]:
-    if pa.types.is_timestamp(column.type):
-        column = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False)
-    return list(np.asarray(column.cast(pa.int64()).fill_null(missing)).tolist())
+def _microseconds(column: pa.ChunkedArray, missing: int) -> list[int]:
+    times: list[int] = microseconds(column).fill_null(missing).to_pylist()
+    return times

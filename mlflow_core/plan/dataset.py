@@ -234,7 +234,14 @@ def label_view(label: Label, aggregate: Agg, source: Source) -> FeatureView:
         columns={**label.columns, KNOWN: known},
         features=[
             aggregate.model_copy(update={"name": label.name}),
-            Agg(KNOWN, "max", over=window, where=aggregate.where, accuracy=aggregate.accuracy, name=KNOWN),
+            Agg(
+                column=KNOWN,
+                functions="max",
+                over=window,
+                where=aggregate.where,
+                accuracy=aggregate.accuracy,
+                name=KNOWN,
+            ),
         ],
     )
 

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import orjson
 from feast import FeatureService as FeastService
 from feast import FeatureView as FeastView
 from feast import OnDemandFeatureView as FeastOnDemand
@@ -23,7 +24,7 @@ from feast.infra.offline_stores.file_source import FileSource
 from mlflow_core.algebra.on_demand import load_on_demand
 from mlflow_core.errors import PlanError, UnknownNameError, nearest
 from mlflow_core.plan.retrieval import ViewRead
-from mlflow_core.spec import ClockName, Duration, Entity, FeatureView, OnDemand, ParquetSource
+from mlflow_core.spec import ClockName, Duration, Entity, FeatureView, OnDemand, ParquetSource, Source, SqlSource
 
 __all__ = [
     "CLOCK_TAG",
@@ -34,6 +35,7 @@ __all__ = [
     "on_demand_of",
     "read_of",
     "service_clock",
+    "source_of",
     "view_of",
 ]
 
@@ -60,6 +62,40 @@ def view_of(feast_view: Any, *, repo_path: Path | str) -> FeatureView:
     """
     text = feast_view.tags.get(SPEC_TAG)
     return FeatureView.from_json(text) if text is not None else _translated(feast_view, Path(repo_path))
+
+
+def source_of(feast_source: Any, *, repo_path: Path | str) -> Source:
+    """Return the declaration of a source in Feast's registry.
+
+    Args:
+        feast_source: One of ours, or a native ``FileSource`` of Parquet files.
+        repo_path: The feature repository; relative paths of native sources start there.
+
+    Returns:
+        Our declaration as it was applied, or the native source with its created column as ``created`` only and its
+        field mapping as ``rename``.
+
+    Raises:
+        PlanError: A native source of another kind.
+    """
+    text = feast_source.tags.get(SPEC_TAG)
+    if text is not None:
+        kind = SqlSource if orjson.loads(text)["kind"] == "sql" else ParquetSource
+        return kind.from_json(text)
+    if not isinstance(feast_source, FileSource) or not isinstance(feast_source.file_format, ParquetFormat | None):
+        raise PlanError(
+            f"is a {type(feast_source).__name__}",
+            object=f'Feast source "{feast_source.name}"',
+            expected="a FileSource of Parquet files",
+        )
+    mapping = dict(feast_source.field_mapping or {})
+    return ParquetSource(
+        _as_name(feast_source.name),
+        path=_located(feast_source.path, Path(repo_path)),
+        event_time=mapping.get(feast_source.timestamp_field, feast_source.timestamp_field),
+        created=mapping.get(feast_source.created_timestamp_column, feast_source.created_timestamp_column) or None,
+        rename=mapping,
+    )
 
 
 def on_demand_of(feast_view: FeastOnDemand) -> OnDemand | None:
@@ -156,18 +192,11 @@ def _translated(feast_view: Any, repo_path: Path) -> FeatureView:
     _refuse_what_only_feast_runs(feast_view, source)
     keys = tuple(field.name for field in feast_view.entity_columns if field.name != DUMMY_ENTITY_ID)
     entities = [name for name in feast_view.entities if name != DUMMY_ENTITY_NAME]
-    mapping = dict(source.field_mapping or {})
     name = str(feast_view.name)
     view = FeatureView(
         _as_name(name),
         entity=Entity(_as_name("_".join(entities)), keys=keys) if keys else None,
-        source=ParquetSource(
-            _as_name(source.name),
-            path=_located(source.path, repo_path),
-            event_time=mapping.get(source.timestamp_field, source.timestamp_field),
-            created=mapping.get(source.created_timestamp_column, source.created_timestamp_column) or None,
-            rename=mapping,
-        ),
+        source=source_of(source, repo_path=repo_path),
         features=tuple(field.name for field in feast_view.features),
         ttl=_ttl(feast_view.ttl),
         owner=feast_view.owner,
@@ -187,9 +216,8 @@ def _refuse_what_only_feast_runs(feast_view: Any, source: Any) -> None:
             object=title,
             hint="Declare it as an mlflow_core FeatureView with columns or Agg.",
         )
-    if not isinstance(source, FileSource) or not isinstance(source.file_format, ParquetFormat | None):
-        given = "no batch source" if source is None else f"a {type(source).__name__}"
-        raise PlanError(f"has {given}", object=title, expected="a FileSource of Parquet files")
+    if source is None:
+        raise PlanError("has no batch source", object=title, expected="a FileSource of Parquet files")
     if not source.timestamp_field:
         raise PlanError("has a source without timestamp_field", object=title, hint="Name the event time column.")
     if not feast_view.features:

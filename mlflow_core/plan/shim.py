@@ -18,7 +18,7 @@ from feast.protos.feast.core.Transformation_pb2 import UserDefinedFunctionV2
 from feast.transformation.pandas_transformation import PandasTransformation
 from feast.types import from_value_type
 
-from mlflow_core.algebra.on_demand import evaluate_on_demand, load_on_demand
+from mlflow_core.algebra.on_demand import evaluate_on_demand, input_names, load_on_demand
 from mlflow_core.algebra.types import TIME, arrow_type
 from mlflow_core.errors import PlanError
 from mlflow_core.spec import OnDemand
@@ -110,14 +110,11 @@ class ShimTransformation(PandasTransformation):
 
 def _inputs(on_demand: OnDemand, frame: pd.DataFrame) -> Mapping[str, pa.Array]:
     arrays: dict[str, pa.Array] = {}
-    for given in on_demand.inputs:
-        view = getattr(given, "view", given)
-        features = given.features if view is not given else view.feature_names
-        for feature in features:
-            column = next((name for name in (feature, f"{view.name}__{feature}") if name in frame), None)
-            if column is None:
-                raise _missing(on_demand, feature)
-            arrays[feature] = _array(frame[column])
+    for (view, feature), name in input_names(on_demand).items():
+        column = next((one for one in (f"{view}__{feature}", feature) if one in frame), None)
+        if column is None:
+            raise _missing(on_demand, feature)
+        arrays[name] = _array(frame[column])
     for name, dtype in on_demand.request.items():
         if name not in frame:
             raise _missing(on_demand, name)

@@ -25,7 +25,7 @@ from feast.data_source import DataSource, RequestSource
 from feast.field import Field
 from feast.types import FeastType
 
-from mlflow_core.algebra.on_demand import infer_outputs
+from mlflow_core.algebra.on_demand import infer_outputs, input_names
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import PlanError
 from mlflow_core.plan.fingerprint import fingerprint
@@ -46,7 +46,7 @@ from mlflow_core.spec import (
     SqlSource,
 )
 
-__all__ = ["KIND_TAG", "feast_type", "to_feast"]
+__all__ = ["KIND_TAG", "feast_type", "identity", "input_types", "to_feast"]
 
 KIND_TAG = "mlcore.kind"
 
@@ -67,6 +67,14 @@ _FEAST: dict[DType, Any] = {
 def feast_type(dtype: DType) -> FeastType:
     """Return Feast's type for a spec's type."""
     return _FEAST[dtype] if dtype.item is dtype else feast_types.Array(_FEAST[dtype.item])
+
+
+def identity(one: Any) -> tuple[str, str]:
+    """Return under what Feast's registry keeps an object: its family (all views are one), and its name."""
+    for kind in (FeastProject, FeastEntity, DataSource, FeastService):
+        if isinstance(one, kind):
+            return kind.__name__, one.name
+    return "FeatureView", one.name
 
 
 def to_feast(project: Project, schemas: Mapping[str, pa.Schema]) -> list[Any]:
@@ -188,7 +196,7 @@ def _field(name: str, kind: pa.DataType) -> Field:
 def _on_demand(
     one: OnDemand, schemas: Mapping[str, pa.Schema], views: Mapping[str, FeastView]
 ) -> FeastOnDemand:
-    outputs = infer_outputs(one, _input_types(one, schemas))
+    outputs = infer_outputs(one, input_types(one, schemas))
     fields = [_field(name, kind) for name, kind in outputs.items()]
     sources: list[Any] = [_projected(given, views).projection for given in one.inputs]
     if one.request:
@@ -206,12 +214,15 @@ def _on_demand(
     )
 
 
-def _input_types(one: OnDemand, schemas: Mapping[str, pa.Schema]) -> dict[str, pa.DataType]:
-    types: dict[str, pa.DataType] = {}
-    for given in one.inputs:
-        selection = _selected(given)
-        types |= {name: schemas[selection.view.name].field(name).type for name in selection.features}
-    return types | {name: arrow_type(dtype) for name, dtype in one.request.items()}
+def input_types(one: OnDemand, schemas: Mapping[str, pa.Schema]) -> dict[str, pa.DataType]:
+    """Return the Arrow types of what an on-demand function reads, by the names under which it reads them.
+
+    Args:
+        one: The declaration.
+        schemas: View name -> schema.
+    """
+    stored = {name: schemas[view].field(feature).type for (view, feature), name in input_names(one).items()}
+    return stored | {name: arrow_type(dtype) for name, dtype in one.request.items()}
 
 
 def _selected(given: FeatureView | Selection) -> Selection:
@@ -243,12 +254,20 @@ def _project(project: Project) -> FeastProject:
         "entities": {name: _json(one) for name, one in project.entities.items()},
         "pipelines": {name: _json(one) for name, one in project.pipelines.items()},
         # Feast's objects say nothing of who wrote them; apply removes only those that an earlier apply wrote.
-        "native": {f"{type(one).__name__}:{one.name}": {} for one in project.native},
+        "native": {f"{family}:{name}": {} for family, name in _native(project)},
     }
     return FeastProject(
         name=project.name,
         tags={KIND_TAG: "project", MANIFEST_TAG: orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS).decode()},
     )
+
+
+def _native(project: Project) -> Iterator[tuple[str, str]]:
+    for one in project.native:
+        yield identity(one)
+        for source in (getattr(one, "batch_source", None), getattr(one, "stream_source", None)):
+            if source is not None:
+                yield identity(source)
 
 
 def _tags(one: Named, kind: str) -> dict[str, str]:
@@ -264,18 +283,11 @@ def _by_name(entities: Mapping[tuple[str, str], FeastEntity]) -> Iterator[FeastE
 
 
 def _refuse_taken_names(ours: list[Any], native: tuple[Any, ...]) -> None:
-    taken = {(_family(one), one.name) for one in ours}
+    taken = {identity(one) for one in ours}
     for one in native:
-        if (_family(one), one.name) in taken:
+        if identity(one) in taken:
             raise PlanError(
                 f'a native Feast {type(one).__name__} has the name "{one.name}", which a declaration has too',
                 object=f'{type(one).__name__} "{one.name}"',
                 hint="Rename one of them.",
             )
-
-
-def _family(one: Any) -> str:
-    for kind in (FeastEntity, DataSource, FeastService):
-        if isinstance(one, kind):
-            return kind.__name__
-    return "view"

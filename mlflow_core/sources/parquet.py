@@ -33,7 +33,7 @@ class ParquetPart:
     Attributes:
         source: The source.
         file: The file.
-        groups: Its row groups.
+        groups: Its row groups; empty means all.
         rows: Rows in them.
         bytes: Bytes that they take uncompressed.
         schema: The source's columns under their names in the specs.
@@ -59,7 +59,8 @@ class ParquetPart:
                 called = renamed(self.source, [*file.schema_arrow.names, *_absent(file, self.file)])
                 stored = {new: old for old, new in called.items() if old in file.schema_arrow.names}
                 wanted = [stored[name] for name in names if name in stored]
-                table = file.read_row_groups(list(self.groups), columns=wanted)
+                groups = self.groups or range(file.num_row_groups)
+                table = file.read_row_groups(list(groups), columns=wanted)
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(self.source, self.file, error) from error
         made = [self._column(name, table, stored) for name in names]
@@ -190,13 +191,17 @@ def _absent(file: pq.ParquetFile, data: DataFile) -> list[str]:
 
 
 def _grouped(footer: pq.FileMetaData) -> Iterator[tuple[tuple[int, ...], int, int]]:
-    groups: list[int] = []
-    rows = size = 0
+    """Cut a file into runs of row groups, with their rows and bytes; one empty run is the whole file."""
+    runs: list[list[int]] = [[]]
+    rows, sizes = [0], [0]
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
-        if groups and size + group.total_byte_size > PART_BYTES:
-            yield tuple(groups), rows, size
-            groups, rows, size = [], 0, 0
-        groups.append(number)
-        rows, size = rows + group.num_rows, size + group.total_byte_size
-    yield tuple(groups), rows, size
+        if runs[-1] and sizes[-1] + group.total_byte_size > PART_BYTES:
+            runs, rows, sizes = [*runs, []], [*rows, 0], [*sizes, 0]
+        runs[-1].append(number)
+        rows[-1] += group.num_rows
+        sizes[-1] += group.total_byte_size
+    whole = len(runs) == 1
+    yield from (
+        (() if whole else tuple(run), count, size) for run, count, size in zip(runs, rows, sizes, strict=True)
+    )

@@ -118,7 +118,9 @@ def snapshot_of(source: SqlSource, base: str) -> str:
     times = [name for name in (source.event_time, source.known_at, source.created) if name]
     with _connected(source, base) as connection:
         rows = _rows(source, connection)
-        greatest = [sa.func.max(sa.column(back.get(name, name))) for name in times]
+        greatest: list[sa.ColumnElement[Any]] = [
+            sa.func.max(sa.column(back.get(name, name))) for name in times
+        ]
         found = connection.execute(sa.select(sa.func.count(), *greatest).select_from(rows)).one()
     text = "\t".join([source.url, source.table or source.query or "", *(str(value) for value in found)])
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

@@ -5,7 +5,7 @@ Knows tables and models, not where features come from. Nothing heavy is imported
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mlflow_core.train.recorder import NullRecorder, Recorder
 

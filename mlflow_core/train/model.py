@@ -98,7 +98,7 @@ class Model:
         Raises:
             TrainError: A column is missing, or is of another kind than in training.
         """
-        return self._score(self.preprocessing.matrix(table))
+        return self.score(self.preprocessing.matrix(table))
 
     def predict_columns(self, columns: Mapping[str, Sequence[Any]]) -> NDArray[np.float64]:
         """Predict for a few rows of Python values, the fast way of a request.
@@ -112,7 +112,14 @@ class Model:
         Raises:
             TrainError: A column is missing, or is of another kind than in training.
         """
-        return self._score(self.preprocessing.matrix_of(columns))
+        return self.score(self.preprocessing.matrix_of(columns))
+
+    def score(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Predict from a matrix that ``preprocessing`` made, (n_rows, n_features)."""
+        if not len(matrix):
+            return np.empty(0)
+        scores = self._booster.inplace_predict(matrix, validate_features=False, missing=np.nan)
+        return np.asarray(scores, dtype=np.float64)
 
     def with_metadata(self, **facts: Any) -> Model:
         """The same model with further facts."""
@@ -175,12 +182,6 @@ class Model:
             notes=tuple(facts["notes"]),
             metadata=facts["metadata"],
         )
-
-    def _score(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        if not len(matrix):
-            return np.empty(0)
-        scores = self._booster.inplace_predict(matrix, validate_features=False, missing=np.nan)
-        return np.asarray(scores, dtype=np.float64)
 
     def _facts(self) -> bytes:
         return _json(

@@ -117,7 +117,7 @@ def _train(task: RankTask, told: Told) -> RankResult:
     )
     callbacks: list[xgboost.callback.TrainingCallback] = [_Tell(told)]
     if task.early_stopping:
-        callbacks.append(xgboost.callback.EarlyStopping(task.early_stopping, save_best=True))
+        callbacks.append(xgboost.callback.EarlyStopping(rounds=task.early_stopping, save_best=True))
     log: dict[str, dict[str, list[float]]] = {}
     booster = xgboost.train(
         dict(task.settings),

@@ -157,7 +157,7 @@ def check_settings(trainer: XGBoost) -> None:
 
     from mlflow_core.train.rank import reason
 
-    settings = settings_of(trainer, threads=1) | {"verbosity": 2}
+    settings = settings_of(trainer, threads=1)
     rows = xgboost.DMatrix(np.arange(4.0).reshape(4, 1), label=np.array([0.0, 1.0, 0.0, 1.0]))
     try:
         with warnings.catch_warnings(record=True) as said:
@@ -168,7 +168,7 @@ def check_settings(trainer: XGBoost) -> None:
             shape = booster.predict(rows).shape
     except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
         raise TrainError(
-            f"XGBoost refuses the settings: {reason(error)}", object="XGBoost", place=trainer.place
+            f"the settings are refused: {reason(error)}", object="XGBoost", place=trainer.place
         ) from None
     unused = [text for one in said if "are not used" in (text := str(one.message))]
     if unused:

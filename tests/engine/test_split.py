@@ -14,22 +14,24 @@ TIMES = st.integers(min_value=0, max_value=40)
 
 
 @given(
-    rows=st.lists(st.tuples(TIMES, st.integers(0, 15), st.booleans()), max_size=60),
+    rows=st.lists(st.tuples(TIMES, st.integers(0, 15), st.booleans(), st.booleans()), max_size=60),
     train_until=st.integers(5, 20),
     validate=st.integers(1, 12),
     test=st.one_of(st.none(), st.integers(1, 10)),
     embargo=st.integers(0, 8),
-    end=st.one_of(st.none(), st.integers(10, 60)),
 )
-def test_every_row_is_where_the_oracle_puts_it(rows, train_until, validate, test, embargo, end):
+def test_every_row_is_where_the_oracle_puts_it(rows, train_until, validate, test, embargo):
     validate_until = train_until + validate
     test_until = None if test is None else validate_until + test
-    cuts = Cuts(train_until=train_until, validate_until=validate_until, test_until=test_until, embargo=embargo)
+    cuts = Cuts(
+        train_until=train_until, validate_until=validate_until, test_until=test_until, embargo=embargo
+    )
     t = np.array([row[0] for row in rows], dtype=np.int64)
     known = t + np.array([row[1] for row in rows], dtype=np.int64)
     valid = np.array([row[2] for row in rows], dtype=bool)
+    settled = np.array([row[3] for row in rows], dtype=bool)
 
-    found = assign_parts(t, known, valid, cuts, horizon_end=end)
+    found = assign_parts(t, known, valid, cuts, settled=settled)
 
     places = [PARTS[p] if p >= 0 else REASONS[r] for p, r in zip(found.part, found.reason, strict=True)]
     assert places == [
@@ -41,7 +43,7 @@ def test_every_row_is_where_the_oracle_puts_it(rows, train_until, validate, test
             validate_until=validate_until,
             test_until=test_until,
             embargo=embargo,
-            end=end,
+            settled=bool(settled[i]),
         )
         for i in range(len(rows))
     ]

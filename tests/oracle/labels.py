@@ -25,16 +25,6 @@ class Event:
         return self.time if self.known_at is None else max(self.known_at, self.time)
 
 
-@dataclass(frozen=True)
-class Row:
-    """Where a row ends up: in a part, or nowhere for a reason."""
-
-    t: int
-    label: float | None
-    known: int
-    place: str
-
-
 def last_versions(events: Sequence[Event]) -> list[Event]:
     """For each identity the version created last, the later row among equals; without identity every row."""
     kept = []
@@ -51,7 +41,9 @@ def last_versions(events: Sequence[Event]) -> list[Event]:
     return kept
 
 
-def aggregate_label(events: Sequence[Event], key: str, t: int, horizon: int, function: str) -> tuple[float | None, int]:
+def aggregate_label(
+    events: Sequence[Event], key: str, t: int, horizon: int, function: str
+) -> tuple[float | None, int]:
     """Count, sum or max over the events in (t, t + horizon], and when that was known."""
     inside = [e for e in last_versions(events) if e.key == key and t < e.time <= t + horizon]
     known = max((e.known for e in inside), default=t + horizon)
@@ -72,9 +64,11 @@ def place(
     validate_until: int,
     test_until: int | None,
     embargo: int,
-    end: int | None,
+    settled: bool,
 ) -> str:
     """Say which part a row is in, or why it is in none."""
+    if not settled:
+        return "label_open"
     if label is None:
         return "label_null"
     if t < train_until:
@@ -84,8 +78,6 @@ def place(
     else:
         part, must_be_known_by = "test", None
     if must_be_known_by is not None and known > must_be_known_by:
-        return "label_unknown_at_cut"
-    if end is not None and known > end:
         return "label_unknown_at_cut"
     if part == "train" and known > train_until - embargo:
         return "embargo"

@@ -163,7 +163,10 @@ def _runs() -> None:
     op.create_index("ix_mlcore_runs_parent_id", "mlcore_runs", ["parent_id"])
     op.create_index("ix_mlcore_runs_pipeline_fingerprint", "mlcore_runs", ["pipeline_fingerprint"])
     op.create_index("ix_mlcore_runs_project_id_created_us", "mlcore_runs", ["project_id", "created_us"])
-    op.create_index("ix_mlcore_runs_project_id_pipeline_created_us", "mlcore_runs", ["project_id", "pipeline", "created_us"]
+    op.create_index(
+        "ix_mlcore_runs_project_id_pipeline_created_us",
+        "mlcore_runs",
+        ["project_id", "pipeline", "created_us"],
     )
     op.create_index("ix_mlcore_runs_project_id_state", "mlcore_runs", ["project_id", "state"])
     op.create_table(
@@ -313,7 +316,9 @@ def _models() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_mlcore_alias_moves_audit_seq", "mlcore_alias_moves", ["audit_seq"])
-    op.create_index("ix_mlcore_alias_moves_model_id_alias_id", "mlcore_alias_moves", ["model_id", "alias", "id"])
+    op.create_index(
+        "ix_mlcore_alias_moves_model_id_alias_id", "mlcore_alias_moves", ["model_id", "alias", "id"]
+    )
     op.create_table(
         "mlcore_deployments",
         sa.Column("id", INTEGER, autoincrement=True, nullable=False),
@@ -331,7 +336,9 @@ def _models() -> None:
         sa.ForeignKeyConstraint(["version_id"], ["mlcore_model_versions.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_mlcore_deployments_model_id_target_state", "mlcore_deployments", ["model_id", "target", "state"])
+    op.create_index(
+        "ix_mlcore_deployments_model_id_target_state", "mlcore_deployments", ["model_id", "target", "state"]
+    )
     op.create_index("ix_mlcore_deployments_version_id", "mlcore_deployments", ["version_id"])
 
 
@@ -355,7 +362,9 @@ def _operations() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["mlcore_runs.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_mlcore_materialisations_project_id_view_boundary_us", "mlcore_materialisations",
+    op.create_index(
+        "ix_mlcore_materialisations_project_id_view_boundary_us",
+        "mlcore_materialisations",
         ["project_id", "view", "boundary_us"],
     )
     op.create_index("ix_mlcore_materialisations_run_id", "mlcore_materialisations", ["run_id"])
@@ -392,4 +401,6 @@ def _operations() -> None:
     )
     op.create_index("ix_mlcore_alerts_monitor_id", "mlcore_alerts", ["monitor_id"])
     op.create_index("ix_mlcore_alerts_project_id_dedup_key", "mlcore_alerts", ["project_id", "dedup_key"])
-    op.create_index("ix_mlcore_alerts_project_id_state_opened_us", "mlcore_alerts", ["project_id", "state", "opened_us"])
+    op.create_index(
+        "ix_mlcore_alerts_project_id_state_opened_us", "mlcore_alerts", ["project_id", "state", "opened_us"]
+    )

@@ -1,0 +1,107 @@
+"""The process boundary: every way in which a command can end becomes one line and one exit code.
+
+This is the one place that catches everything. A traceback is shown with ``-v`` only, and always logged.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import typer
+
+from mlflow_core.cli.root import app, hoisted
+from mlflow_core.errors import ExitCode, MlcoreError
+from mlflow_core.telemetry.logs import get_logger
+
+__all__ = ["INTERRUPTED", "run"]
+
+INTERRUPTED = 130
+
+_log = get_logger("cli")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: What was typed after ``mlcore``.
+
+    Returns:
+        The exit code: one of ``ExitCode``, or 130 after Ctrl-C.
+    """
+    words = hoisted(arguments)
+    globals_ = words[: len(words) - _verb_and_rest(words)]
+    as_json, verbose = "--json" in globals_, any(word in ("-v", "-vv", "--verbose") for word in globals_)
+    try:
+        code = typer.main.get_command(app).main(words, prog_name="mlcore", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else ExitCode.OK
+    except MlcoreError as error:
+        _say(error, error.exit_code, as_json, verbose)
+        return error.exit_code
+    except typer.Exit as ended:
+        return ended.exit_code
+    except typer.TyperException as error:
+        return _usage(error, as_json)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would say so again while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:
+        _log.debug("unexpected error", exc_info=True)
+        _unexpected(error, as_json, verbose)
+        return ExitCode.FAILED
+
+
+def _verb_and_rest(words: Sequence[str]) -> int:
+    for index, word in enumerate(words):
+        if not word.startswith("-") and (index == 0 or words[index - 1] not in ("--root", "--env", "--as")):
+            return len(words) - index
+    return 0
+
+
+def _say(error: MlcoreError, code: int, as_json: bool, verbose: bool) -> None:
+    if verbose:
+        traceback.print_exception(error)
+    if as_json:
+        _json_line(type(error).__name__, str(error), code, error)
+    else:
+        sys.stderr.write(f"error: {error}\n")
+
+
+def _usage(error: typer.TyperException, as_json: bool) -> int:
+    if as_json:
+        _json_line("UsageError", error.format_message(), error.exit_code, None)
+    elif type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{error.format_message()}\n")
+    else:
+        context: Any = getattr(error, "ctx", None)
+        hint = f" Try: {context.command_path} --help" if context is not None else ""
+        sys.stderr.write(f"error: {error.format_message()}{hint}\n")
+    return error.exit_code
+
+
+def _unexpected(error: Exception, as_json: bool, verbose: bool) -> None:
+    if verbose:
+        traceback.print_exception(error)
+    text = " ".join(str(error).split())
+    shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if as_json:
+        _json_line("UnexpectedError", shown, ExitCode.FAILED, None)
+    else:
+        sys.stderr.write(f"error: unexpected {shown}" + ("\n" if verbose else ". Run it again with -v for more.\n"))
+
+
+def _json_line(kind: str, message: str, code: int, error: MlcoreError | None) -> None:
+    fields = ("what", "object", "place", "expected", "hint")
+    details = {name: getattr(error, name) for name in fields} if error is not None else {}
+    line = orjson.dumps({"error": {"type": kind, "message": message, "exit_code": int(code), **details}})
+    sys.stderr.write(f"{line.decode()}\n")

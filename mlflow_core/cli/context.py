@@ -1,0 +1,180 @@
+"""What a verb needs, opened when it is first asked for: settings, project, store, metadata, clock, output.
+
+Verbs take it from typer's context with ``invocation(context)``; nothing here is imported before it is used, so
+that a verb pays only for what it touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from feast import FeatureStore
+
+    from mlflow_core.cli.output import Output
+    from mlflow_core.config import Clock, Principal, Settings
+    from mlflow_core.metadata import MetadataStore
+    from mlflow_core.plan.project import Project
+    from mlflow_core.telemetry import Progress
+
+__all__ = ["Invocation", "find_root", "invocation"]
+
+
+def invocation(context: typer.Context) -> Invocation:
+    """Return what the global options of this call opened up."""
+    found: Invocation = context.find_root().obj
+    return found
+
+
+def find_root(start: Path) -> Path:
+    """Return the nearest folder with ``mlcore.toml``, going upwards; the start itself where there is none."""
+    for folder in (start, *start.parents):
+        if (folder / "mlcore.toml").is_file():
+            return folder
+    return start
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """One call of ``mlcore`` with its global options.
+
+    Args:
+        given_root: ``--root``, or None.
+        env: ``--env``, or None.
+        json: ``--json``.
+        verbosity: How often ``-v``.
+        yes: ``--yes``.
+        given_principal: ``--as``, or None.
+    """
+
+    given_root: Path | None = None
+    env: str | None = None
+    json: bool = False
+    verbosity: int = 0
+    yes: bool = False
+    given_principal: str | None = None
+
+    @cached_property
+    def root(self) -> Path:
+        """The project's folder, absolute."""
+        return (self.given_root or find_root(Path.cwd())).resolve()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of this project and environment.
+
+        Raises:
+            ConfigError: A setting is wrong, or ``--root`` is no folder.
+        """
+        from mlflow_core.config import load_settings
+        from mlflow_core.errors import ConfigError
+
+        if not self.root.is_dir():
+            raise ConfigError(f'"{self.root}" is no folder', hint="--root takes the project's folder.")
+        return load_settings(self.root, self.env)
+
+    @cached_property
+    def repo(self) -> Path:
+        """The feature repository, absolute."""
+        return self.settings.feature_repo_path()
+
+    @cached_property
+    def project(self) -> Project:
+        """The declarations of this project, loaded.
+
+        Raises:
+            PlanError: They do not load.
+            ConfigError: ``mlcore.toml`` and ``feature_store.yaml`` name the project differently.
+        """
+        from mlflow_core.errors import ConfigError
+        from mlflow_core.feast.registry import project_name
+        from mlflow_core.plan.load import load_project
+
+        settings, name = self.settings, project_name(self.repo)
+        if settings.origin("project.name") != "default" and settings.project.name != name:
+            raise ConfigError(
+                f'project.name is "{settings.project.name}", but feature_store.yaml says "{name}"',
+                place=settings.origin("project.name"),
+                hint="Leave project.name out, or write the same name.",
+            )
+        return load_project(
+            self.root, name=name, feature_repo=settings.project.feature_repo, pipelines=settings.project.pipelines
+        )
+
+    @cached_property
+    def schemas(self) -> Mapping[str, pa.Schema]:
+        """View name -> schema of keys and features; reading them checks the project against its data.
+
+        Raises:
+            PlanError: Declarations that do not fit together or not to the data; all of them at once.
+        """
+        from mlflow_core.plan.check import check_project
+        from mlflow_core.sources import read_schema
+
+        return check_project(self.project, read_schema)
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """Feast's store of this project.
+
+        Raises:
+            RegistryError: Nothing was applied yet, or the registry cannot be opened.
+        """
+        return self.open_store()
+
+    def open_store(self, *, clock: str | None = None, create: bool = False) -> FeatureStore:
+        """Open Feast's store; see ``mlflow_core.feast.registry.open_store``."""
+        from mlflow_core.feast.registry import open_store
+
+        return open_store(self.repo, clock=clock or self._configured_clock(), create=create)
+
+    def _configured_clock(self) -> str | None:
+        value = self.settings.clock.value
+        return None if value == "system" else value
+
+    @cached_property
+    def clock(self) -> Clock:
+        """What "now" means here."""
+        return self.settings.make_clock()
+
+    @cached_property
+    def principal(self) -> Principal:
+        """Who does this: ``--as``, else the operating system's user."""
+        from mlflow_core.config import Principal, os_principal
+
+        return Principal(self.given_principal, "option") if self.given_principal else os_principal()
+
+    @cached_property
+    def metadata(self) -> MetadataStore:
+        """The metadata store, its tables made where there are none.
+
+        Raises:
+            MetadataError: The database cannot be used.
+        """
+        from mlflow_core.metadata import MetadataStore
+
+        return MetadataStore(self.settings.metadata_url(), clock=self.clock, principal=self.principal)
+
+    @cached_property
+    def out(self) -> Output:
+        """Where results are written."""
+        from mlflow_core.cli.output import Output
+
+        return Output(json=self.json)
+
+    def progress(self) -> Progress:
+        """Progress on standard error; none with ``--json``."""
+        from mlflow_core.telemetry import ConsoleProgress, SilentProgress
+
+        return SilentProgress() if self.json else ConsoleProgress()
+
+    def result(self, data: Any, text: str) -> None:
+        """Print a result: the data as JSON with ``--json``, else the text."""
+        self.out.result(data, text)

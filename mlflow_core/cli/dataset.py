@@ -1,0 +1,104 @@
+"""``mlcore dataset``: build the training set of a pipeline, look at those that were built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_core.cli.context import invocation
+
+if TYPE_CHECKING:
+    from mlflow_core.metadata.records import DatasetRecord
+
+__all__ = ["app", "build", "show"]
+
+app = typer.Typer(help="Build and show training sets.", rich_markup_mode=None, no_args_is_help=True)
+
+ClockOption = Annotated[
+    str | None, typer.Option("--clock", help="event, known or served; by default the pipeline's own.")
+]
+
+
+@app.callback()
+def dataset() -> None:
+    """Build and show training sets."""
+
+
+@app.command()
+def build(
+    context: typer.Context,
+    pipeline: Annotated[str, typer.Argument(help="The pipeline whose dataset is built.")],
+    clock: ClockOption = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Only say what would be done.")] = False,
+) -> None:
+    """Build the training set of a pipeline and keep it, named by its content.
+
+    Example: mlcore dataset build late_arrival --explain
+    """
+    from mlflow_core.cli.workspace import clock_named, open_workspace
+    from mlflow_core.workflow.dataset import plan_of
+    from mlflow_core.workflow.training import build_for_pipeline
+
+    call = invocation(context)
+    workspace = open_workspace(call)
+    spec = workspace.pipeline(pipeline)
+    chosen = clock_named(clock)
+    if explain:
+        plan = plan_of(spec.data, workspace.base, clock=chosen, carry=spec.slices)
+        call.result({"pipeline": pipeline, "clock": plan.clock, "plan": plan.describe()}, plan.describe())
+        return
+    stored, record = build_for_pipeline(workspace, spec, clock=chosen, progress=call.progress())
+    for warning in stored.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    call.result(_data(record), _text(record))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    name: Annotated[
+        str | None, typer.Argument(help="A pipeline's name, a number or a digest; all if left out.")
+    ] = None,
+) -> None:
+    """List the training sets that were built, or show one.
+
+    Example: mlcore dataset show late_arrival
+    """
+    call = invocation(context)
+    if name is None:
+        records = call.metadata.list_datasets()
+        rows = [
+            (one.id, one.name, one.clock, f"{sum(one.rows.values()):,}", one.content_hash[7:19])
+            for one in records
+        ]
+        call.out.table([_data(one) for one in records], ("id", "pipeline", "clock", "rows", "digest"), rows)
+        return
+    record = call.metadata.get_dataset(int(name) if name.isdecimal() else name)
+    call.result(_data(record), _text(record))
+
+
+def _data(record: DatasetRecord) -> dict[str, Any]:
+    return {field: getattr(record, field) for field in record.__dataclass_fields__}
+
+
+def _text(record: DatasetRecord) -> str:
+    left = [f"{count:,} {reason}" for reason, count in record.report.get("left_out", {}).items() if count]
+    parts = record.report.get("parts", {})
+    lines = [
+        f"dataset {record.id} of {record.name}, clock {record.clock}",
+        f"digest   {record.content_hash}",
+        f"columns  {len(record.schema)}",
+    ]
+    for part, rows in record.rows.items():
+        told = parts.get(part, {})
+        rate = f", label mean {told['label_mean']:.4f}" if told.get("label_mean") is not None else ""
+        span = f", {told['from']} to {told['to']}" if told else ""
+        lines.append(f"{part:<9}{rows:,} rows{span}{rate}")
+    lines.append(f"left out {', '.join(left) or 'none'}")
+    lines += [
+        f"{'ok' if check['holds'] else check['severity']:<9}{check['view']}.{check['column']}: {check['found']}"
+        f" ({check['check']})"
+        for check in record.report.get("checks", [])
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,172 @@
+"""``mlcore features``: what is declared in this project, and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_core.cli.context import Invocation, invocation
+
+if TYPE_CHECKING:
+    from mlflow_core.spec import FeatureView, OnDemand, WindowColumn
+
+__all__ = ["app", "lineage", "list_features", "show"]
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=True)
+
+
+@app.callback()
+def features() -> None:
+    """List, show and trace features; get their values."""
+
+
+@app.command("list")
+def list_features(
+    context: typer.Context,
+    view: Annotated[str | None, typer.Option("--view", help="Only the features of this view.")] = None,
+) -> None:
+    """List every feature with its type, view, entity, window, source and owner.
+
+    Example: mlcore features list --view carrier_delay
+    """
+    call = invocation(context)
+    rows = list(_features(call))
+    if view is not None:
+        _known(view, {row["view"] for row in rows}, "view")
+        rows = [row for row in rows if row["view"] == view]
+    columns = ("name", "type", "view", "entity", "window", "source", "owner")
+    call.out.table(rows, columns, [[row[column] for column in columns] for row in rows])
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A view, an on-demand group, a service, or one feature.")],
+) -> None:
+    """Show one view, on-demand group, service or feature in full.
+
+    Example: mlcore features show carrier_delay
+    """
+    call = invocation(context)
+    data = _described(call, name)
+    lines = [f"{key}: {_flat(value)}" for key, value in data.items() if key != "features" and value not in ("", None, {})]
+    rows = data.get("features")
+    if isinstance(rows, list):
+        from mlflow_core.cli.output import table
+
+        lines += ["", table(("feature", "type", "window"), [_short(row) for row in rows], width=call.out.width)]
+    call.result(data, "\n".join(lines))
+
+
+@app.command()
+def lineage(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="A source, view, service, pipeline, on-demand group or feature.")],
+) -> None:
+    """Show what something is made of, and what is made of it.
+
+    Example: mlcore features lineage flights
+    """
+    from mlflow_core.plan.lineage import lineage as lineage_of
+
+    call = invocation(context)
+    whole = lineage_of(call.project)
+    owner = _view_of_feature(call, name) or name
+    up, down = whole.upstream(owner), whole.downstream(owner)
+    data = {"name": name, "upstream": [str(one) for one in up], "downstream": [str(one) for one in down]}
+    text = [name if owner == name else f"{name} (of {owner})"]
+    text += ["made of:", *(f"  {one}" for one in up)] if up else ["made of nothing else"]
+    text += ["used by:", *(f"  {one}" for one in down)] if down else ["used by nothing"]
+    call.result(data, "\n".join(text))
+
+
+def _features(call: Invocation) -> Iterator[dict[str, Any]]:
+    from mlflow_core.algebra.types import dtype_of_arrow
+
+    for _, view in sorted(call.project.views.items()):
+        schema = call.schemas[view.name]
+        for feature, agg in _columns(view):
+            yield {
+                "name": feature,
+                "type": str(dtype_of_arrow(feature, schema.field(feature).type)),
+                "view": view.name,
+                "entity": view.entity.name if view.entity else "",
+                "window": _window(agg),
+                "source": view.source.name,
+                "owner": view.owner,
+            }
+    for _, one in sorted(call.project.on_demand.items()):
+        for feature, kind in _on_demand_types(call, one).items():
+            yield {
+                "name": feature,
+                "type": str(dtype_of_arrow(feature, kind)),
+                "view": one.name,
+                "entity": "",
+                "window": "on demand",
+                "source": ", ".join([*(view.name for view in one.views), *(["request"] if one.request else [])]),
+                "owner": one.owner,
+            }
+
+
+def _columns(view: FeatureView) -> Iterator[tuple[str, WindowColumn | None]]:
+    windows = {column.name: column for column in view.windows}
+    for name in view.feature_names:
+        yield name, windows.get(name)
+
+
+def _window(column: WindowColumn | None) -> str:
+    if column is None:
+        return "latest"
+    parts = [f"{column.function} of {column.column} over {column.over}"]
+    parts += [f"{column.offset} before"] if column.offset else []
+    parts += [f"where {column.where}"] if column.where else []
+    return ", ".join(parts)
+
+
+def _on_demand_types(call: Invocation, one: OnDemand) -> dict[str, Any]:
+    from mlflow_core.algebra.on_demand import infer_outputs
+    from mlflow_core.plan.to_feast import input_types
+
+    return dict(infer_outputs(one, input_types(one, call.schemas)))
+
+
+def _described(call: Invocation, name: str) -> dict[str, Any]:
+    import orjson
+
+    rows = list(_features(call))
+    project = call.project
+    for kind, declared in (("view", project.views), ("on demand", project.on_demand), ("service", project.services)):
+        if name in declared:
+            spec = declared[name]
+            fields = orjson.loads(spec.canonical_json())
+            listed = [row for row in rows if row["view"] == name]
+            return {"kind": kind, **fields, "declared at": spec.place, **({"features": listed} if listed else {})}
+    for row in rows:
+        if row["name"] == name:
+            return {"kind": "feature", **row}
+    _known(name, {*project.views, *project.on_demand, *project.services, *(row["name"] for row in rows)}, "feature")
+    raise AssertionError("a name that is known was found above")
+
+
+def _view_of_feature(call: Invocation, name: str) -> str | None:
+    """Return the view that a feature belongs to; None where the name is no stored feature's."""
+    return next((view.name for view in call.project.views.values() if name in view.feature_names), None)
+
+
+def _known(name: str, names: set[str], kind: str) -> None:
+    from mlflow_core.errors import UnknownNameError, nearest
+
+    if name not in names:
+        raise UnknownNameError(f'there is no {kind} "{name}"', hint=nearest(name, names))
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_flat(one)}" for key, one in value.items())
+    return ", ".join(_flat(one) for one in value) if isinstance(value, list) else str(value)
+
+
+def _short(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["name"], row["type"], row["window"]

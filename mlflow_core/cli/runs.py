@@ -1,0 +1,109 @@
+"""``mlcore runs``: what was run, with which steps, figures and files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlflow_core.cli.context import invocation
+
+if TYPE_CHECKING:
+    from mlflow_core.metadata.records import Run, Step
+
+__all__ = ["app", "list_runs", "show"]
+
+app = typer.Typer(help="List and show runs.", rich_markup_mode=None, no_args_is_help=True)
+
+
+@app.callback()
+def runs() -> None:
+    """List and show runs."""
+
+
+@app.command("list")
+def list_runs(
+    context: typer.Context,
+    pipeline: Annotated[str | None, typer.Argument(help="Only this pipeline's runs.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
+) -> None:
+    """List runs, the newest first.
+
+    Example: mlcore runs list late_arrival
+    """
+    from mlflow_core.config.times import format_time
+
+    call = invocation(context)
+    found = call.metadata.list_runs(pipeline=pipeline, limit=limit)
+    latest = call.metadata.latest_metrics([run.id for run in found])
+    rows = [
+        (
+            run.id,
+            run.pipeline,
+            run.state,
+            format_time(run.created_us)[:19],
+            _seconds(run),
+            _metric(latest[run.id]),
+        )
+        for run in found
+    ]
+    call.out.table(
+        [asdict(run) for run in found], ("run", "pipeline", "state", "began", "took", "first metric"), rows
+    )
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(help="A run's id, the beginning of it, or latest.")] = "latest",
+) -> None:
+    """Show a run: its state, steps, parameters, figures and files.
+
+    Example: mlcore runs show latest
+    """
+    call = invocation(context)
+    store = call.metadata
+    found = store.get_run(run)
+    steps, params, files = (
+        store.list_steps(found.id),
+        store.get_params(found.id),
+        store.list_artifacts(found.id),
+    )
+    final = store.latest_metrics([found.id])[found.id]
+    data = {
+        **asdict(found),
+        "steps": [asdict(step) for step in steps],
+        "params": params,
+        "metrics": {name: asdict(metric) for name, metric in final.items()},
+        "artifacts": [asdict(file) for file in files],
+    }
+    lines = [f"run {found.id} of {found.pipeline}: {found.state}, by {found.principal}, {_seconds(found)}"]
+    lines += [f"error    {found.error}"] if found.error else []
+    lines += [f"step     {step.name:<20}{step.state:<11}{_seconds(step)}" for step in steps]
+    for name, metric in final.items():
+        interval = (
+            f"  ({metric.low:.4f} to {metric.high:.4f})"
+            if metric.low is not None and metric.high is not None
+            else ""
+        )
+        lines.append(f"metric   {name:<32}{metric.value:.4f}{interval}")
+    lines += [f"param    {name:<32}{_short(value)}" for name, value in params.items()]
+    lines += [f"file     {file.name:<20}{file.size:,} bytes  {file.uri}" for file in files]
+    call.result(data, "\n".join(lines))
+
+
+def _seconds(one: Run | Step) -> str:
+    if one.started_us is None or one.ended_us is None:
+        return "running"
+    return f"{(one.ended_us - one.started_us) / 1e6:.1f} s"
+
+
+def _metric(metrics: object) -> str:
+    first = next(iter(metrics.items()), None) if isinstance(metrics, dict) else None
+    return "" if first is None else f"{first[0]} {first[1].value:.4f}"
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 70 else f"{text[:67]}..."

@@ -1,0 +1,37 @@
+"""Which verbs there are, where they live and what ``mlcore --help`` says of them.
+
+A verb's module is imported only when it is called, which is why help is instant. A new verb is one line here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["VERBS", "Verb"]
+
+
+class Verb(NamedTuple):
+    """One word after ``mlcore``.
+
+    Attributes:
+        name: The word.
+        app: Where its typer application is, ``module:attribute``.
+        help: One line for the list of commands.
+    """
+
+    name: str
+    app: str
+    help: str
+
+
+VERBS = (
+    Verb("doctor", "mlflow_core.cli.doctor:app", "Check that this machine and project are ready."),
+    Verb("plan", "mlflow_core.cli.plan:app", "Show what apply would change."),
+    Verb("apply", "mlflow_core.cli.apply:app", "Write the project's declarations to Feast's registry."),
+    Verb("features", "mlflow_core.cli.features:app", "List, show and trace features; get their values."),
+    Verb("dataset", "mlflow_core.cli.dataset:app", "Build and show training sets."),
+    Verb("train", "mlflow_core.cli.train:app", "Run a training pipeline, from its dataset to a registered model."),
+    Verb("runs", "mlflow_core.cli.runs:app", "List and show runs."),
+    Verb("models", "mlflow_core.cli.models:app", "List, show and promote models."),
+    Verb("config", "mlflow_core.cli.config:app", "Show the settings and where each one comes from."),
+)

@@ -1,0 +1,153 @@
+"""Keys of events and entity rows under one numbering, whatever they are: integers, strings, bytes, UUIDs.
+
+Numbers are only good within one call. Where rows are parted over processes the numbers are ``stable_hash``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mlflow_core.engine.arrays import codes, plain, storage
+from mlflow_core.engine.times import Int64
+from mlflow_core.errors import SourceError, nearest
+from mlflow_core.plan.retrieval import ViewRead
+
+__all__ = ["check_key_types", "key_codes", "stable_hash"]
+
+
+def check_key_types(events: pa.Schema, rows: pa.Schema, read: ViewRead) -> None:
+    """Refuse entity rows whose keys cannot equal the source's.
+
+    Args:
+        events: The source's columns.
+        rows: The entity rows' columns.
+        read: Which of them are keys.
+
+    Raises:
+        SourceError: A key column is missing or of another type than the source's.
+    """
+    for key, column in read.keys:
+        _need(events, key, read.view.source.title)
+        _need(rows, column, "entity rows")
+        ours, theirs = _family(rows.field(column).type), _family(events.field(key).type)
+        if theirs is None:
+            raise SourceError(
+                f'key column "{key}" holds {events.field(key).type}',
+                object=read.view.source.title,
+                expected="integers, strings, bytes or UUIDs",
+            )
+        if ours not in (theirs, "null"):
+            raise SourceError(
+                f'key column "{column}" of the entity rows holds {rows.field(column).type}, '
+                f'column "{key}" of {read.view.source.title} holds {events.field(key).type}',
+                object=read.view.title,
+                expected="the same kind of key on both sides",
+                hint="Cast the entity rows' column."
+                if ours != "float"
+                else "A float cannot be a key: cast it to an integer; missing keys stay null.",
+            )
+
+
+def key_codes(events: pa.Table, rows: pa.Table, read: ViewRead) -> tuple[Int64, Int64, int]:
+    """Number the keys of events and entity rows together.
+
+    Args:
+        events: Rows of the view's source, (n_events,).
+        rows: Entity rows, (n_rows,).
+        read: Which columns are keys on either side.
+
+    Returns:
+        The key's number for each event, int64 (n_events,), and for each entity row, int64 (n_rows,), -1 where a
+        part of the key is null; and how many numbers there are.
+
+    Raises:
+        SourceError: As ``check_key_types``.
+    """
+    check_key_types(events.schema, rows.schema, read)
+    n_events = events.num_rows
+    code = np.zeros(n_events + rows.num_rows, np.int64)
+    null = np.zeros(len(code), np.bool_)
+    for key, column in read.keys:
+        ours = _canonical(rows[column], column, "entity rows")
+        theirs = _canonical(events[key], key, read.view.source.title)
+        ours = ours.cast(theirs.type) if pa.types.is_null(ours.type) else ours
+        part = codes(pa.chunked_array([theirs, ours], theirs.type))
+        null |= part < 0
+        code = _dense(code * (int(part.max(initial=0)) + 1) + np.maximum(part, 0))
+    code[null] = -1
+    return code[:n_events], code[n_events:], int(code.max(initial=-1)) + 1
+
+
+def stable_hash(table: pa.Table, columns: Sequence[str]) -> NDArray[np.uint64]:
+    """Hash keys alike in every process and on every run; uint64 (n,), null parts hash to a constant.
+
+    Args:
+        table: Rows with the key columns.
+        columns: Their names.
+    """
+    from pandas.util import hash_array
+
+    mixed = np.zeros(table.num_rows, np.uint64)
+    for name in columns:
+        column = _canonical(table[name], name, "keys")
+        if pa.types.is_null(column.type):
+            column = column.cast(pa.int64())
+        encoded = pc.dictionary_encode(column)
+        values: Any = encoded.dictionary
+        distinct = (
+            np.array(values, np.int64)
+            if pa.types.is_integer(values.type)
+            else np.array(values.to_pylist(), dtype=object)
+        )
+        of_value = np.append(hash_array(distinct, categorize=False).astype(np.uint64), np.uint64(0))
+        part = of_value[np.array(encoded.indices.cast(pa.int64()).fill_null(-1), np.int64)]
+        mixed = mixed * np.uint64(0x9E3779B97F4A7C15) + (part ^ (part >> np.uint64(29)))
+    return np.asarray(mixed ^ (mixed >> np.uint64(32)), np.uint64)
+
+
+_FAMILIES: Mapping[str, Any] = {
+    "null": pa.types.is_null,
+    "integer": pa.types.is_integer,
+    "string": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
+    "bytes": lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind),
+    "uuid": lambda kind: kind == pa.uuid(),
+    "float": pa.types.is_floating,
+}
+_STORED = {"integer": pa.int64(), "string": pa.string(), "bytes": pa.binary(), "uuid": pa.binary(16)}
+
+
+def _family(kind: pa.DataType) -> str | None:
+    if pa.types.is_dictionary(kind):
+        return _family(kind.value_type)
+    if pa.types.is_fixed_size_binary(kind):
+        return "bytes"
+    return next((name for name, matches in _FAMILIES.items() if matches(kind)), None)
+
+
+def _canonical(column: pa.ChunkedArray, name: str, title: str) -> pa.Array:
+    array = storage(plain(column, name=name, title=title))
+    wanted = _STORED.get(_family(column.type) or "")
+    if wanted is None or array.type == wanted:
+        return array
+    try:
+        return array.cast(wanted)
+    except pa.ArrowInvalid as error:
+        raise SourceError(
+            f'key column "{name}": {error}', object=title, expected=f"keys that fit {wanted}"
+        ) from None
+
+
+def _dense(code: Int64) -> Int64:
+    """Renumber without holes, so that a product with the next column's numbers cannot overflow."""
+    return np.unique(code, return_inverse=True)[1].astype(np.int64)
+
+
+def _need(schema: pa.Schema, column: str, title: str) -> None:
+    if column not in schema.names:
+        raise SourceError(f'no key column "{column}"', object=title, hint=nearest(column, schema.names))

@@ -1,0 +1,229 @@
+"""One window's values: from the kernels' answers to Arrow columns of the declared types.
+
+``Sweep`` holds what the columns of one window share: the operations in order of time. Each family of functions
+has one method; which events are seen, and when, was decided before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlflow_core.algebra.aggregates import COUNTS, output_type
+from mlflow_core.engine import arrays, kernels
+from mlflow_core.engine.times import Flags, Int64
+from mlflow_core.errors import EngineError
+from mlflow_core.spec import Function
+
+__all__ = ["Sweep", "window_values"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The operations of one window over all keys, and where each key's events are.
+
+    Attributes:
+        what: ENTER, LEAVE or ANSWER, int64 (n_operations,).
+        which: Event positions and entity rows, int64 (n_operations,).
+        start: Where each key's operations start, int64 (n_keys + 1,).
+        event_from: Where each key's events start, int64 (n_keys + 1,).
+        key: Each event's key, int64 (n_events,).
+        n_rows: How many entity rows are answered.
+    """
+
+    what: Int64
+    which: Int64
+    start: Int64
+    event_from: Int64
+    key: Int64
+    n_rows: int
+
+    @staticmethod
+    def of(
+        event_from: Int64, key: Int64, enter: Int64, leave: Int64, row_from: Int64, row_time: Int64
+    ) -> Sweep:
+        """Schedule intervals ``[enter, leave)`` of events against entity rows; see ``kernels.schedule``."""
+        what, which, start = kernels.schedule(
+            event_from,
+            enter,
+            leave,
+            np.lexsort((enter, key)),
+            np.lexsort((leave, key)),
+            row_from,
+            row_time,
+        )
+        return Sweep(what, which, start, event_from, key, len(row_time))
+
+    @property
+    def operations(self) -> tuple[Int64, Int64, Int64]:
+        """What the kernels walk."""
+        return self.what, self.which, self.start
+
+    def by_event_order(self, counted: Flags, quantiles: Sequence[float]) -> Any:
+        """Positions of the first (0.0) and last (1.0) counted events; see ``kernels.ranked``."""
+        at = np.arange(len(self.key), dtype=np.int64)
+        return kernels.ranked(
+            *self.operations,
+            counted,
+            self.event_from,
+            at - self.event_from[self.key],
+            at,
+            np.array(quantiles, np.float64),
+            self.n_rows,
+        )
+
+    def by_value(self, counted: Flags, rank: Int64, quantiles: Sequence[float]) -> Any:
+        """Positions of the counted events around quantiles of their values; see ``kernels.ranked``."""
+        at_slot = np.lexsort((rank, self.key)).astype(np.int64)
+        slot = np.empty(len(self.key), np.int64)
+        slot[at_slot] = np.arange(len(self.key))
+        slot -= self.event_from[self.key]
+        return kernels.ranked(
+            *self.operations,
+            counted,
+            self.event_from,
+            slot,
+            at_slot,
+            np.array(quantiles, np.float64),
+            self.n_rows,
+        )
+
+
+def window_values(
+    sweep: Sweep, values: pa.Array | None, counted: Flags, functions: Sequence[Function], *, title: str
+) -> list[pa.Array]:
+    """Compute functions of one column over one window.
+
+    Args:
+        sweep: The window's operations.
+        values: The column in event order, (n_events,), NaN already null; None counts rows.
+        counted: Which events pass the window's condition, bool (n_events,).
+        functions: What to compute, all of this column.
+        title: Whose window it is, for errors.
+
+    Returns:
+        One array (n_rows,) for each function, in the entity rows' sorted order.
+
+    Raises:
+        EngineError: A sum of integers does not fit in int64.
+        PlanError: A function does not apply to the column's type.
+    """
+    kinds = [
+        output_type(function, None if values is None else values.type, title=title) for function in functions
+    ]
+    if values is not None:
+        counted = counted & arrays.present(values)
+    families: dict[str, list[int]] = {}
+    for i, (function, kind) in enumerate(zip(functions, kinds, strict=True)):
+        families.setdefault(_family(function, kind), []).append(i)
+    results: dict[int, pa.Array] = {}
+    for family, members in families.items():
+        of_family = _COMPUTE[family](sweep, values, counted, [functions[i] for i in members], title)
+        results.update(zip(members, of_family, strict=True))
+    return [results[i] for i in range(len(functions))]
+
+
+def _family(function: Function, kind: pa.DataType) -> str:
+    name, argument = function
+    if name in COUNTS:
+        return name
+    if name == "sum" and pa.types.is_integer(kind):
+        return "limbs"
+    if name in ("sum", "mean", "var", "std"):
+        return "moments"
+    if name in ("min", "max", "quantile"):
+        return "value"
+    return "order" if argument is None else "list"
+
+
+Functions = Sequence[Function]
+Results = list[pa.Array]
+
+
+def _counts(sweep: Sweep, _values: Any, counted: Flags, functions: Functions, _title: str) -> Results:
+    n = pa.array(kernels.counts(*sweep.operations, counted, sweep.n_rows), pa.int64())
+    return [n] * len(functions)
+
+
+def _distincts(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, _title: str) -> Results:
+    code = arrays.codes(values)
+    paired = sweep.key * (int(code.max(initial=0)) + 2) + code + 1
+    dense = np.unique(paired, return_inverse=True)[1].astype(np.int64)
+    n_codes = int(dense.max(initial=0)) + 1
+    n = pa.array(kernels.distincts(*sweep.operations, counted, dense, n_codes, sweep.n_rows), pa.int64())
+    return [n] * len(functions)
+
+
+def _limbs(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, title: str) -> Results:
+    n, total, fits = kernels.limbs(*sweep.operations, counted, arrays.as_integers(values), sweep.n_rows)
+    if not fits:
+        raise EngineError(
+            "a sum of integers does not fit in int64",
+            object=title,
+            hint="Sum CAST(column AS DOUBLE) in the view's columns, or a shorter window.",
+        )
+    return [pa.array(total, pa.int64(), mask=n == 0)] * len(functions)
+
+
+def _moments(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, _title: str) -> Results:
+    n, total, mean, variance = kernels.moments_at(
+        *sweep.operations, counted, sweep.event_from, arrays.as_floats(values), sweep.n_rows
+    )
+    answers = {"sum": total, "mean": mean, "var": variance, "std": np.sqrt(variance)}
+    return [_numbers(answers[function.name], n == 0) for function in functions]
+
+
+def _by_value(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, _title: str) -> Results:
+    quantiles = [_ENDS.get(function.name, float(function.argument or 0.0)) for function in functions]
+    below, above, fraction = sweep.by_value(counted, arrays.ranks(values), quantiles)
+    results = []
+    for i, function in enumerate(functions):
+        if function.name in _ENDS:
+            results.append(arrays.pick(values, below[i]))
+            continue
+        number = np.append(arrays.as_floats(values), np.nan)  # -1, an empty window, is NaN
+        results.append(
+            _numbers(kernels.between(number[below[i]], number[above[i]], fraction[i]), below[i] < 0)
+        )
+    return results
+
+
+def _by_order(sweep: Sweep, values: Any, counted: Flags, functions: Functions, _title: str) -> Results:
+    at, _, _ = sweep.by_event_order(counted, [_ENDS[function.name] for function in functions])
+    return [arrays.pick(values, at[i]) for i in range(len(functions))]
+
+
+def _lists(sweep: Sweep, values: Any, counted: Flags, functions: Functions, _title: str) -> Results:
+    n = kernels.counts(*sweep.operations, counted, sweep.n_rows)
+    results = []
+    for function in functions:
+        most = int(function.argument or 1)
+        offset = np.zeros(sweep.n_rows + 1, np.int64)
+        np.cumsum(np.minimum(n, most), out=offset[1:])
+        newest = function.name == "last"
+        at = kernels.lists(*sweep.operations, counted, sweep.event_from, most, newest, offset)
+        # A null list is said by a null offset.
+        offsets = pa.array(offset.astype(np.int32), pa.int32(), mask=np.append(n == 0, False))
+        results.append(pa.ListArray.from_arrays(offsets, arrays.pick(values, at)))
+    return results
+
+
+_ENDS = {"min": 0.0, "max": 1.0, "first": 0.0, "last": 1.0}
+_COMPUTE: dict[str, Callable[..., Results]] = {
+    "count": _counts,
+    "count_distinct": _distincts,
+    "limbs": _limbs,
+    "moments": _moments,
+    "value": _by_value,
+    "order": _by_order,
+    "list": _lists,
+}
+
+
+def _numbers(values: NDArray[np.float64], missing: Flags) -> pa.Array:
+    return pa.array(values, pa.float64(), mask=missing | np.isnan(values))

@@ -1,0 +1,54 @@
+"""What happened: runs, datasets, models, aliases, materialisations, and who changed what.
+
+:class:`MetadataStore` is the door; it answers with frozen records. The only room that knows SQLAlchemy's ORM.
+"""
+
+from mlflow_core.metadata.records import (
+    Alert,
+    AliasMove,
+    Apply,
+    AuditEntry,
+    AuditProblem,
+    AuditReport,
+    DatasetRecord,
+    Deployment,
+    LoggedArtifact,
+    Materialisation,
+    Metric,
+    ModelVersion,
+    Monitor,
+    Run,
+    RunState,
+    SpecVersion,
+    Step,
+    Study,
+    Trial,
+)
+from mlflow_core.metadata.store import MetadataStore
+from mlflow_core.metadata.upgrade import SchemaState, check, upgrade
+
+__all__ = [
+    "Alert",
+    "AliasMove",
+    "Apply",
+    "AuditEntry",
+    "AuditProblem",
+    "AuditReport",
+    "DatasetRecord",
+    "Deployment",
+    "LoggedArtifact",
+    "Materialisation",
+    "MetadataStore",
+    "Metric",
+    "ModelVersion",
+    "Monitor",
+    "Run",
+    "RunState",
+    "SchemaState",
+    "SpecVersion",
+    "Step",
+    "Study",
+    "Trial",
+    "check",
+    "upgrade",
+]

@@ -1,0 +1,1 @@
+"""Answering while someone waits: features and predictions, the same code behind the command and HTTP."""

@@ -1,0 +1,226 @@
+"""Values in JSON: how each type is written and read, so that nothing is lost or guessed.
+
+======================  ==========================================  =================================================
+type                    written                                     read
+======================  ==========================================  =================================================
+bool, string            as they are                                 as they are; a number is no string
+int64, int32            number; beyond +-2**53 as decimal text,      number without fraction (``3`` or ``3.0``), or
+                        since many readers would round it           decimal text; must fit the type
+float64, float32        number; ``"NaN"``, ``"Infinity"``,           number, or that text
+                        ``"-Infinity"`` as text
+timestamp               ``2013-11-15T12:30:00Z``, digits below       ISO-8601 text (no offset is UTC), or whole
+                        the second only where there are any         microseconds since epoch, UTC
+bytes                   base64 (RFC 4648, padded)                   the same
+uuid                    ``8-4-4-4-12`` hexadecimal                  any spelling of a UUID
+list                    array                                       array; items may be null
+map<string,string>      object                                      object of strings
+null                    ``null``                                    ``null``; as a key it matches nothing
+======================  ==========================================  =================================================
+
+The same readers serve ``key=value`` on a command line, where everything starts as text.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from mlflow_core.config.times import format_time, parse_time
+from mlflow_core.errors import UsageError
+from mlflow_core.spec import DType
+
+__all__ = ["read_text", "read_value", "write_column"]
+
+_EXACT = 2**53
+_TEXT_OF = {math.inf: "Infinity", -math.inf: "-Infinity"}
+_NUMBER_OF = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_BOOLS = {"true": True, "false": False}
+
+
+def read_value(value: Any, dtype: DType) -> Any:
+    """Read one JSON value.
+
+    Args:
+        value: What ``orjson.loads`` gave.
+        dtype: The type it must have.
+
+    Returns:
+        None, bool, int, float, str, bytes, ``UUID``, aware ``datetime``, a list or a dict of these.
+
+    Raises:
+        ValueError: It is not of the type.
+    """
+    if value is None:
+        return None
+    if dtype.item is not dtype:
+        if not isinstance(value, list):
+            raise ValueError
+        return [read_value(one, dtype.item) for one in value]
+    return _READ[dtype](value)
+
+
+def read_text(text: str, dtype: DType) -> Any:
+    """Read one value of a command line; nothing at all is null.
+
+    Args:
+        text: What stands behind the ``=``.
+        dtype: The type it must have.
+
+    Raises:
+        ValueError: It is not of the type.
+
+    Example:
+        >>> read_text("3", DType.INT64), read_text("3", DType.STRING), read_text("", DType.STRING)
+        (3, '3', None)
+    """
+    if text == "":
+        return None
+    if dtype is DType.BOOL:
+        if text not in _BOOLS:
+            raise ValueError
+        return _BOOLS[text]
+    if dtype in (DType.FLOAT64, DType.FLOAT32) and text not in _NUMBER_OF:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError
+        return number
+    if dtype.item is not dtype or dtype is DType.MAP:
+        return read_value(orjson.loads(text), dtype)
+    return read_value(text, dtype)
+
+
+def write_column(values: Sequence[Any], dtype: DType) -> Sequence[Any]:
+    """Return one column's values as JSON values.
+
+    Args:
+        values: What an answer holds; shape (n_rows,).
+        dtype: The column's type.
+    """
+    write = _WRITE.get(dtype.item)
+    if write is None:
+        return values
+    if dtype.item is not dtype:
+        return [
+            None if many is None else [None if one is None else write(one) for one in many] for many in values
+        ]
+    return [None if value is None else write(value) for value in values]
+
+
+def _read_bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _read_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _int_of(bits: int) -> Callable[[Any], int]:
+    least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+    def read(value: Any) -> int:
+        if isinstance(value, str) or (
+            isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT
+        ):
+            number = int(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            number = value
+        else:
+            raise ValueError
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _read_float(value: Any) -> float:
+    if isinstance(value, str) and value in _NUMBER_OF:
+        return _NUMBER_OF[value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise ValueError
+
+
+def _read_time(value: Any) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = parse_time(value)
+        except UsageError as error:
+            raise ValueError from error
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError
+    try:
+        return datetime.fromisoformat(format_time(value))
+    except UsageError as error:
+        raise ValueError from error
+
+
+def _read_bytes(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise ValueError from error
+
+
+def _read_uuid(value: Any) -> UUID:
+    if not isinstance(value, str):
+        raise ValueError
+    return UUID(value)
+
+
+def _read_map(value: Any) -> dict[str, str | None]:
+    if not isinstance(value, dict) or not all(one is None or isinstance(one, str) for one in value.values()):
+        raise ValueError
+    return value
+
+
+_READ: dict[DType, Callable[[Any], Any]] = {
+    DType.BOOL: _read_bool,
+    DType.INT64: _int_of(64),
+    DType.INT32: _int_of(32),
+    DType.FLOAT64: _read_float,
+    DType.FLOAT32: _read_float,
+    DType.STRING: _read_text,
+    DType.BYTES: _read_bytes,
+    DType.TIMESTAMP: _read_time,
+    DType.UUID: _read_uuid,
+    DType.MAP: _read_map,
+}
+
+
+def _write_int(value: int) -> int | str:
+    return value if -_EXACT <= value <= _EXACT else str(value)
+
+
+def _write_float(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return _TEXT_OF.get(value, "NaN")
+
+
+def _write_time(value: Any) -> str:
+    return format_time(value if isinstance(value, int) else parse_time(value))
+
+
+_WRITE: dict[DType, Callable[[Any], Any]] = {
+    DType.INT64: _write_int,
+    DType.FLOAT64: _write_float,
+    DType.FLOAT32: _write_float,
+    DType.TIMESTAMP: _write_time,
+    DType.BYTES: lambda value: base64.b64encode(value).decode(),
+    DType.UUID: str,
+    DType.MAP: dict,
+}

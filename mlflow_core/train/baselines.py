@@ -1,0 +1,180 @@
+"""The simple models that a trained one must beat: the label's rate, and a logistic regression on a few columns.
+
+They are fitted on the same training rows and predict with the same call. They are for comparison only: nothing
+saves or serves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mlflow_core.errors import TrainError, nearest
+from mlflow_core.spec.trainer import Baseline, LogisticRegression, Rate
+from mlflow_core.train.data import TrainingData
+from mlflow_core.train.metrics import Floats
+from mlflow_core.train.preprocess import Feature, as_floats, kind_of
+from mlflow_core.train.profile import check_label, merge, profile_shard
+
+__all__ = ["FittedBaseline", "fit_baseline"]
+
+
+class FittedBaseline(Protocol):
+    """A baseline that has seen the training part."""
+
+    @property
+    def name(self) -> str:
+        """What reports call it: ``rate`` or ``logistic_regression``."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads."""
+        ...
+
+    def predict(self, table: pa.Table) -> Floats:
+        """Predict one value per row, (n_rows,) float64."""
+        ...
+
+
+def fit_baseline(baseline: Baseline, data: TrainingData) -> FittedBaseline:
+    """Fit a baseline on the training part, in this process.
+
+    Args:
+        baseline: Its settings.
+        data: The training set; only the label and the columns it needs are read.
+
+    Raises:
+        TrainError: A column does not exist, the label is not binary, or scikit-learn is not installed.
+    """
+    if isinstance(baseline, Rate):
+        label = as_floats(data.read("train", [data.label]).column(data.label))
+        if not len(label) or not np.isfinite(label).all():
+            raise TrainError(f'label "{data.label}" in the part "train" is empty, null or infinite somewhere')
+        return _Rate(float(label.mean()))
+    return _fit_logistic(baseline, data)
+
+
+@dataclass(frozen=True)
+class _Rate:
+    rate: float
+    name: str = "rate"
+    columns: tuple[str, ...] = ()
+
+    def predict(self, table: pa.Table) -> Floats:
+        return np.full(table.num_rows, self.rate)
+
+
+@dataclass(frozen=True)
+class _Logistic:
+    """Column blocks of one design matrix, and the estimator on it."""
+
+    columns: tuple[str, ...]
+    blocks: tuple[_Number | _OneHot, ...]
+    estimator: Any
+    name: str = "logistic_regression"
+
+    def predict(self, table: pa.Table) -> Floats:
+        probabilities = self.estimator.predict_proba(_design(self.blocks, table))[:, 1]
+        return np.asarray(probabilities, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class _Number:
+    """A number, standardised; a missing one becomes the mean and raises a flag of its own."""
+
+    name: str
+    mean: float
+    scale: float
+
+    def block(self, column: pa.ChunkedArray) -> Any:
+        from scipy import sparse
+
+        values = as_floats(column)
+        missing = ~np.isfinite(values)
+        standard = np.where(missing, 0.0, (np.where(missing, 0.0, values) - self.mean) / self.scale)
+        return sparse.csr_matrix(np.column_stack([standard, missing.astype(np.float64)]))
+
+
+@dataclass(frozen=True)
+class _OneHot:
+    """A category, one column each; a missing or never seen one has the last column."""
+
+    feature: Feature
+
+    def block(self, column: pa.ChunkedArray) -> Any:
+        import pyarrow.compute as pc
+        from scipy import sparse
+
+        codes = as_floats(pc.index_in(column.cast(pa.string()), value_set=self.feature.dictionary))
+        width = len(self.feature.categories)
+        where: NDArray[np.int64] = np.where(np.isnan(codes), width, codes).astype(np.int64)
+        rows = np.arange(len(where))
+        return sparse.csr_matrix((np.ones(len(where)), (rows, where)), shape=(len(where), width + 1))
+
+
+def _fit_logistic(baseline: LogisticRegression, data: TrainingData) -> _Logistic:
+    try:
+        from sklearn.linear_model import LogisticRegression as Estimator
+    except ImportError:
+        raise TrainError(
+            "the baseline needs scikit-learn, which is not installed",
+            object="LogisticRegression",
+            place=baseline.place,
+            hint='Install the extra: pip install "mlflow-core[sklearn]".',
+        ) from None
+    columns = _columns(baseline, data)
+    profiles = [profile_shard(path, data.label, columns, with_features=True) for path in data.files("train")]
+    preprocessing, _, label = merge(profiles, columns)
+    check_label("train", data.label, label, binary=True)
+    table = data.read("train", [*columns, data.label])
+    blocks = tuple(_block(feature, table.column(feature.name)) for feature in preprocessing.features)
+    estimator = Estimator(C=1 / baseline.l2, max_iter=300, tol=1e-4, random_state=baseline.seed)
+    estimator.fit(_design(blocks, table), as_floats(table.column(data.label)).astype(np.int64))
+    return _Logistic(columns, blocks, estimator)
+
+
+def _columns(baseline: LogisticRegression, data: TrainingData) -> tuple[str, ...]:
+    columns = baseline.columns or data.request
+    if not columns:
+        raise TrainError(
+            "names no columns, and no feature comes from the request",
+            object="LogisticRegression",
+            place=baseline.place,
+            hint='Name some: LogisticRegression(columns=("distance", ...)).',
+        )
+    for column in columns:
+        if column not in data.features:
+            raise TrainError(
+                f'"{column}" is not a feature of the dataset',
+                object="LogisticRegression",
+                place=baseline.place,
+                hint=nearest(column, data.features),
+            )
+    return tuple(columns)
+
+
+def _block(feature: Feature, column: pa.ChunkedArray) -> _Number | _OneHot:
+    if feature.kind == "category" or kind_of(feature.name, column.type) == "category":
+        return _OneHot(feature)
+    values = as_floats(column)
+    known = values[np.isfinite(values)]
+    scale = float(known.std()) if len(known) else 0.0
+    return _Number(feature.name, float(known.mean()) if len(known) else 0.0, scale or 1.0)
+
+
+def _design(blocks: Sequence[_Number | _OneHot], table: pa.Table) -> Any:
+    from scipy import sparse
+
+    made = []
+    for block in blocks:
+        name = block.name if isinstance(block, _Number) else block.feature.name
+        if name not in table.column_names:
+            raise TrainError(f'the baseline needs the column "{name}", which was not given')
+        made.append(block.block(table.column(name)))
+    return sparse.hstack(made, format="csr")

@@ -1,0 +1,158 @@
+"""Build a training set and keep it: plan, compute, check, store by content.
+
+What a dataset means is decided in ``plan.dataset`` and computed in ``engine.dataset``; here it becomes an
+artifact with a digest, so that the same recipe over the same sources is the same artifact.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mlflow_core.artifacts import Artifact, ArtifactStore
+from mlflow_core.engine.dataset import MANIFEST, compute_dataset
+from mlflow_core.engine.dataset_checks import CheckResult
+from mlflow_core.engine.route import Route
+from mlflow_core.errors import SourceError
+from mlflow_core.plan.dataset import PARTS, DatasetPlan, plan_dataset
+from mlflow_core.plan.fingerprint import fingerprint
+from mlflow_core.sources import read_schema
+from mlflow_core.spec import ClockName, Dataset
+from mlflow_core.telemetry.progress import Progress, SilentProgress
+from mlflow_core.train.data import TrainingData
+
+__all__ = ["StoredDataset", "build_dataset", "open_dataset", "plan_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDataset:
+    """A training set in the artifact store.
+
+    Attributes:
+        artifact: The folder of its shards and manifest.
+        manifest: What ``dataset.json`` says.
+        data: Its shards as trainers read them.
+    """
+
+    artifact: Artifact
+    manifest: Mapping[str, Any]
+    data: TrainingData
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The checks that only warn and do not hold, one sentence each."""
+        return tuple(
+            f'{one["view"]}: "{one["column"]}" has {one["found"]}, expected {one["check"]}'
+            for one in self.manifest["checks"]
+            if not one["holds"]
+        )
+
+
+def plan_of(
+    dataset: Dataset, base: str, *, clock: ClockName | None = None, carry: Iterable[str] = ()
+) -> DatasetPlan:
+    """Plan a training set against the sources as they are now.
+
+    Args:
+        dataset: The declaration.
+        base: Folder that relative source paths start at.
+        clock: Which events the features see; by default the dataset's own.
+        carry: Further columns that every row keeps.
+
+    Raises:
+        PlanError: It does not fit its sources.
+        SourceError: A source cannot be read.
+    """
+    return plan_dataset(dataset, lambda source: read_schema(source, base), clock=clock, carry=carry)
+
+
+def build_dataset(
+    plan: DatasetPlan,
+    *,
+    base: str,
+    artifacts: ArtifactStore,
+    workdir: Path,
+    name: str = "dataset",
+    route: Route | None = None,
+    progress: Progress | None = None,
+) -> StoredDataset:
+    """Compute a training set and store it.
+
+    Args:
+        plan: What to build.
+        base: Folder that relative source paths start at.
+        artifacts: Where it is kept.
+        workdir: Folder for drafts, on the same disk as the store if links are to save the copy.
+        name: What the artifact is called.
+        route: Where features are computed; by default in this process.
+        progress: Who is told.
+
+    Raises:
+        SourceError: A check of severity ``error`` does not hold in the training part; nothing is stored.
+        TrainError: No row, or not one positive, is left for training.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    progress = progress or SilentProgress()
+    with tempfile.TemporaryDirectory(dir=workdir, prefix="dataset-") as draft:
+        computed = compute_dataset(
+            plan,
+            base=base,
+            out=Path(draft) / "dataset",
+            fingerprints=_fingerprints(plan),
+            route=route,
+            progress=progress,
+        )
+        _refuse(plan, [check for check in computed.checks if check.severity == "error" and not check.holds])
+        with progress.stage("storing the dataset"):
+            artifact = artifacts.put_tree(computed.folder, name=name, link=True)
+    return open_dataset(artifact, artifacts)
+
+
+def open_dataset(artifact: Artifact, artifacts: ArtifactStore) -> StoredDataset:
+    """Open a stored training set without copying it.
+
+    Raises:
+        ArtifactError: It is missing or damaged.
+    """
+    files = {file.path: file.digest for file in artifacts.files_of(artifact.digest)}
+    manifest = orjson.loads(artifacts.read_bytes(files[MANIFEST]))
+    shards = {
+        part: tuple(artifacts.path(files[name]) for name in manifest["shards"].get(part, ()))
+        for part in PARTS
+    }
+    data = TrainingData(
+        shards=shards,
+        label=manifest["label"]["column"],
+        features=tuple(manifest["features"]),
+        request=tuple(manifest["request"]),
+        time_column=manifest["time_column"],
+    )
+    return StoredDataset(artifact, manifest, data)
+
+
+def _fingerprints(plan: DatasetPlan) -> dict[str, str]:
+    service = plan.dataset.features
+    named = {f"view {read.view.name}": fingerprint(read.view) for read in plan.retrieval.reads}
+    named |= {
+        f"on_demand {one.on_demand.name}": fingerprint(one.on_demand) for one in plan.retrieval.on_demand
+    }
+    return {**named, f"service {service.name}": fingerprint(service)}
+
+
+def _refuse(plan: DatasetPlan, failed: list[CheckResult]) -> None:
+    if not failed:
+        return
+    told = "; ".join(
+        f'view "{one.view}": "{one.column}" has {one.found}, expected {one.check}' for one in failed
+    )
+    raise SourceError(
+        f"the training part does not pass the checks of its views: {told}",
+        object=f"Dataset of {plan.dataset.features.title}",
+        place=plan.dataset.place,
+        hint='Mend the data, or give the check severity="warn".',
+    )

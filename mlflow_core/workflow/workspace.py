@@ -1,0 +1,69 @@
+"""What a workflow acts on, opened once: a project with its settings, its metadata and its artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_core.artifacts import ArtifactStore
+from mlflow_core.config import Settings
+from mlflow_core.errors import UnknownNameError, nearest
+from mlflow_core.metadata import MetadataStore
+from mlflow_core.plan.project import Project
+from mlflow_core.spec import TrainingPipeline
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["Workspace"]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A project and where its work is kept.
+
+    Attributes:
+        project: The declarations.
+        settings: The project's settings.
+        metadata: Runs, datasets and models.
+        artifacts: Their content.
+    """
+
+    project: Project
+    settings: Settings
+    metadata: MetadataStore
+    artifacts: ArtifactStore
+
+    @property
+    def base(self) -> str:
+        """The folder that relative source paths start at."""
+        return str(self.project.repo)
+
+    @property
+    def workdir(self) -> Path:
+        """The folder for drafts; nothing in it is needed after a command has ended."""
+        return self.settings.root / ".mlcore" / "work"
+
+    def pipeline(self, name: str) -> TrainingPipeline:
+        """Return a training pipeline.
+
+        Raises:
+            UnknownNameError: There is none of that name.
+        """
+        found = self.project.pipelines.get(name)
+        if not isinstance(found, TrainingPipeline):
+            raise UnknownNameError(
+                f'there is no training pipeline "{name}"', hint=nearest(name, self.project.pipelines)
+            )
+        return found
+
+    @contextmanager
+    def cluster(self) -> Iterator[Client]:
+        """Open the cluster of the settings for the time of a ``with`` block."""
+        from mlflow_core.engine.cluster import open_cluster
+
+        with open_cluster(self.settings.cluster) as client:
+            yield client

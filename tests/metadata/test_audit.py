@@ -1,0 +1,106 @@
+"""The audit chain: a changed, missing, reordered or cut-off row is found."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlflow_core.metadata import AuditReport, MetadataStore
+
+Tamper = Callable[[sqlite3.Connection], object]
+
+
+def ten_rows(store: MetadataStore) -> None:
+    for n in range(10):
+        store.record_audit("test", f"thing:{n}", {"n": n, "text": "é"})
+
+
+def after(store: MetadataStore, tmp_path: Path, tamper: Tamper) -> AuditReport:
+    ten_rows(store)
+    assert store.audit_verify().ok
+    with sqlite3.connect(tmp_path / ".mlcore/metadata.db") as raw:
+        tamper(raw)
+    raw.close()
+    return store.audit_verify()
+
+
+def found(report: AuditReport) -> list[tuple[int, str]]:
+    return [(problem.seq, problem.kind) for problem in report.problems]
+
+
+def test_an_untouched_chain_is_whole(store: MetadataStore) -> None:
+    ten_rows(store)
+    report = store.audit_verify()
+    assert (report.ok, report.rows) == (True, 10)
+    entries = store.audit_entries()
+    assert report.head_hash == entries[-1].hash
+    assert entries[0].prev_hash == ""
+    assert [e.prev_hash for e in entries[1:]] == [e.hash for e in entries[:-1]]
+    assert entries[3].details == '{"n":3,"text":"é"}'
+    assert [e.seq for e in store.audit_entries(after=8)] == [9, 10]
+
+
+def test_an_empty_chain_is_whole(store: MetadataStore) -> None:
+    assert store.audit_verify() == AuditReport(0, "", ())
+
+
+@pytest.mark.parametrize("column", ["principal", "established", "project", "action", "object", "details"])
+def test_a_changed_text_is_found(store: MetadataStore, tmp_path: Path, column: str) -> None:
+    report = after(
+        store, tmp_path, lambda raw: raw.execute(f"UPDATE mlcore_audit SET {column} = 'x' WHERE seq = 4")
+    )
+    assert found(report) == [(4, "changed")]
+
+
+def test_a_changed_time_is_found(store: MetadataStore, tmp_path: Path) -> None:
+    report = after(
+        store, tmp_path, lambda raw: raw.execute("UPDATE mlcore_audit SET at_us = at_us + 1 WHERE seq = 4")
+    )
+    assert found(report) == [(4, "changed")]
+
+
+def test_a_row_changed_together_with_its_hash_breaks_the_chain(store: MetadataStore, tmp_path: Path) -> None:
+    def forge(raw: sqlite3.Connection) -> None:
+        raw.execute("UPDATE mlcore_audit SET hash = 'sha256:forged' WHERE seq = 4")
+
+    assert found(after(store, tmp_path, forge)) == [(4, "changed"), (5, "broken")]
+
+
+@pytest.mark.parametrize("seq", [1, 5])
+def test_a_missing_row_is_found(store: MetadataStore, tmp_path: Path, seq: int) -> None:
+    report = after(store, tmp_path, lambda raw: raw.execute("DELETE FROM mlcore_audit WHERE seq = ?", (seq,)))
+    assert found(report) == [(seq, "missing")]
+
+
+def test_a_missing_end_is_found(store: MetadataStore, tmp_path: Path) -> None:
+    report = after(store, tmp_path, lambda raw: raw.execute("DELETE FROM mlcore_audit WHERE seq > 7"))
+    assert found(report) == [(8, "missing")]
+    assert "3 row(s)" in report.problems[0].text
+
+
+def test_a_missing_row_whose_gap_was_closed_is_found(store: MetadataStore, tmp_path: Path) -> None:
+    def close(raw: sqlite3.Connection) -> None:
+        raw.execute("DELETE FROM mlcore_audit WHERE seq = 9")
+        raw.execute("UPDATE mlcore_audit SET seq = 9 WHERE seq = 10")
+
+    report = after(store, tmp_path, close)
+    assert not report.ok
+    assert {problem.seq for problem in report.problems} >= {9, 10}
+
+
+def test_two_rows_that_changed_places_are_found(store: MetadataStore, tmp_path: Path) -> None:
+    def swap(raw: sqlite3.Connection) -> None:
+        raw.execute("UPDATE mlcore_audit SET seq = 99 WHERE seq = 3")
+        raw.execute("UPDATE mlcore_audit SET seq = 3 WHERE seq = 6")
+        raw.execute("UPDATE mlcore_audit SET seq = 6 WHERE seq = 99")
+
+    report = after(store, tmp_path, swap)
+    assert {(p.seq, p.kind) for p in report.problems} >= {(3, "reordered"), (6, "reordered")}
+
+
+def test_a_missing_head_is_found(store: MetadataStore, tmp_path: Path) -> None:
+    report = after(store, tmp_path, lambda raw: raw.execute("DELETE FROM mlcore_audit_head"))
+    assert found(report) == [(10, "missing")]

@@ -1,0 +1,81 @@
+"""Keys: canonical, collision-free, and the same bytes from a table as from values."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_core.errors import StoreError
+from mlflow_core.online.keys import encode_key, encode_keys, key_value
+from mlflow_core.spec import DType
+
+VALUES = st.integers(-(2**63), 2**63 - 1) | st.text(max_size=6) | st.binary(max_size=6) | st.uuids()
+KEYS = st.lists(VALUES, min_size=1, max_size=3).map(tuple)
+
+
+@given(KEYS, KEYS)
+def test_two_keys_have_the_same_bytes_only_if_they_are_the_same(one, other):
+    same = [(type(value), value) for value in one] == [(type(value), value) for value in other]
+    assert (encode_key(one) == encode_key(other)) is same
+
+
+def test_the_keys_that_a_careless_encoding_confuses_stay_apart():
+    confusable = [
+        ("a", "bc"), ("ab", "c"), ("abc",), ("a", "b", "c"), (1,), ("1",), (b"1",), (b"a", b"bc"), (0,), ("",), (b"",),
+        ("\x01\0\0\0\0\0\0\0\0",), (UUID(int=0),), (bytes(16),), ("00000000-0000-0000-0000-000000000000",), (),
+    ]  # fmt: skip
+    assert len({encode_key(key) for key in confusable}) == len(confusable)
+
+
+def test_integers_of_every_width_are_one_key():
+    wide = encode_keys(pa.table({"id": pa.array([7, None], pa.int64())}), ["id"])
+    for kind in (pa.int8(), pa.uint16(), pa.int32(), pa.uint64()):
+        assert encode_keys(pa.table({"id": pa.array([7, None], kind)}), ["id"]) == wide
+    assert wide == [encode_key((7,)), None]
+    assert encode_key((np.int32(7),)) == encode_key((7,))
+
+
+def test_a_table_and_its_values_give_the_same_bytes_and_any_null_gives_none():
+    uuids = [UUID(int=1), UUID(int=2), None]
+    storage = pa.array([None if value is None else value.bytes for value in uuids], pa.binary(16))
+    table = pa.table(
+        {
+            "origin": pa.array(["EWR", None, "JFK"]).dictionary_encode(),
+            "number": [1, 2, -3],
+            "raw": pa.array([b"\0", b"", b"x"], pa.large_binary()),
+            "id": pa.ExtensionArray.from_storage(pa.uuid(), storage),
+        }
+    )
+    table = pa.concat_tables([table, table])
+    expected = [encode_key(("EWR", 1, b"\0", uuids[0])), None, None]
+    assert encode_keys(table, ["origin", "number", "raw", "id"]) == expected * 2
+    assert encode_keys(table.select(["origin"]), []) == [b""] * 6
+
+
+def test_the_column_decides_the_type_of_a_sent_value():
+    assert key_value(np.int64(3), DType.INT32, "id") == 3
+    assert key_value("00000000-0000-0000-0000-000000000001", DType.UUID, "id") == UUID(int=1)
+    assert key_value(None, DType.STRING, "id") is None
+    for value, dtype in [
+        (1, DType.STRING), ("1", DType.INT64), (1.0, DType.INT64), (True, DType.INT64), (2**63, DType.INT64),
+        ("raw", DType.BYTES), ("no uuid", DType.UUID), (float("nan"), DType.STRING), ([1], DType.INT64),
+    ]:  # fmt: skip
+        with pytest.raises(StoreError, match=f'key column "id" was given .*Expected {dtype}'):
+            key_value(value, dtype, "id")
+
+
+def test_what_cannot_be_a_key_is_refused_by_name():
+    with pytest.raises(StoreError, match='key column "orign" is missing.*Did you mean "origin"'):
+        encode_keys(pa.table({"origin": ["EWR"]}), ["orign"])
+    with pytest.raises(StoreError, match='key column "x" is double'):
+        encode_keys(pa.table({"x": [0.5]}), ["x"])
+    with pytest.raises(StoreError, match='key column "x"'):
+        encode_keys(pa.table({"x": pa.array([2**63], pa.uint64())}), ["x"])
+    for value in (True, 0.5, None, 2**63):
+        with pytest.raises(StoreError, match="cannot be part of a key"):
+            encode_key((value,))

@@ -1,0 +1,214 @@
+"""What is SQLite's own: processes, files that cannot be used, one statement a read."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mlflow_core.config.clock import FixedClock
+from mlflow_core.errors import StoreError
+from mlflow_core.online.sqlite import LAYOUT, SqliteBackend
+from mlflow_core.testing.online_contract import packed, stored
+
+
+@pytest.fixture
+def open_store(tmp_path):
+    opened = []
+
+    def open_store(path: Path = tmp_path / "online.db", **options) -> SqliteBackend:
+        opened.append(SqliteBackend(path, "p", FixedClock(1_000), **options))
+        return opened[-1]
+
+    yield open_store
+    for store in opened:
+        store.close()
+
+
+def write_many(path: Path, number: int, barrier) -> None:
+    store = SqliteBackend(path, "p", FixedClock(0), timeout_s=30)
+    barrier.wait()
+    for time in range(25):
+        store.write("v", [stored(f"{number}".encode(), time), stored(b"common", time, number)])
+    store.close()
+
+
+def test_processes_that_make_the_file_together_lose_no_write(tmp_path, open_store):
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    path = tmp_path / "online.db"
+    processes = [context.Process(target=write_many, args=(path, i, barrier)) for i in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    found = open_store().read([("v", [b"0", b"1", b"2", b"common"])])[0]
+    assert found == [stored(b"0", 24), stored(b"1", 24), stored(b"2", 24), stored(b"common", 24, 2)]
+
+
+def test_a_backend_travels_to_a_worker_without_its_connections(open_store):
+    store = open_store()
+    store.write("v", [stored(b"k", 5)])
+    travelled = pickle.loads(pickle.dumps(store))
+    assert travelled.read([("v", [b"k"])]) == [[stored(b"k", 5)]]
+    assert travelled.clock == store.clock
+    travelled.close()
+
+
+def test_a_forked_process_opens_its_own_connection(open_store):
+    store = open_store()
+    store.write("v", [stored(b"k", 5)])
+    parents = store._mine()
+    child = os.fork()
+    if child == 0:
+        ok = store._mine() is not parents and store.write("v", [stored(b"k", 6)]) == 1
+        os._exit(0 if ok else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert store._mine() is parents
+    assert store.read([("v", [b"k"])]) == [[stored(b"k", 6)]]
+
+
+def test_connections_of_ended_threads_are_closed(open_store):
+    store = open_store()
+    for _ in range(5):
+        thread = threading.Thread(target=store.write, args=("v", [stored(b"k", 5)]))
+        thread.start()
+        thread.join()
+    store.read([("v", [b"k"])])
+    assert len(store._open) == 1
+
+
+def test_several_views_are_read_in_one_statement(open_store):
+    store = open_store()
+    for view in ("a", "b", "c"):
+        store.write(view, [stored(b"k", 5)])
+    statements = []
+    store._mine().set_trace_callback(statements.append)
+    found = store.read([(view, [b"k", b"l"]) for view in ("a", "b", "c")])
+    store._mine().set_trace_callback(None)
+    assert found == [[stored(b"k", 5), None]] * 3
+    assert len(statements) == 1
+
+
+def test_a_file_that_another_process_keeps_locked_gives_one_clear_error(tmp_path, open_store):
+    store = open_store(timeout_s=0.1)
+    store.write("v", [stored(b"k", 5)])
+    other = sqlite3.connect(tmp_path / "online.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match=r"online\.db: .*database is locked.*Another process is writing"):
+        store.write("v", [stored(b"k", 6)])
+    assert store.read([("v", [b"k"])]) == [[stored(b"k", 5)]], "readers do not wait for a writer"
+    other.execute("ROLLBACK")
+    other.close()
+    assert store.write("v", [stored(b"k", 6)]) == 1
+
+
+def test_a_read_only_file_gives_one_clear_error_and_can_still_be_read(tmp_path, open_store, repository):
+    folder = tmp_path / "read_only"
+    store = open_store(folder / "online.db")
+    store.write("v", [stored(b"k", 5)])
+    script = f"""
+import os
+from mlflow_core.errors import StoreError
+from mlflow_core.online.sqlite import SqliteBackend
+from mlflow_core.testing.online_contract import stored
+if os.getuid() == 0:
+    os.setuid(65534)  # a superuser may write everywhere
+store = SqliteBackend({str(folder / "online.db")!r}, "p")
+print(store.read([("v", [b"k"])]) == [[stored(b"k", 5)]])
+try:
+    store.write("v", [stored(b"k", 6)])
+except StoreError as error:
+    print(error)
+"""
+    os.chmod(folder / "online.db", 0o444)
+    os.chmod(folder, 0o555)
+    for parent in [tmp_path, *tmp_path.parents][:3]:
+        os.chmod(parent, 0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=True
+    )
+    os.chmod(folder, 0o755)
+    os.chmod(folder / "online.db", 0o644)
+    first, second = done.stdout.splitlines()
+    assert first == "True"
+    assert "attempt to write a readonly database" in second
+    assert "Make the file and its folder writable; nothing was changed." in second
+    assert store.read([("v", [b"k"])]) == [[stored(b"k", 5)]]
+
+
+def test_a_folder_that_cannot_be_made_gives_one_clear_error():
+    with pytest.raises(StoreError, match="/proc/nothing/online.db: the online store cannot be used"):
+        SqliteBackend("/proc/nothing/online.db", "p").read([("v", [b"k"])])
+
+
+def test_a_full_disk_gives_one_clear_error_and_leaves_what_was_there(tmp_path, open_store, repository):
+    """The largest size a process may give a file stands in for the disk: SQLite meets a failing write alike."""
+    path = tmp_path / "online.db"
+    store = open_store(path)
+    store.write("v", [stored(b"k", 5)])
+    store.close()
+    script = f"""
+import resource
+from mlflow_core.errors import StoreError
+from mlflow_core.online.sqlite import SqliteBackend
+from mlflow_core.testing.online_contract import stored
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+store = SqliteBackend({str(path)!r}, "p")
+try:
+    store.write("v", [stored(i.to_bytes(4, "big"), 9, payload="x" * 500) for i in range(20_000)] + [stored(b"k", 6)])
+except StoreError as error:
+    print(error)
+print(store.read([("v", [b"k", bytes(4)])]) == [[stored(b"k", 5), None]])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=True
+    )
+    message, intact = done.stdout.splitlines()
+    assert "the online store cannot be used" in message
+    assert "nothing was changed" in message
+    assert intact == "True"
+    assert open_store(path).write("v", [stored(b"k", 6)]) == 1
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path, open_store):
+    (tmp_path / "online.db").write_text("hello " * 1000)
+    with pytest.raises(StoreError, match=r"online\.db.*file is not a database.*Name another file"):
+        open_store().read([("v", [b"k"])])
+    assert (tmp_path / "online.db").read_text() == "hello " * 1000
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path, open_store):
+    with sqlite3.connect(tmp_path / "online.db") as other:
+        other.execute("CREATE TABLE flights (id)")
+    other.close()
+    with pytest.raises(StoreError, match='something else .it has "flights".'):
+        open_store().write("v", [stored(b"k", 5)])
+
+
+def test_a_store_of_a_newer_layout_is_refused(tmp_path, open_store):
+    store = open_store()
+    store.write("v", [stored(b"k", 5)])
+    store._mine().execute(f"PRAGMA user_version = {LAYOUT + 1}")
+    store.close()
+    with pytest.raises(StoreError, match=f"has layout {LAYOUT + 1}, this version knows {LAYOUT}.*Upgrade"):
+        open_store().read([("v", [b"k"])])
+
+
+def test_a_bulk_write_is_one_transaction(open_store):
+    store = open_store()
+    assert store.write("v", [stored(i.to_bytes(3, "big"), 1, payload="x") for i in range(5_000)]) == 5_000
+    statements = []
+    store._mine().set_trace_callback(statements.append)
+    store.write("v", [stored(i.to_bytes(3, "big"), 2, payload="y") for i in range(5_000)])
+    store._mine().set_trace_callback(None)
+    assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 1
+    assert store.read([("v", [bytes(3)])])[0][0].value == packed("y")
