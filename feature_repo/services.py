@@ -34,7 +34,6 @@ def request_features(x):
         "hour": x["departure_hour"].astype(float),
         "minute_of_day": ml.minute_of_day(x["scheduled_departure"]),
         "day_of_week": ml.day_of_week(x["scheduled_departure"]),
-        "month": ml.month(x["scheduled_departure"]),
         "miles": x["distance"],
         "minutes": x["scheduled_minutes"],
         "miles_per_minute": x["distance"] / x["scheduled_minutes"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterable, Mapping
+from graphlib import CycleError, TopologicalSorter
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,7 +52,7 @@ def expression_types(
 
     Args:
         schema: Columns and their types.
-        expressions: SQL by name; one may use those before it by name.
+        expressions: SQL by name; one may use the others by name.
         title: Whose expressions they are, for errors.
 
     Returns:
@@ -70,15 +71,16 @@ def evaluate(table: pa.Table, expressions: Mapping[str, str], *, title: str) -> 
 
     Args:
         table: Columns of n rows.
-        expressions: SQL by name; one may use the table's columns and the expressions before it. A name that is
-            already a column replaces it for those that follow.
+        expressions: SQL by name; one may use the table's columns and other expressions, in any order. A name
+            that is already a column replaces it for the others; in its own expression it is the column.
         title: Whose expressions they are, for errors.
 
     Returns:
         The table with the computed columns, shape (n, columns + expressions).
 
     Raises:
-        PlanError: An expression does not parse, is not row-wise, or does not fit the columns' types.
+        PlanError: An expression does not parse, is not row-wise, or does not fit the columns' types; or some
+            need each other in a circle.
         EngineError: A value cannot be computed, such as a text that is no number in a cast.
 
     Example:
@@ -86,12 +88,15 @@ def evaluate(table: pa.Table, expressions: Mapping[str, str], *, title: str) -> 
         >>> evaluate(delays, {"late": "delay > 15", "on_time": "NOT late"}, title="flights").to_pydict()
         {'delay': [3, 20, None], 'late': [False, True, None], 'on_time': [True, False, None]}
     """
-    for name, expression in expressions.items():
-        column = _value(table, expression, title=f'{title}: column "{name}"')
-        if name in table.column_names:
-            table = table.set_column(table.column_names.index(name), name, column)
-        else:
-            table = table.append_column(name, column)
+    made: dict[str, pa.ChunkedArray] = {}
+    original = set(table.column_names)
+    for name in _order(expressions, table.column_names, title):
+        made[name] = _value(table, expressions[name], title=f'{title}: column "{name}"')
+        table = _with(table, name, made[name])
+    # In the order as written, whatever they were computed in.
+    for name in expressions:
+        if table.column_names[-1] != name and name not in original:
+            table = table.drop_columns([name]).append_column(name, made[name])
     return table
 
 
@@ -118,6 +123,28 @@ def holds(table: pa.Table, condition: str, *, title: str) -> pa.BooleanArray:
         )
     combined = pc.fill_null(column, False).combine_chunks()
     return combined if isinstance(combined, pa.BooleanArray) else pa.array([], pa.bool_())
+
+
+def _order(expressions: Mapping[str, str], columns: list[str], title: str) -> list[str]:
+    """Put each expression after those that it uses, so that a spec's meaning does not hang on their order."""
+    known = [*columns, *(name for name in expressions if name not in columns)]
+    needs: dict[str, set[str]] = {}
+    for name, expression in expressions.items():
+        where = f'{title}: column "{name}"'
+        used = parse(expression, title=where).resolved(known, title=where).values()
+        needs[name] = {one for one in used if one in expressions and (one != name or name not in columns)}
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise PlanError(
+            f"columns need each other in a circle: {' -> '.join(error.args[1])}", object=title
+        ) from None
+
+
+def _with(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    if name in table.column_names:
+        return table.set_column(table.column_names.index(name), name, column)
+    return table.append_column(name, column)
 
 
 def _value(table: pa.Table, expression: str, *, title: str) -> pa.ChunkedArray:

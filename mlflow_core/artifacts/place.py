@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final, Protocol, cast
 from mlflow_core.errors import ArtifactError
 
 TEMPORARY: Final = "tmp"
+_READ_ONLY: Final = 0o444  # nobody edits a blob by mistake
 _ATOMIC_PUT: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
 
 
@@ -98,9 +99,11 @@ class Disk:
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store bytes through a temporary file and a rename."""
-        with self._arriving(key) as temporary, temporary.open("xb") as stream:
-            stream.write(data)
-            _flush(stream)
+        with self._arriving(key) as temporary:
+            with temporary.open("xb") as stream:
+                stream.write(data)
+                _flush(stream)
+            temporary.chmod(_READ_ONLY)
 
     def put_file(self, key: str, source: Path, *, link: bool) -> None:
         """Store a local file; a link fails over to a copy across file systems."""
@@ -110,7 +113,7 @@ class Disk:
             with source.open("rb") as reading, temporary.open("xb") as stream:
                 shutil.copyfileobj(reading, stream, 1 << 20)
                 _flush(stream)
-            temporary.chmod(0o444)  # nobody edits a blob by mistake
+            temporary.chmod(_READ_ONLY)
 
     @contextmanager
     def _arriving(self, key: str) -> Iterator[Path]:

@@ -17,12 +17,12 @@ def apply(context: typer.Context) -> None:
 
     Example: mlcore apply
     """
-    from mlflow_core.cli.changes import changes_data, changes_text, recorded
+    from mlflow_core.cli.changes import changes_data, changes_text, record
     from mlflow_core.feast.registry import apply_project
 
     call = invocation(context)
     project, schemas = call.project, call.schemas
     changes = apply_project(project, schemas, call.open_store(create=True))
-    if changes:
-        recorded(call, project, changes)
+    # Also where nothing changed: an apply that was cut off between registry and record is recorded by the next.
+    record(call, project, changes)
     call.result(changes_data(changes), changes_text(changes, done=True))

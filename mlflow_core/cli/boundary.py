@@ -97,7 +97,9 @@ def _unexpected(error: Exception, as_json: bool, verbose: bool) -> None:
     if as_json:
         _json_line("UnexpectedError", shown, ExitCode.FAILED, None)
     else:
-        sys.stderr.write(f"error: unexpected {shown}" + ("\n" if verbose else ". Run it again with -v for more.\n"))
+        sys.stderr.write(
+            f"error: unexpected {shown}" + ("\n" if verbose else ". Run it again with -v for more.\n")
+        )
 
 
 def _json_line(kind: str, message: str, code: int, error: MlcoreError | None) -> None:

@@ -86,6 +86,17 @@ class Invocation:
         return self.settings.feature_repo_path()
 
     @cached_property
+    def project_name(self) -> str:
+        """The project's name: that of ``feature_store.yaml``, which owns it, else the settings'."""
+        import yaml
+
+        file = self.repo / "feature_store.yaml"
+        raw = yaml.safe_load(file.read_text()) if file.is_file() else None
+        return (
+            str(raw["project"]) if isinstance(raw, dict) and "project" in raw else self.settings.project.name
+        )
+
+    @cached_property
     def project(self) -> Project:
         """The declarations of this project, loaded.
 
@@ -94,10 +105,9 @@ class Invocation:
             ConfigError: ``mlcore.toml`` and ``feature_store.yaml`` name the project differently.
         """
         from mlflow_core.errors import ConfigError
-        from mlflow_core.feast.registry import project_name
         from mlflow_core.plan.load import load_project
 
-        settings, name = self.settings, project_name(self.repo)
+        settings, name = self.settings, self.project_name
         if settings.origin("project.name") != "default" and settings.project.name != name:
             raise ConfigError(
                 f'project.name is "{settings.project.name}", but feature_store.yaml says "{name}"',
@@ -105,7 +115,10 @@ class Invocation:
                 hint="Leave project.name out, or write the same name.",
             )
         return load_project(
-            self.root, name=name, feature_repo=settings.project.feature_repo, pipelines=settings.project.pipelines
+            self.root,
+            name=name,
+            feature_repo=settings.project.feature_repo,
+            pipelines=settings.project.pipelines,
         )
 
     @cached_property
@@ -160,7 +173,9 @@ class Invocation:
         """
         from mlflow_core.metadata import MetadataStore
 
-        return MetadataStore(self.settings.metadata_url(), clock=self.clock, principal=self.principal)
+        return MetadataStore(
+            self.settings.metadata_url(), self.clock, self.principal, project=self.project_name
+        )
 
     @cached_property
     def out(self) -> Output:

@@ -23,7 +23,18 @@ __all__ = ["Finding", "app", "doctor"]
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-_PACKAGES = ("mlflow-core", "feast", "dask", "pyarrow", "pandas", "numpy", "numba", "xgboost", "duckdb", "sqlalchemy")
+_PACKAGES = (
+    "mlflow-core",
+    "feast",
+    "dask",
+    "pyarrow",
+    "pandas",
+    "numpy",
+    "numba",
+    "xgboost",
+    "duckdb",
+    "sqlalchemy",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +55,9 @@ class Finding:
 @app.command()
 def doctor(
     context: typer.Context,
-    warm: Annotated[bool, typer.Option("--warm", help="Compile the kernels now, so that no first run waits.")] = False,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Compile the kernels now, so that no first run waits.")
+    ] = False,
 ) -> None:
     """Check versions, the feature repository, the registry, the metadata database and folders; exits with 1 if one is wrong.
 
@@ -53,7 +66,9 @@ def doctor(
     call = invocation(context)
     findings = [*_machine(), *_project(call), *(_warmed(call) if warm else ())]
     data = [{"check": one.check, "state": one.state, "detail": one.detail} for one in findings]
-    call.out.table(data, ("check", "state", "detail"), [(one.check, one.state, one.detail) for one in findings])
+    call.out.table(
+        data, ("check", "state", "detail"), [(one.check, one.state, one.detail) for one in findings]
+    )
     if any(one.state == "wrong" for one in findings):
         raise typer.Exit(ExitCode.FAILED)
 
@@ -62,7 +77,9 @@ def _machine() -> Iterator[Finding]:
     from importlib.metadata import PackageNotFoundError, version
 
     supported = sys.version_info >= (3, 11)
-    yield Finding("python", "ok" if supported else "wrong", f"{platform.python_version()} on {platform.platform()}")
+    yield Finding(
+        "python", "ok" if supported else "wrong", f"{platform.python_version()} on {platform.platform()}"
+    )
     yield Finding("processors", "ok", str(len(os.sched_getaffinity(0))))
     for package in _PACKAGES:
         try:
@@ -121,8 +138,12 @@ def _metadata(call: Invocation) -> Finding:
         return Finding("metadata database", "none", "has no tables yet; the first run makes them")
     if found.state == "current":
         return Finding("metadata database", "ok", f"revision {found.revision}")
-    advice = "run: mlcore db upgrade" if found.state == "older" else "install the newer mlflow-core that wrote it"
-    return Finding("metadata database", "wrong", f"revision {found.revision}, this version has {found.head}; {advice}")
+    advice = (
+        "run: mlcore db upgrade" if found.state == "older" else "install the newer mlflow-core that wrote it"
+    )
+    return Finding(
+        "metadata database", "wrong", f"revision {found.revision}, this version has {found.head}; {advice}"
+    )
 
 
 def _writable(call: Invocation) -> Finding:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
+from mlflow_core.cli.features_get import get
 
 if TYPE_CHECKING:
     from mlflow_core.spec import FeatureView, OnDemand, WindowColumn
@@ -20,6 +24,9 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 @app.callback()
 def features() -> None:
     """List, show and trace features; get their values."""
+
+
+app.command()(get)
 
 
 @app.command("list")
@@ -36,8 +43,7 @@ def list_features(
     if view is not None:
         _known(view, {row["view"] for row in rows}, "view")
         rows = [row for row in rows if row["view"] == view]
-    columns = ("name", "type", "view", "entity", "window", "source", "owner")
-    call.out.table(rows, columns, [[row[column] for column in columns] for row in rows])
+    call.result(rows, "\n\n".join(_grouped(rows, call.out.width)) or "There are no features.")
 
 
 @app.command()
@@ -51,19 +57,28 @@ def show(
     """
     call = invocation(context)
     data = _described(call, name)
-    lines = [f"{key}: {_flat(value)}" for key, value in data.items() if key != "features" and value not in ("", None, {})]
+    lines = [
+        f"{key}: {_flat(value)}"
+        for key, value in data.items()
+        if key != "features" and value not in ("", None, {})
+    ]
     rows = data.get("features")
     if isinstance(rows, list):
         from mlflow_core.cli.output import table
 
-        lines += ["", table(("feature", "type", "window"), [_short(row) for row in rows], width=call.out.width)]
+        lines += [
+            "",
+            table(("feature", "type", "window"), [_short(row) for row in rows], width=call.out.width),
+        ]
     call.result(data, "\n".join(lines))
 
 
 @app.command()
 def lineage(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="A source, view, service, pipeline, on-demand group or feature.")],
+    name: Annotated[
+        str, typer.Argument(help="A source, view, service, pipeline, on-demand group or feature.")
+    ],
 ) -> None:
     """Show what something is made of, and what is made of it.
 
@@ -80,6 +95,23 @@ def lineage(
     text += ["made of:", *(f"  {one}" for one in up)] if up else ["made of nothing else"]
     text += ["used by:", *(f"  {one}" for one in down)] if down else ["used by nothing"]
     call.result(data, "\n".join(text))
+
+
+def _grouped(rows: list[dict[str, Any]], width: int) -> Iterator[str]:
+    """Lay features out by view: what they share once, then a line for each."""
+    name_width = max((len(row["name"]) for row in rows), default=0)
+    for view, own in groupby(rows, key=itemgetter("view")):
+        features = list(own)
+        facts = [f"of {features[0]['entity']}"] if features[0]["entity"] else []
+        facts += [f"from {features[0]['source']}"]
+        facts += [f"owner {features[0]['owner']}"] if features[0]["owner"] else []
+        lines = [f"{view}  ({', '.join(facts)})"]
+        for row in features:
+            head = f"  {row['name']:{name_width}}  {row['type']:9}  "
+            lines += fill(
+                row["window"], width, initial_indent=head, subsequent_indent=" " * len(head)
+            ).splitlines()
+        yield "\n".join(lines)
 
 
 def _features(call: Invocation) -> Iterator[dict[str, Any]]:
@@ -105,7 +137,9 @@ def _features(call: Invocation) -> Iterator[dict[str, Any]]:
                 "view": one.name,
                 "entity": "",
                 "window": "on demand",
-                "source": ", ".join([*(view.name for view in one.views), *(["request"] if one.request else [])]),
+                "source": ", ".join(
+                    [*(view.name for view in one.views), *(["request"] if one.request else [])]
+                ),
                 "owner": one.owner,
             }
 
@@ -137,16 +171,29 @@ def _described(call: Invocation, name: str) -> dict[str, Any]:
 
     rows = list(_features(call))
     project = call.project
-    for kind, declared in (("view", project.views), ("on demand", project.on_demand), ("service", project.services)):
+    for kind, declared in (
+        ("view", project.views),
+        ("on demand", project.on_demand),
+        ("service", project.services),
+    ):
         if name in declared:
             spec = declared[name]
             fields = orjson.loads(spec.canonical_json())
             listed = [row for row in rows if row["view"] == name]
-            return {"kind": kind, **fields, "declared at": spec.place, **({"features": listed} if listed else {})}
+            return {
+                "kind": kind,
+                **fields,
+                "declared at": spec.place,
+                **({"features": listed} if listed else {}),
+            }
     for row in rows:
         if row["name"] == name:
             return {"kind": "feature", **row}
-    _known(name, {*project.views, *project.on_demand, *project.services, *(row["name"] for row in rows)}, "feature")
+    _known(
+        name,
+        {*project.views, *project.on_demand, *project.services, *(row["name"] for row in rows)},
+        "feature",
+    )
     raise AssertionError("a name that is known was found above")
 
 

@@ -30,9 +30,7 @@ def list_models(context: typer.Context) -> None:
     from mlflow_core.config.times import format_time
 
     call = invocation(context)
-    versions = [
-        one for name in call.metadata.list_models() for one in call.metadata.list_versions(name)
-    ]
+    versions = [one for name in call.metadata.list_models() for one in call.metadata.list_versions(name)]
     rows = [
         (
             one.title,

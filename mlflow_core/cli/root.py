@@ -25,11 +25,11 @@ GLOBAL_OPTIONS = ("--root", "--env", "--as")
 class LazyVerbs(TyperGroup):
     """A group whose commands come from the table of verbs."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (typer's signature)
         """Return the verbs in the table's order."""
         return [verb.name for verb in VERBS]
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 (typer's signature)
         """Import a verb's module and return its command; None where there is no such verb."""
         for verb in VERBS:
             if verb.name == cmd_name:
@@ -45,7 +45,7 @@ class LazyVerbs(TyperGroup):
         self.commands = dict.fromkeys((verb.name for verb in VERBS), self)
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (typer's signature)
         """Write the list of verbs from the table, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(verb.name, verb.help) for verb in VERBS])
@@ -69,9 +69,13 @@ def root(
     ] = None,
     env: Annotated[str | None, typer.Option(help="Which env/NAME.toml lies on top of mlcore.toml.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-    verbose: Annotated[int, typer.Option("-v", "--verbose", count=True, show_default=False, help="Say more; -vv says all.")] = 0,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, show_default=False, help="Say more; -vv says all.")
+    ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    principal: Annotated[str | None, typer.Option("--as", help="Who does this; by default the OS user.")] = None,
+    principal: Annotated[
+        str | None, typer.Option("--as", help="Who does this; by default the OS user.")
+    ] = None,
 ) -> None:
     """Declare features and training pipelines, plan, apply, train and serve them.
 

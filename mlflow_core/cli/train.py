@@ -49,7 +49,7 @@ def train(
             workspace,
             pipeline,
             clock=clock_named(clock),
-            compare_clocks=compare_clocks,
+            compare=compare_clocks,
             client=client,
             progress=call.progress(),
         )

@@ -38,7 +38,7 @@ class ProjectSettings(_Section):
     """What the project is called and where its declarations are.
 
     Args:
-        name: The project's name; the folder's if not set.
+        name: The project's name; that of ``feature_store.yaml`` if not set, else the folder's.
         feature_repo: Folder of the feature definitions, with ``feature_store.yaml`` in it.
         pipelines: Folder of the training pipelines.
     """
@@ -233,7 +233,11 @@ def load_settings(
     root = Path(root).resolve()
     env = env if env is not None else environ.get("MLCORE_ENV") or None
     raw = read_layers(root, env, overrides or {}, environ, _KNOWN)
-    raw.setdefault("project.name", Raw(_name_of(root), "default"))
+    if "project.name" not in raw:
+        repo = raw.get("project.feature_repo")
+        raw["project.name"] = _default_name(
+            root, reveal(repo.value) if repo else ProjectSettings().feature_repo
+        )
     problems: list[str] = []
     sections = {section: _section(section, model, raw, problems) for section, model in _SECTIONS.items()}
     raise_all(problems)
@@ -279,6 +283,22 @@ def _absolute_url(url: str, root: Path) -> str:
 
 def _absolute_location(location: str, root: Path) -> str:
     return location if "://" in location else str(root / Path(location).expanduser())
+
+
+def _default_name(root: Path, feature_repo: str) -> Raw:
+    """Feast's name for the project where it has one: two names would be two projects to the metadata store."""
+    file = root / str(feature_repo) / "feature_store.yaml"
+    if file.is_file():
+        import yaml
+
+        place = file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"cannot be read: {error}", place=place) from error
+        if isinstance(content, dict) and "project" in content:
+            return Raw(str(content["project"]), place)
+    return Raw(_name_of(root), "default")
 
 
 def _name_of(root: Path) -> str:

@@ -61,8 +61,9 @@ def open_cluster(settings: ClusterSettings) -> Iterator[Client]:
         EngineError: Nobody answers at the address, or the workers do not start.
     """
     import dask
+    from dask.system import CPU_COUNT
     from distributed import Client, LocalCluster
-    from distributed.system import CPU_COUNT, MEMORY_LIMIT
+    from distributed.system import MEMORY_LIMIT
 
     if settings.address is not None:
         try:

@@ -21,7 +21,10 @@ from mlflow_core.algebra import moments
 __all__ = ["cache_folder", "kernel", "scalar"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-_SOURCES = (Path(moments.__file__), Path(__file__), Path(__file__).with_name("kernels.py"))
+_SOURCES = (
+    Path(moments.__file__),
+    *(Path(__file__).with_name(f"{name}.py") for name in ("compile", "schedule", "ranking", "kernels")),
+)
 
 
 def cache_folder() -> Path:

@@ -211,7 +211,11 @@ def _parts(plan: DatasetPlan, spine: EntityRows) -> dict[str, dict[str, Any]]:
         if not table.num_rows:
             continue
         label, times = table[plan.label.name], pc.min_max(table[TIME_COLUMN].cast(pa.int64()))
-        told[part] = {"from": format_time(times["min"].as_py()), "to": format_time(times["max"].as_py())}
+        told[part] = {
+            "from": format_time(times["min"].as_py()),
+            "to": format_time(times["max"].as_py()),
+            "left_out": {reason: count for reason, count in spine.left_out_of[part].items() if count},
+        }
         if (
             pa.types.is_boolean(label.type)
             or pa.types.is_integer(label.type)

@@ -1,16 +1,14 @@
 """The kernels: loops over one partition's events and entity rows, compiled by numba.
 
 They know positions and intervals, not clocks, columns or nulls. Events stand in (key, event time, created,
-source row) order and a position is an index into that order. ``schedule`` turns intervals into a list of
-operations, per key in time order: put an event in, take one out, answer an entity row. The others walk that
-list, each with the state that its aggregate needs:
+source row) order and a position is an index into that order. ``schedule`` lists what happens in order of time;
+the others walk that list, each with the state that its aggregate needs:
 
 - sums, means and variances: a segment tree in event order whose nodes are merged with the algebra's own
   ``merge_moments``, so that nothing is ever subtracted and a huge value that left leaves no trace;
 - integer sums: exact limbs, which do add and subtract;
-- everything chosen by rank (min, max, quantiles by value; first and last by event order): a Fenwick tree of
-  counts (P. M. Fenwick, "A new data structure for cumulative frequency tables", 1994);
-- distinct values: a count for each.
+- distinct values: a count for each;
+- everything chosen by rank: ``mlflow_core.engine.ranking``.
 
 Arrays are C-contiguous int64, float64 or bool, so that each kernel has one signature and compiles once.
 ``tests/engine/test_kernels.py`` holds them to folds of the algebra, ``test_oracle.py`` to the naive truth.
@@ -25,6 +23,8 @@ import numpy as np
 
 from mlflow_core.algebra import moments
 from mlflow_core.engine.compile import kernel, scalar
+from mlflow_core.engine.ranking import between, lists, ranked
+from mlflow_core.engine.schedule import ANSWER, ENTER, schedule
 from mlflow_core.engine.times import NEVER, Flags, Int64
 from mlflow_core.telemetry import Progress
 
@@ -40,74 +40,12 @@ __all__ = [
     "version_ends",
 ]
 
-ENTER, LEAVE, ANSWER = 0, 1, 2
-
 _merge = scalar(moments.merge_moments)
 _of_one = scalar(moments.moments_of)
 _limbs_of = scalar(moments.limbs_of)
 _limbs_fit = scalar(moments.limbs_fit)
 _limbs_value = scalar(moments.limbs_value)
 _variance = scalar(moments.variance)
-_between = scalar(moments.quantile_between)
-_place = scalar(moments.quantile_place)
-
-
-@kernel
-def schedule(
-    event_from: Int64,
-    enter: Int64,
-    leave: Int64,
-    by_enter: Int64,
-    by_leave: Int64,
-    row_from: Int64,
-    row_time: Int64,
-) -> tuple[Any, Any, Any]:
-    """List what happens to each key's window, in order of time.
-
-    Args:
-        event_from: Key k's events are at positions ``event_from[k]`` to ``event_from[k + 1] - 1``; (n_keys + 1,).
-        enter: First evaluation time at which an event counts, microseconds, (n_events,).
-        leave: First evaluation time at which it no longer does, (n_events,).
-        by_enter: Positions by (key, enter), (n_events,).
-        by_leave: Positions by (key, leave), (n_events,).
-        row_from: As ``event_from`` for entity rows, (n_keys + 1,).
-        row_time: Evaluation times, sorted within each key, (n_rows,).
-
-    Returns:
-        What happens (ENTER, LEAVE, ANSWER) and to which position or entity row, int64 (n_operations,) each;
-        and where each key's operations start, (n_keys + 1,).
-    """
-    n_keys = len(event_from) - 1
-    what = np.empty(2 * len(enter) + len(row_time), np.int64)
-    which = np.empty(2 * len(enter) + len(row_time), np.int64)
-    start = np.zeros(n_keys + 1, np.int64)
-    inside = np.zeros(len(enter), np.bool_)
-    n = 0
-    for key in range(n_keys):
-        coming = event_from[key]
-        going = event_from[key]
-        stop = event_from[key + 1]
-        for row in range(row_from[key], row_from[key + 1]):
-            now = row_time[row]
-            while going < stop and leave[by_leave[going]] <= now:
-                if inside[by_leave[going]]:
-                    what[n] = LEAVE
-                    which[n] = by_leave[going]
-                    n += 1
-                going += 1
-            while coming < stop and enter[by_enter[coming]] <= now:
-                # What entered and left between two entity rows is never seen.
-                if leave[by_enter[coming]] > now:
-                    inside[by_enter[coming]] = True
-                    what[n] = ENTER
-                    which[n] = by_enter[coming]
-                    n += 1
-                coming += 1
-            what[n] = ANSWER
-            which[n] = row
-            n += 1
-        start[key + 1] = n
-    return what[:n].copy(), which[:n].copy(), start
 
 
 @kernel
@@ -265,145 +203,6 @@ def moments_at(  # noqa: C901 one loop over operations; numba gains nothing from
                 )
                 node //= 2
     return count, totals, means, variances
-
-
-@kernel
-def _kth(tree: Int64, top: int, k: int) -> int:
-    """Return the slot (from 0) of the k-th event (from 1) in a Fenwick tree of counts."""
-    slot = 0
-    step = top
-    while step > 0:
-        if slot + step < len(tree) and tree[slot + step] < k:
-            slot += step
-            k -= tree[slot]
-        step //= 2
-    return slot
-
-
-@kernel
-def ranked(  # noqa: C901 one loop over operations, as above
-    what: Int64,
-    which: Int64,
-    start: Int64,
-    counted: Flags,
-    event_from: Int64,
-    slot: Int64,
-    at_slot: Int64,
-    quantiles: Any,
-    n_rows: int,
-) -> tuple[Any, Any, Any]:
-    """Choose events by rank: quantile 0 is the least, 1 the greatest; arguments as for ``counts``.
-
-    Args:
-        what: Operations of ``schedule``.
-        which: Their positions and entity rows.
-        start: Where each key's operations start.
-        counted: Which events count, (n_events,).
-        event_from: Where each key's events start, (n_keys + 1,).
-        slot: Rank of each event among its key's, from 0, (n_events,).
-        at_slot: The position of each key's events by rank: ``at_slot[event_from[k] + slot]``, (n_events,).
-        quantiles: From 0.0 to 1.0, float64 (n_quantiles,).
-        n_rows: How many entity rows there are.
-
-    Returns:
-        The positions below and above each quantile, int64 (n_quantiles, n_rows), -1 where the window is empty;
-        and how far between them it lies, float64 (n_quantiles, n_rows).
-    """
-    below = np.full((len(quantiles), n_rows), -1, np.int64)
-    above = np.full((len(quantiles), n_rows), -1, np.int64)
-    between = np.zeros((len(quantiles), n_rows))
-    for key in range(len(start) - 1):
-        first = event_from[key]
-        size = event_from[key + 1] - first
-        if start[key] == start[key + 1] or size == 0:
-            continue
-        tree = np.zeros(size + 1, np.int64)
-        top = 1
-        while top * 2 <= size:
-            top *= 2
-        n = 0
-        for at in range(start[key], start[key + 1]):
-            i = which[at]
-            if what[at] == ANSWER:
-                if n > 0:
-                    for j in range(len(quantiles)):
-                        low, high, fraction = _place(n, quantiles[j])
-                        below[j, i] = at_slot[first + _kth(tree, top, low + 1)]
-                        above[j, i] = below[j, i]
-                        if high != low:
-                            above[j, i] = at_slot[first + _kth(tree, top, high + 1)]
-                        between[j, i] = fraction
-            elif counted[i]:
-                sign = 1 if what[at] == ENTER else -1
-                n += sign
-                node = slot[i] + 1
-                while node <= size:
-                    tree[node] += sign
-                    node += node & -node
-    return below, above, between
-
-
-@kernel
-def between(low: Any, high: Any, fraction: Any) -> Any:
-    """Interpolate between neighbours, float64 (n,) each; see ``mlflow_core.algebra.moments.quantile_between``."""
-    answer = np.empty(len(low))
-    for i in range(len(low)):
-        answer[i] = _between(low[i], high[i], fraction[i])
-    return answer
-
-
-@kernel
-def lists(
-    what: Int64,
-    which: Int64,
-    start: Int64,
-    counted: Flags,
-    event_from: Int64,
-    most: int,
-    newest: bool,
-    offset: Int64,
-) -> Int64:
-    """List the first or last events of each window, oldest first; arguments as for ``counts``.
-
-    Args:
-        what: Operations of ``schedule``.
-        which: Their positions and entity rows.
-        start: Where each key's operations start.
-        counted: Which events count, (n_events,).
-        event_from: Where each key's events start, (n_keys + 1,).
-        most: How many events a list has at most.
-        newest: The last events rather than the first.
-        offset: Entity row i's list is ``[offset[i], offset[i + 1])`` of the answer, (n_rows + 1,).
-
-    Returns:
-        Positions, int64 (offset[-1],).
-    """
-    answer = np.empty(offset[-1], np.int64)
-    for key in range(len(start) - 1):
-        first = event_from[key]
-        size = event_from[key + 1] - first
-        if start[key] == start[key + 1] or size == 0:
-            continue
-        tree = np.zeros(size + 1, np.int64)
-        top = 1
-        while top * 2 <= size:
-            top *= 2
-        n = 0
-        for at in range(start[key], start[key + 1]):
-            i = which[at]
-            if what[at] == ANSWER:
-                listed = min(n, most)
-                skipped = n - listed if newest else 0
-                for j in range(listed):
-                    answer[offset[i] + j] = first + _kth(tree, top, skipped + j + 1)
-            elif counted[i]:
-                sign = 1 if what[at] == ENTER else -1
-                n += sign
-                node = i - first + 1
-                while node <= size:
-                    tree[node] += sign
-                    node += node & -node
-    return answer
 
 
 @kernel

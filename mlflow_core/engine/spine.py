@@ -36,11 +36,13 @@ class EntityRows:
         table: Query time, kept columns and label, all parts after one another; within a part in source order.
         rows: Rows by part.
         left_out: Rows left out, by reason.
+        left_out_of: The same for each part that the query time alone would give.
     """
 
     table: pa.Table
     rows: Mapping[str, int]
     left_out: Mapping[str, int]
+    left_out_of: Mapping[str, Mapping[str, int]]
 
 
 def entity_rows(plan: DatasetPlan, base: str) -> EntityRows:
@@ -145,7 +147,8 @@ def _aggregated(plan: DatasetPlan, base: str, kept: pa.Table) -> tuple[pa.Chunke
 def _ordered(table: pa.Table, parts: Assignment) -> EntityRows:
     rows = parts.rows()
     order = np.concatenate([np.flatnonzero(parts.part == i) for i in range(len(PARTS))])
-    return EntityRows(table.take(pa.array(order)), rows, parts.left_out())
+    by_part = {part: parts.left_out(part) for part in PARTS}
+    return EntityRows(table.take(pa.array(order)), rows, parts.left_out(), by_part)
 
 
 def _or(table: pa.Table, column: str | None, otherwise: Ints) -> Ints:

@@ -29,18 +29,21 @@ class Assignment:
     Attributes:
         part: Index into ``PARTS``, or -1 for a row that is left out; shape (n,), int8.
         reason: Index into ``REASONS`` where the row is left out, else -1; shape (n,), int8.
+        by_time: The part that its query time alone gives each row; shape (n,), int8.
     """
 
     part: NDArray[np.int8]
     reason: NDArray[np.int8]
+    by_time: NDArray[np.int8]
 
     def rows(self) -> dict[str, int]:
         """Count the rows of each part."""
         return {name: int(np.count_nonzero(self.part == i)) for i, name in enumerate(PARTS)}
 
-    def left_out(self) -> dict[str, int]:
-        """Count the rows left out, by reason."""
-        return {name: int(np.count_nonzero(self.reason == i)) for i, name in enumerate(REASONS)}
+    def left_out(self, part: str | None = None) -> dict[str, int]:
+        """Count the rows left out, by reason; of one part by time, or of all."""
+        mine = self.reason if part is None else self.reason[self.by_time == PARTS.index(part)]
+        return {name: int(np.count_nonzero(mine == i)) for i, name in enumerate(REASONS)}
 
 
 def assign_parts(
@@ -73,4 +76,5 @@ def assign_parts(
         none if cuts.test_until is None else t >= cuts.test_until,
     ]
     reason = np.select(reasons, range(len(reasons)), -1).astype(np.int8)
-    return Assignment(part=np.where(reason >= 0, np.int8(-1), part).astype(np.int8), reason=reason)
+    kept = np.where(reason >= 0, np.int8(-1), part).astype(np.int8)
+    return Assignment(part=kept, reason=reason, by_time=part)

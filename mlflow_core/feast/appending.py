@@ -37,7 +37,9 @@ def append_to_source(feature_view: FeastView, table: pa.Table, *, repo_path: str
         )
     target = Path(repo_path) / source.path.removeprefix("file://")
     if target.is_dir():
-        _write(_aligned(table, _schema_of_folder(target), source.name), target / f"{uuid.uuid4().hex}.parquet")
+        _write(
+            _aligned(table, _schema_of_folder(target), source.name), target / f"{uuid.uuid4().hex}.parquet"
+        )
         return
     if not target.exists():
         _write(table, target)
@@ -73,7 +75,11 @@ def _aligned(table: pa.Table, schema: pa.Schema | None, source: str) -> pa.Table
     unknown = [name for name in table.column_names if name not in schema.names]
     missing = [name for name in schema.names if name not in table.column_names]
     if unknown or missing:
-        named = f'has no column "{missing[0]}"' if missing else f'has a column "{unknown[0]}" that is not in the source'
+        named = (
+            f'has no column "{missing[0]}"'
+            if missing
+            else f'has a column "{unknown[0]}" that is not in the source'
+        )
         raise UsageError(
             f"the written rows' table {named}",
             object=f'source "{source}"',

@@ -7,10 +7,12 @@ values wins by the online store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -27,6 +29,7 @@ from feast.repo_config import FeastConfigBaseModel
 from feast.utils import _convert_arrow_to_proto
 
 from mlflow_core.config.clock import Clock, SystemClock
+from mlflow_core.config.settings import ClusterSettings
 from mlflow_core.engine.cluster import open_cluster
 from mlflow_core.engine.materialise import Materialised, materialise
 from mlflow_core.engine.route import InProcess, OnDask, Route
@@ -97,6 +100,8 @@ class DaskComputeEngine(ComputeEngine):
     def __init__(self, *, cluster: str = "in-process", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._cluster = cluster
+        self.last_jobs: list[EngineJob] = []
+        """The jobs of the last call: Feast drops what an engine returns, and somebody may want to report it."""
 
     @property
     def supports_batch(self) -> bool:
@@ -138,23 +143,27 @@ class DaskComputeEngine(ComputeEngine):
             One ended job a task, in order. A view that fails does not stop the others.
         """
         todo = [tasks] if isinstance(tasks, MaterializationTask) else tasks
+        self.last_jobs = []
         with self._route() as route:
-            return [self._one(registry, task, route) for task in todo]
+            for task in todo:
+                self.last_jobs.append(self._one(registry, task, route))
+        return list(self.last_jobs)
 
     def _one(self, registry: BaseRegistry, task: MaterializationTask, route: Route) -> EngineJob:
         repo_path = str(self.repo_config.repo_path or ".")
         view = view_of(task.feature_view, repo_path=repo_path)
         boundary = boundary_of(view, task.end_time, self._clock())
-        first = not task.feature_view.materialization_intervals
-        # A view's first run takes its whole history, whatever start Feast made up; a window always needs it.
-        start = None if first or view.windows or view.availability else _us(task.start_time)
         try:
-            result = materialise(view, boundary, base=repo_path, start=start, route=route)
+            # The whole history up to the boundary, whatever start Feast made up: windows need it, and a row that
+            # is written again with the same version changes nothing.
+            result = materialise(view, boundary, base=repo_path, start=_us(task.start_time), route=route)
             written = self._write(task.feature_view, view, result.table, boundary)
         except MlcoreError as error:
             return EngineJob(task, boundary, failure=error)
         end = _EPOCH + timedelta(microseconds=boundary)
-        registry.apply_materialization(task.feature_view, task.project, min(_aware(task.start_time), end), end)
+        registry.apply_materialization(
+            task.feature_view, task.project, min(_aware(task.start_time), end), end
+        )
         if task.tqdm_builder and result.table.num_rows:
             with task.tqdm_builder(result.table.num_rows) as bar:
                 bar.update(result.table.num_rows)
@@ -184,10 +193,17 @@ class DaskComputeEngine(ComputeEngine):
             return self.online_store.clock(self.repo_config)
         return SystemClock()
 
-    def _route(self) -> AbstractContextManager[Route]:
+    @contextmanager
+    def _route(self) -> Iterator[Route]:
         if self._cluster == "in-process":
-            return nullcontext(InProcess())
-        return _on_cluster(self._cluster)
+            yield InProcess()
+            return
+        address = None if self._cluster == "local" else self._cluster
+        with (
+            open_cluster(ClusterSettings(address=address)) as client,
+            tempfile.TemporaryDirectory(prefix="mlcore-materialise-") as workdir,
+        ):
+            yield OnDask(client, Path(workdir))
 
 
 def boundary_of(view: FeatureView, end: datetime, clock: Clock) -> int:
@@ -216,6 +232,3 @@ def _us(moment: datetime) -> int:
 
 def _aware(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-_ = (Callable, open_cluster, OnDask)

@@ -68,7 +68,9 @@ def time_column_of(rows: pa.Table) -> str:
         return EVENT_TIMESTAMP
     times = [field.name for field in rows.schema if pa.types.is_timestamp(field.type)]
     if len(times) != 1:
-        found = f"columns of times: {', '.join(times)}" if times else f"columns: {', '.join(rows.column_names)}"
+        found = (
+            f"columns of times: {', '.join(times)}" if times else f"columns: {', '.join(rows.column_names)}"
+        )
         raise UsageError(
             f'the entity rows have no column "{EVENT_TIMESTAMP}" ({found})',
             expected=f'a column "{EVENT_TIMESTAMP}", or exactly one column of times',
@@ -83,7 +85,8 @@ def in_utc(rows: pa.Table, column: str) -> pa.Table:
         values = pa.array(pd.to_datetime(values.to_pandas(), utc=True, format="ISO8601"))
     if not pa.types.is_timestamp(values.type):
         raise UsageError(
-            f'column "{column}" of the entity rows has type {values.type}', expected="times, or text in ISO 8601"
+            f'column "{column}" of the entity rows has type {values.type}',
+            expected="times, or text in ISO 8601",
         )
     if values.type.tz is None:
         values = values.cast(pa.timestamp(values.type.unit)).cast(pa.timestamp(values.type.unit, tz="UTC"))
@@ -99,9 +102,9 @@ def _read_parquet(path: Path, repo_path: str) -> pa.Table:
 
 
 def _query(statement: str, repo_path: str) -> pa.Table:
-    connection = duckdb.connect(config={"file_search_path": repo_path, "TimeZone": "UTC"})
+    connection = duckdb.connect(config={"file_search_path": repo_path})
     try:
-        return connection.execute(statement).to_arrow_table()
+        return connection.sql(statement).to_arrow_table()
     except duckdb.Error as error:
         raise UsageError(
             f"the entity rows cannot be selected: {error}", expected="a SELECT statement that DuckDB runs"

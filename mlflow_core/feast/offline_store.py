@@ -207,5 +207,3 @@ def _metadata(rows: pa.Table, feature_refs: list[str], time_column: str) -> Retr
         min_event_timestamp=bounds["min"] or epoch,
         max_event_timestamp=bounds["max"] or epoch,
     )
-
-

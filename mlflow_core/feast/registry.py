@@ -30,7 +30,15 @@ from mlflow_core.plan.from_feast import MANIFEST_TAG, SPEC_TAG
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.to_feast import KIND_TAG, identity, to_feast
 
-__all__ = ["Applied", "applied_specs", "apply_project", "has_registry", "open_store", "plan_project", "project_name"]
+__all__ = [
+    "Applied",
+    "applied_specs",
+    "apply_project",
+    "has_registry",
+    "open_store",
+    "plan_project",
+    "read_config",
+]
 
 Applied = Mapping[str, Mapping[str, Any]]
 """What was applied: kind ("entities", "sources", "views", ...) -> name -> canonical JSON object."""
@@ -68,13 +76,22 @@ def open_store(repo: Path, *, clock: str | None = None, create: bool = False) ->
     return store
 
 
-def project_name(repo: Path) -> str:
-    """Return the project's name, which ``feature_store.yaml`` owns.
+def read_config(repo: Path, *, clock: str | None = None) -> RepoConfig:
+    """Read a repository's configuration for a process that reads the registry itself, without Feast's classes.
+
+    Args:
+        repo: The folder with ``feature_store.yaml``; relative paths in it start there.
+        clock: What "now" means for online reads; None leaves the store's own.
 
     Raises:
         ConfigError: ``feature_store.yaml`` is missing or wrong.
+        RegistryError: There is no registry.
     """
-    return str(_config(repo, None).project)
+    config = _config(repo, clock)
+    path = _sqlite_path(config)
+    if path is not None:
+        _refuse_missing(path, repo, create=False)
+    return config
 
 
 def has_registry(repo: Path) -> bool:
@@ -144,7 +161,9 @@ def apply_project(project: Project, schemas: Mapping[str, pa.Schema], store: Fea
     try:
         with one_transaction(store.registry), warnings.catch_warnings():
             # Whether on-demand features are used is the user's decision, taken when they were declared.
-            warnings.filterwarnings("ignore", "On demand feature view is an experimental feature", RuntimeWarning)
+            warnings.filterwarnings(
+                "ignore", "On demand feature view is an experimental feature", RuntimeWarning
+            )
             store.apply(wanted, objects_to_delete=gone, partial=False)
     except (FeastError, ValueError, TypeError) as error:
         if isinstance(error, MlcoreError):
@@ -159,7 +178,9 @@ def _config(repo: Path, clock: str | None) -> RepoConfig:
         raw = yaml.safe_load(os.path.expandvars(file.read_text()))
     except FileNotFoundError:
         raise ConfigError(
-            "does not exist", place=str(file), hint="A feature repository needs it; see the getting-started page."
+            "does not exist",
+            place=str(file),
+            hint="A feature repository needs it; see the getting-started page.",
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"is no YAML: {' '.join(str(error).split())}", place=str(file)) from None
@@ -242,8 +263,8 @@ def _gone(store: FeatureStore, wanted: list[Any]) -> list[Any]:
     for one in wanted:
         kept |= {identity(source) for source in getattr(one, "source_request_sources", {}).values()}
         kept |= {identity(source) for source in _sources_of(one)}
-    native = _manifest(store).get("native", {})
-    present = [
+    wrote = _manifest(store).get("wrote", ())
+    present: list[Any] = [
         *registry.list_feature_services(project),
         *registry.list_on_demand_feature_views(project),
         *registry.list_stream_feature_views(project),
@@ -254,7 +275,7 @@ def _gone(store: FeatureStore, wanted: list[Any]) -> list[Any]:
     return [
         one
         for one in present
-        if identity(one) not in kept and (KIND_TAG in one.tags or ":".join(identity(one)) in native)
+        if identity(one) not in kept and (KIND_TAG in one.tags or ":".join(identity(one)) in wrote)
     ]
 
 

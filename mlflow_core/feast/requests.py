@@ -65,7 +65,9 @@ def plan_request(
         if declared is None:
             native.append(feast_view)
         else:
-            ours.append(OnDemandRead(declared, tuple(wanted.get(name, ())), name if full_feature_names else None))
+            ours.append(
+                OnDemandRead(declared, tuple(wanted.get(name, ())), name if full_feature_names else None)
+            )
     columns = tuple(read.output(feature) for read in reads for feature in read.features)
     return RetrievalPlan(reads, tuple(ours), columns, time_column), native
 
@@ -79,7 +81,10 @@ def _by_view(feature_refs: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _clock_of_service(
-    registry: BaseRegistry, project: str, feature_refs: Sequence[str], on_demand: Sequence[OnDemandFeatureView]
+    registry: BaseRegistry,
+    project: str,
+    feature_refs: Sequence[str],
+    on_demand: Sequence[OnDemandFeatureView],
 ) -> ClockName | None:
     """Find the clock of the feature service that was asked for; Feast hands over its references, not its name."""
     asked = frozenset(feature_refs)

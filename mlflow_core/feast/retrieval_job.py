@@ -103,7 +103,8 @@ class EngineRetrievalJob(RetrievalJob):
         """
         if not isinstance(storage, SavedDatasetFileStorage):
             raise UsageError(
-                f"a saved dataset cannot be kept in {type(storage).__name__}", expected="SavedDatasetFileStorage"
+                f"a saved dataset cannot be kept in {type(storage).__name__}",
+                expected="SavedDatasetFileStorage",
             )
         uri = storage.file_options.uri
         if not allow_overwrite and (Path(self._repo_path) / uri).exists():

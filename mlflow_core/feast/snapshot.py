@@ -48,7 +48,9 @@ def entities_at(
     until = (end or datetime.now(UTC)).replace(tzinfo=UTC) if end is None or end.tzinfo is None else end
     if not keys:
         return pa.table({EVENT_TIMESTAMP: pa.array([until], TIME)})
-    found = pa.concat_tables([_keys(view, repo_path, start, until) for view in views], promote_options="permissive")
+    found = pa.concat_tables(
+        [_keys(view, repo_path, start, until) for view in views], promote_options="permissive"
+    )
     entities = found.group_by(list(keys), use_threads=False).aggregate([])
     entities = entities.sort_by([(key, "ascending") for key in keys])
     return entities.append_column(EVENT_TIMESTAMP, pa.array([until] * entities.num_rows, TIME))

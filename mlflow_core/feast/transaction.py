@@ -83,9 +83,17 @@ def shown_url(url: sqlalchemy.URL) -> str:
 
 
 _SIGNS = (
-    ("database is locked", "is locked by another process", "Nothing was changed. Try again when it has finished."),
+    (
+        "database is locked",
+        "is locked by another process",
+        "Nothing was changed. Try again when it has finished.",
+    ),
     ("readonly database", "is read-only", "Nothing was changed. Allow writing to the file and its folder."),
-    ("unable to open database", "cannot be opened", "Nothing was changed. Check that its folder exists and can be read."),
+    (
+        "unable to open database",
+        "cannot be opened",
+        "Nothing was changed. Check that its folder exists and can be read.",
+    ),
     ("disk is full", "has no space left", "Nothing was changed. Free some space and try again."),
     ("not a database", "is no SQLite database", "Nothing was changed. Move the file away, then apply again."),
     ("no such table", "has no tables yet", "Run: mlcore apply"),

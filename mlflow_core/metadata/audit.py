@@ -84,7 +84,7 @@ def append(
         object: To what.
         details: The facts.
     """
-    head = session.scalars(select(AuditHeadRow).with_for_update()).one_or_none()
+    head = session.scalars(select(AuditHeadRow)).one_or_none()
     if head is None:
         raise MetadataError("the audit log has lost its head row", hint="Run: mlcore audit verify")
     row = AuditRow(

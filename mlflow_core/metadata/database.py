@@ -2,7 +2,9 @@
 
 SQLite runs in WAL mode with foreign keys; a write begins with ``BEGIN IMMEDIATE``, so that it waits for its
 turn at the start and never fails half-way. ``synchronous=NORMAL``: a killed process loses nothing, a power
-cut may lose the last transactions but no part of one. Other databases go through SQLAlchemy as they are.
+cut may lose the last transactions but no part of one. PostgreSQL is made to behave alike: a write takes one
+advisory lock of the database first, and a read sees one snapshot. So on both, whatever looks for a row before
+it adds one (a version's number, the end of the audit chain) is safe without further locks.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +25,8 @@ from sqlalchemy.orm import Session
 from mlflow_core.errors import MetadataError
 from mlflow_core.metadata.canonical import canonical
 
+# "mlcore" as a number; the lock belongs to the database, and goes with the transaction.
+_POSTGRES_LOCK: Final = 0x6D6C636F7265
 _REASONS: Final = (
     (
         "database is locked",
@@ -33,6 +38,11 @@ _REASONS: Final = (
         "readonly database",
         "is read-only",
         "Make the file and its folder writable, or use another [metadata] url.",
+    ),
+    (
+        "lock timeout",
+        "is locked by another process",
+        "Wait for the other command to end, then try again.",
     ),
     (
         "unable to open database file",
@@ -58,7 +68,7 @@ class Database:
 
     Args:
         url: SQLAlchemy's url. A file's folder is created by :func:`mlflow_core.metadata.upgrade.upgrade`.
-        busy_timeout_s: How long a write waits for other writers (SQLite).
+        busy_timeout_s: How long a write waits for other writers.
 
     Raises:
         MetadataError: The url is wrong, or its driver is not installed.
@@ -66,7 +76,7 @@ class Database:
 
     def __init__(self, url: str, *, busy_timeout_s: float = 30.0) -> None:
         try:
-            self.url: URL = make_url(url)
+            self.url: URL = _with_our_driver(make_url(url))
             self._engine = _engine(self.url, busy_timeout_s)
         except (NoSuchModuleError, ImportError) as error:
             raise MetadataError(
@@ -79,7 +89,7 @@ class Database:
                 "the metadata url is not one that SQLAlchemy reads",
                 expected="sqlite:///path or postgresql://user@host/name",
             ) from error
-        self._writer = self._engine.execution_options(mlcore_write=True)
+        self._writer = self._engine.execution_options(mlcore_write=True, **_writer_options(self.url))
 
     @property
     def shown(self) -> str:
@@ -176,10 +186,17 @@ def told(error: SQLAlchemyError, shown: str) -> MetadataError:
     return MetadataError(f"the metadata database cannot be used: {first}", place=shown)
 
 
+def _with_our_driver(url: URL) -> URL:
+    # SQLAlchemy's own choice for a bare postgresql:// would be psycopg2, which the extra does not bring.
+    return url.set(drivername="postgresql+psycopg") if url.drivername == "postgresql" else url
+
+
 def _engine(url: URL, busy_timeout_s: float) -> Engine:
     options: dict[str, Any] = {"json_serializer": canonical}
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, **options)
+        engine = create_engine(url, pool_pre_ping=True, isolation_level="REPEATABLE READ", **options)
+        event.listen(engine, "begin", partial(_begin_elsewhere, timeout_ms=int(busy_timeout_s * 1_000)))
+        return engine
     if url.database in (None, "", ":memory:"):
         options["poolclass"] = StaticPool  # an own memory for every connection would be an own database
     options["connect_args"] = {"timeout": busy_timeout_s, "check_same_thread": False}
@@ -187,6 +204,11 @@ def _engine(url: URL, busy_timeout_s: float) -> Engine:
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _writer_options(url: URL) -> dict[str, Any]:
+    # After waiting for its turn a writer has to see what the writer before it did.
+    return {} if url.get_backend_name() == "sqlite" else {"isolation_level": "READ COMMITTED"}
 
 
 def _set_up(connection: sqlite3.Connection, _record: object) -> None:
@@ -199,6 +221,13 @@ def _set_up(connection: sqlite3.Connection, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     write = connection.get_execution_options().get("mlcore_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _begin_elsewhere(connection: Connection, timeout_ms: int) -> None:
+    write = connection.get_execution_options().get("mlcore_write", False)
+    if write and connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {timeout_ms}")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})")
 
 
 def _use_wal(engine: Engine) -> None:

@@ -124,9 +124,7 @@ class Models(Scope):
         with self._database.writing() as session:
             parent = self._model_row(session, model, make=False)
             current = session.scalar(
-                select(AliasRow)
-                .where(AliasRow.model_id == parent.id, AliasRow.alias == alias)
-                .with_for_update()
+                select(AliasRow).where(AliasRow.model_id == parent.id, AliasRow.alias == alias)
             )
             before = session.get_one(ModelVersionRow, current.version_id).version if current else None
             if version == before:
@@ -229,9 +227,7 @@ class Models(Scope):
     def _model_row(self, session: Session, name: str, *, make: bool) -> ModelRow:
         project = self._project_id(session) if make else self._find_project(session)
         mine = select(ModelRow).where(ModelRow.project_id == project)
-        # Locked while a version or an alias is added, so that two writers never take one number.
-        query = mine.where(ModelRow.name == name)
-        row = session.scalar(query.with_for_update() if make else query)
+        row = session.scalar(mine.where(ModelRow.name == name))
         if row is None and make:
             row = ModelRow(project_id=project, name=name, description="", created_us=self._clock.now_us())
             session.add(row)

@@ -152,7 +152,7 @@ class Operations(Models):
             MetadataError: The change is not legal, e.g. out of ``stopped``.
         """
         with self._database.writing() as session:
-            row = session.get(DeploymentRow, deployment_id, with_for_update=True)
+            row = session.get(DeploymentRow, deployment_id)
             parent = session.get(ModelRow, row.model_id) if row is not None else None
             if row is None or parent is None or parent.project_id != self._find_project(session):
                 raise UnknownNameError(f"there is no deployment {deployment_id}")

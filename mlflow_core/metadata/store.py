@@ -31,7 +31,7 @@ class MetadataStore(Logged, Datasets, Operations, Applies, Studies, AuditLog):
         principal: Who does them; recorded with every change.
         project: Whose rows are seen and written. Other projects of the database stay out of sight.
         namespace: The team that the project belongs to.
-        busy_timeout_s: How long a write waits for other writers (SQLite).
+        busy_timeout_s: How long a write waits for other writers.
 
     Raises:
         MetadataError: The database is locked, read-only, newer or older than this code, or unreachable.

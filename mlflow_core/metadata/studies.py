@@ -151,7 +151,7 @@ class Studies(Scope):
             return [to_record(Trial, row) for row in rows]
 
     def _study_row(self, session: Session, study_id: int) -> StudyRow:
-        row = session.get(StudyRow, study_id, with_for_update=True)
+        row = session.get(StudyRow, study_id)
         if row is None or row.project_id != self._find_project(session):
             raise UnknownNameError(f"there is no study {study_id}")
         return row

@@ -116,7 +116,8 @@ class Reader:
             ]
         )
         found = [
-            read.filled(some, rows, now_us) for read, some, rows in zip(self._reads, keys, stored, strict=True)
+            read.filled(some, rows, now_us)
+            for read, some, rows in zip(self._reads, keys, stored, strict=True)
         ]
         shown = Answer()
         for name in self.plan.columns:
@@ -143,7 +144,9 @@ class Reader:
             column = name if one.prefix is None else f"{one.prefix}__{name}"
             values = outputs[name].to_pylist()
             shown.columns[column] = values
-            shown.statuses[column] = [Status.NULL_VALUE if value is None else Status.PRESENT for value in values]
+            shown.statuses[column] = [
+                Status.NULL_VALUE if value is None else Status.PRESENT for value in values
+            ]
             shown.event_times[column] = [None] * len(values)
             shown.types[column] = outputs[name].type
 
@@ -154,9 +157,7 @@ class _PreparedRead:
     def __init__(self, read: ViewRead, schema: pa.Schema) -> None:
         self.read = read
         self.codec: RowCodec = codec_of(read.view, schema)
-        self.key_types = [
-            (column, dtype_of_arrow(key, schema.field(key).type)) for key, column in read.keys
-        ]
+        self.key_types = [(column, dtype_of_arrow(key, schema.field(key).type)) for key, column in read.keys]
         windows = {column.name: column for column in read.view.windows}
         positions = {name: i for i, name in enumerate(self.codec.names)}
         self.features = [
@@ -174,9 +175,7 @@ class _PreparedRead:
     def keys(self, entity_rows: Mapping[str, Sequence[Any]], n_rows: int) -> list[bytes | None]:
         return checked_keys(entity_rows, self.key_types, n_rows, self.read.view.title)
 
-    def filled(
-        self, keys: Sequence[bytes | None], rows: Sequence[StoredRow | None], now_us: int
-    ) -> Answer:
+    def filled(self, keys: Sequence[bytes | None], rows: Sequence[StoredRow | None], now_us: int) -> Answer:
         """Decode each stored row once, then place it at every entity row that asked for it."""
         distinct = [key for key in dict.fromkeys(keys) if key is not None]
         cells = {key: self._cells(row, now_us) for key, row in zip(distinct, rows, strict=True)}
@@ -261,7 +260,9 @@ def _copy(source: Answer, target: Answer, name: str) -> None:
 def _schema_of(read: ViewRead, schemas: Mapping[str, pa.Schema]) -> pa.Schema:
     schema = schemas.get(read.view.name)
     if schema is None:
-        raise PlanError("has no schema", object=read.view.title, hint=f"Schemas of: {', '.join(sorted(schemas))}.")
+        raise PlanError(
+            "has no schema", object=read.view.title, hint=f"Schemas of: {', '.join(sorted(schemas))}."
+        )
     for key in read.view.keys:
         if key not in schema.names:
             raise PlanError(f'has no type for key column "{key}"', object=read.view.title)

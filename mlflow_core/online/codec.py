@@ -33,7 +33,17 @@ from mlflow_core.errors import StoreError
 from mlflow_core.online.varying import VARYING, decode_varying, encode_varying
 from mlflow_core.spec import DType
 
-__all__ = ["SCHEMA_AT", "TOMBSTONE", "VERSION", "Kind", "Row", "RowCodec", "is_tombstone", "microseconds", "schema_of"]
+__all__ = [
+    "SCHEMA_AT",
+    "TOMBSTONE",
+    "VERSION",
+    "Kind",
+    "Row",
+    "RowCodec",
+    "is_tombstone",
+    "microseconds",
+    "schema_of",
+]
 
 VERSION = 1
 SCHEMA_AT = slice(2, 10)
@@ -105,7 +115,13 @@ class RowCodec:
         codes = [_FIXED.get(dtype, _OFFSET) for dtype in self.dtypes]
         self._struct = struct.Struct(f"<BB8sq{self._bitmap}s" + "".join(code for code, _ in codes))
         self._record = np.dtype(
-            [("version", "u1"), ("kind", "u1"), ("schema", "V8"), ("event", "<i8"), ("nulls", "u1", (self._bitmap,))]
+            [
+                ("version", "u1"),
+                ("kind", "u1"),
+                ("schema", "V8"),
+                ("event", "<i8"),
+                ("nulls", "u1", (self._bitmap,)),
+            ]
             + [(f"f{i}", kind) for i, (_, kind) in enumerate(codes)]
         )
         self._varying = tuple(i for i, dtype in enumerate(self.dtypes) if dtype not in _FIXED)

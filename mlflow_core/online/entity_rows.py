@@ -62,7 +62,8 @@ def checked_keys(
     for i, values in enumerate(zip(*(entity_rows[column] for column, _ in columns), strict=True)):
         try:
             checked = [
-                key_value(value, dtype, column) for value, (column, dtype) in zip(values, columns, strict=True)
+                key_value(value, dtype, column)
+                for value, (column, dtype) in zip(values, columns, strict=True)
             ]
         except StoreError as error:
             raise ServeError(

@@ -61,7 +61,7 @@ def encode_keys(table: pa.Table, columns: Sequence[str]) -> list[bytes | None]:
     encoded = [_encoded_column(table, name) for name in columns]
     if len(encoded) == 1:
         return encoded[0]
-    return [None if None in parts else b"".join(parts) for parts in zip(*encoded, strict=True)]  # type: ignore[arg-type]
+    return [None if None in parts else b"".join(parts) for parts in zip(*encoded, strict=True)]
 
 
 def key_value(value: Any, dtype: DType, column: str) -> int | str | bytes | UUID | None:
@@ -113,7 +113,9 @@ def _encoded(value: Any) -> bytes:
         return _sized(_BYTES, value)
     if isinstance(value, UUID):
         return _UUID + value.bytes
-    raise StoreError(f"{value!r} ({type(value).__name__}) cannot be part of a key", expected="int64, string, bytes or UUID")
+    raise StoreError(
+        f"{value!r} ({type(value).__name__}) cannot be part of a key", expected="int64, string, bytes or UUID"
+    )
 
 
 def _sized(kind: bytes, data: bytes) -> bytes:

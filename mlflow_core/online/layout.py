@@ -34,7 +34,9 @@ def codec_of(view: FeatureView, schema: pa.Schema) -> RowCodec:
     """
     for name in view.feature_names:
         if name not in schema.names:
-            raise StoreError(f'has no type for feature "{name}"', object=view.title, hint=nearest(name, schema.names))
+            raise StoreError(
+                f'has no type for feature "{name}"', object=view.title, hint=nearest(name, schema.names)
+            )
     return RowCodec(pa.schema([schema.field(name) for name in view.feature_names]), definition_of(view))
 
 
@@ -43,12 +45,14 @@ def definition_of(view: FeatureView) -> str:
     if not view.columns and not view.windows:
         return ""
     source: Mapping[str, object] = {
-        name: getattr(view.source, name) for name in ("event_time", "known_at", "event_id", "deleted", "rename")
+        name: getattr(view.source, name)
+        for name in ("event_time", "known_at", "event_id", "deleted", "rename")
     }
     what = {
         "columns": view.columns,
         "features": [
-            one if isinstance(one, str) else one.model_dump(mode="json", include=_KEEPS) for one in view.features
+            one if isinstance(one, str) else one.model_dump(mode="json", include=_KEEPS)
+            for one in view.features
         ],
         "source": source,
     }

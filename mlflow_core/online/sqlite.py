@@ -158,7 +158,9 @@ class SqliteBackend:
             self._open.clear()
             self._local = threading.local()
 
-    def _statements(self, requests: Sequence[tuple[str, Sequence[bytes]]]) -> Iterator[tuple[str, list[object]]]:
+    def _statements(
+        self, requests: Sequence[tuple[str, Sequence[bytes]]]
+    ) -> Iterator[tuple[str, list[object]]]:
         selects: list[str] = []
         parameters: list[object] = []
         for at, (view, keys) in enumerate(requests):
@@ -177,7 +179,9 @@ class SqliteBackend:
 
     def _number(self, connection: sqlite3.Connection, view: str) -> int:
         connection.execute("INSERT OR IGNORE INTO views (project, name) VALUES (?, ?)", (self.project, view))
-        found = connection.execute("SELECT id FROM views WHERE project = ? AND name = ?", (self.project, view))
+        found = connection.execute(
+            "SELECT id FROM views WHERE project = ? AND name = ?", (self.project, view)
+        )
         return int(found.fetchone()[0])
 
     def _newest(self, connection: sqlite3.Connection, view: str) -> tuple[bytes, int] | None:

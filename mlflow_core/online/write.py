@@ -33,12 +33,16 @@ class Written(NamedTuple):
     dropped_keys: int
 
 
-def write_materialised(backend: OnlineBackend, view: FeatureView, table: pa.Table, boundary: int) -> int:
+def write_materialised(
+    backend: OnlineBackend, view: FeatureView, table: pa.Table, boundary: int, schema: pa.Schema | None = None
+) -> int:
     """Store what a materialisation computed; ``write_table`` that returns only how many stored rows changed."""
-    return write_table(backend, view, table, boundary).changed
+    return write_table(backend, view, table, boundary, schema).changed
 
 
-def write_table(backend: OnlineBackend, view: FeatureView, table: pa.Table, boundary: int) -> Written:
+def write_table(
+    backend: OnlineBackend, view: FeatureView, table: pa.Table, boundary: int, schema: pa.Schema | None = None
+) -> Written:
     """Store what a materialisation computed.
 
     Args:
@@ -47,6 +51,7 @@ def write_table(backend: OnlineBackend, view: FeatureView, table: pa.Table, boun
         table: One row an entity: key columns, features, ``__event_time`` (timestamp of the latest-value event,
             null where there is none), optionally ``__created`` (timestamp that orders versions of one event).
         boundary: What it was computed for, microseconds since epoch, UTC.
+        schema: The types that readers expect of the features; by default the table's own.
 
     Returns:
         How many rows were given, changed the store, and had a null key.
@@ -54,11 +59,13 @@ def write_table(backend: OnlineBackend, view: FeatureView, table: pa.Table, boun
     Raises:
         StoreError: A column is missing or of another type, or the store cannot be written.
     """
-    rows = stored_rows(view, table, boundary)
+    rows = stored_rows(view, table, boundary, schema)
     return Written(table.num_rows, backend.write(view.name, rows), table.num_rows - len(rows))
 
 
-def stored_rows(view: FeatureView, table: pa.Table, boundary: int) -> list[StoredRow]:
+def stored_rows(
+    view: FeatureView, table: pa.Table, boundary: int, schema: pa.Schema | None = None
+) -> list[StoredRow]:
     """Pack a materialised table's rows; see ``write_table``.
 
     The version's time is the boundary if the view has windows or its events have an identity, since then a value
@@ -66,15 +73,19 @@ def stored_rows(view: FeatureView, table: pa.Table, boundary: int) -> list[Store
     """
     table = table.combine_chunks()
     if EVENT_TIME not in table.column_names:
-        raise StoreError(f'has no column "{EVENT_TIME}"', object=view.title, hint=nearest(EVENT_TIME, table.column_names))
-    values = codec_of(view, table.schema).encode(table, table.column(EVENT_TIME))
+        raise StoreError(
+            f'has no column "{EVENT_TIME}"', object=view.title, hint=nearest(EVENT_TIME, table.column_names)
+        )
+    values = codec_of(view, schema or table.schema).encode(table, table.column(EVENT_TIME))
     keys = encode_keys(table, view.keys)
     if view.windows or view.source.event_id is not None:
         times = [boundary] * table.num_rows
         sequences = [0] * table.num_rows
     else:
         times = _microseconds(table.column(EVENT_TIME), boundary)
-        sequences = _microseconds(table.column(CREATED), 0) if CREATED in table.column_names else [0] * table.num_rows
+        sequences = (
+            _microseconds(table.column(CREATED), 0) if CREATED in table.column_names else [0] * table.num_rows
+        )
     return [
         StoredRow(key, time, sequence, value)
         for key, time, sequence, value in zip(keys, times, sequences, values, strict=True)

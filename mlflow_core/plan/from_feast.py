@@ -23,8 +23,18 @@ from feast.infra.offline_stores.file_source import FileSource
 
 from mlflow_core.algebra.on_demand import load_on_demand
 from mlflow_core.errors import PlanError, UnknownNameError, nearest
+from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.plan.retrieval import ViewRead
-from mlflow_core.spec import ClockName, Duration, Entity, FeatureView, OnDemand, ParquetSource, Source, SqlSource
+from mlflow_core.spec import (
+    ClockName,
+    Duration,
+    Entity,
+    FeatureView,
+    OnDemand,
+    ParquetSource,
+    Source,
+    SqlSource,
+)
 
 __all__ = [
     "CLOCK_TAG",
@@ -82,7 +92,9 @@ def source_of(feast_source: Any, *, repo_path: Path | str) -> Source:
     if text is not None:
         kind = SqlSource if orjson.loads(text)["kind"] == "sql" else ParquetSource
         return kind.from_json(text)
-    if not isinstance(feast_source, FileSource) or not isinstance(feast_source.file_format, ParquetFormat | None):
+    if not isinstance(feast_source, FileSource) or not isinstance(
+        feast_source.file_format, ParquetFormat | None
+    ):
         raise PlanError(
             f"is a {type(feast_source).__name__}",
             object=f'Feast source "{feast_source.name}"',
@@ -90,10 +102,11 @@ def source_of(feast_source: Any, *, repo_path: Path | str) -> Source:
         )
     mapping = dict(feast_source.field_mapping or {})
     return ParquetSource(
-        _as_name(feast_source.name),
+        name=_as_name(feast_source.name),
         path=_located(feast_source.path, Path(repo_path)),
         event_time=mapping.get(feast_source.timestamp_field, feast_source.timestamp_field),
-        created=mapping.get(feast_source.created_timestamp_column, feast_source.created_timestamp_column) or None,
+        created=mapping.get(feast_source.created_timestamp_column, feast_source.created_timestamp_column)
+        or None,
         rename=mapping,
     )
 
@@ -105,10 +118,21 @@ def on_demand_of(feast_view: FeastOnDemand) -> OnDemand | None:
         The declaration, or None where the view is a native one.
 
     Raises:
-        PlanError: The path cannot be imported here.
+        PlanError: The path cannot be imported here, or the code behind it is not what was applied.
     """
     path = feast_view.tags.get(ON_DEMAND_TAG)
-    return None if path is None else load_on_demand(path)
+    if path is None:
+        return None
+    found = load_on_demand(path)
+    applied = feast_view.tags.get(CODE_TAG)
+    if applied is not None and fingerprint(found) != applied:
+        raise PlanError(
+            "is not the code that was applied",
+            object=found.title,
+            place=found.place,
+            hint="Run: mlcore apply. Or run the version of the code that was applied.",
+        )
+    return found
 
 
 def service_clock(service: FeastService) -> ClockName | None:
@@ -194,8 +218,8 @@ def _translated(feast_view: Any, repo_path: Path) -> FeatureView:
     entities = [name for name in feast_view.entities if name != DUMMY_ENTITY_NAME]
     name = str(feast_view.name)
     view = FeatureView(
-        _as_name(name),
-        entity=Entity(_as_name("_".join(entities)), keys=keys) if keys else None,
+        name=_as_name(name),
+        entity=Entity(name=_as_name("_".join(entities)), keys=keys) if keys else None,
         source=source_of(source, repo_path=repo_path),
         features=tuple(field.name for field in feast_view.features),
         ttl=_ttl(feast_view.ttl),
@@ -209,7 +233,9 @@ def _translated(feast_view: Any, repo_path: Path) -> FeatureView:
 def _refuse_what_only_feast_runs(feast_view: Any, source: Any) -> None:
     title = f'Feast {type(feast_view).__name__} "{feast_view.name}"'
     if not isinstance(feast_view, FeastView):
-        raise PlanError("is no feature view that can be computed here", object=title, expected="a FeatureView")
+        raise PlanError(
+            "is no feature view that can be computed here", object=title, expected="a FeatureView"
+        )
     if getattr(feast_view, "feature_transformation", None) is not None or feast_view.source_views:
         raise PlanError(
             "has a transformation, which only Feast's own engines run",
@@ -219,7 +245,9 @@ def _refuse_what_only_feast_runs(feast_view: Any, source: Any) -> None:
     if source is None:
         raise PlanError("has no batch source", object=title, expected="a FileSource of Parquet files")
     if not source.timestamp_field:
-        raise PlanError("has a source without timestamp_field", object=title, hint="Name the event time column.")
+        raise PlanError(
+            "has a source without timestamp_field", object=title, hint="Name the event time column."
+        )
     if not feast_view.features:
         raise PlanError("has no features", object=title, hint="Run apply first, or declare its schema.")
 

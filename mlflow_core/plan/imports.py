@@ -12,6 +12,8 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -25,14 +27,14 @@ _NOT_OURS = ("__pycache__", "node_modules", "site-packages")
 
 
 class _Root(str):
-    """A project's folder on ``sys.path``, and the modules that were there before it came."""
+    """A project's folder on ``sys.path``, and the modules that came with it."""
 
-    __slots__ = ("before",)
-    before: frozenset[str]
+    __slots__ = ("modules",)
+    modules: frozenset[str]
 
     def __new__(cls, root: Path) -> _Root:
         made = super().__new__(cls, root)
-        made.before = frozenset(sys.modules)
+        made.modules = frozenset()
         return made
 
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
@@ -60,18 +62,20 @@ def import_repository(root: Path, feature_repo: str, pipelines: str) -> Iterator
     refuse_cycles(_parsed(files), root)
     path, writes_no_cache = list(sys.path), sys.dont_write_bytecode
     forgotten: dict[str, ModuleType] = {}
-    here = _Root(root)
+    here, known = _Root(root), set(sys.modules)
     try:
         # A file that is edited twice in a second would be taken from its cache; and no litter in users' folders.
         sys.dont_write_bytecode = True
         forgotten = _forget({name.partition(".")[0] for name in files})
-        here.before -= forgotten.keys()
+        known -= forgotten.keys()
         sys.path.insert(0, here)
         importlib.invalidate_caches()
+        _make_packages(files, root)
         yield tuple(_imported(name, file, root, files) for name, file in files.items())
+        here.modules = _new(known, root)
     except BaseException:
         # Only the repository's modules: a library that it was the first to import must not be loaded twice.
-        for name in _of(here):
+        for name in _new(known, root):
             del sys.modules[name]
         sys.modules.update(forgotten)
         sys.path[:] = path
@@ -138,21 +142,28 @@ def _forget(packages: set[str]) -> dict[str, ModuleType]:
     """Forget earlier projects: their place on the path, their modules, and whatever has this one's names."""
     earlier = [entry for entry in sys.path if isinstance(entry, _Root)]
     sys.path[:] = [entry for entry in sys.path if not isinstance(entry, _Root)]
-    gone = {name for entry in earlier for name in _of(entry)}
+    gone = {name for entry in earlier for name in entry.modules if name in sys.modules}
     gone |= {name for name in sys.modules if name.partition(".")[0] in packages}
     return {name: sys.modules.pop(name) for name in gone}
 
 
-def _of(root: _Root) -> list[str]:
-    """The modules that came with a project, its folder being first on the path when they were imported."""
-    return [
-        name
-        for name, module in list(sys.modules.items())
-        if name not in root.before and _lies_in(module, root)
-    ]
+def _make_packages(files: Mapping[str, Path], root: Path) -> None:
+    """Pin folders without ``__init__.py``: a package of the same name elsewhere on the path would win over them."""
+    parents = {".".join(name.split(".")[:depth]) for name in files for depth in range(1, name.count(".") + 1)}
+    for name in sorted(parents - files.keys()):
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = [str(root.joinpath(*name.split(".")))]
+        sys.modules[name] = module_from_spec(spec)
 
 
-def _lies_in(module: ModuleType, root: str) -> bool:
+def _new(known: set[str], root: Path) -> frozenset[str]:
+    """The modules that were imported since, from the project's folder."""
+    return frozenset(
+        name for name, one in list(sys.modules.items()) if name not in known and _lies_in(one, root)
+    )
+
+
+def _lies_in(module: ModuleType, root: Path) -> bool:
     places = [getattr(module, "__file__", None), *list(getattr(module, "__path__", []))]
     below = [Path(place) for place in places if place and Path(place).is_relative_to(root)]
     ours = module.__name__.partition(".")[0] != "mlflow_core"  # where the project's folder is this checkout

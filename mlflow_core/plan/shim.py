@@ -25,11 +25,11 @@ from mlflow_core.spec import OnDemand
 
 __all__ = ["Shim", "ShimTransformation", "evaluate_frame", "shim_text"]
 
-_TEXT = '''def on_demand_features(inputs):
+_TEXT = """def on_demand_features(inputs):
     from mlflow_core.plan.shim import evaluate_frame
 
     return evaluate_frame("{path}", inputs)
-'''
+"""
 
 
 def shim_text(path: str) -> str:
@@ -46,8 +46,8 @@ def evaluate_frame(path: str, inputs: pd.DataFrame) -> pd.DataFrame:
             ``{view}__{feature}``; other columns are left alone.
 
     Returns:
-        One column for each feature, of the same length and index; columns with nulls are Arrow-typed, so that
-        integers stay integers.
+        One column for each feature, of the same length and index; whole numbers with nulls are Arrow-typed, so
+        that they stay whole.
 
     Raises:
         PlanError: The path cannot be imported, or an input is missing.
@@ -87,16 +87,17 @@ class ShimTransformation(PandasTransformation):
         fields: Feast fields of the features.
     """
 
-    def __new__(cls, path: str, fields: list[Field]) -> ShimTransformation:
+    def __new__(cls, *args: Any) -> ShimTransformation:  # noqa: ARG004 (what __init__ takes)
         """Make one; Feast's own ``__new__`` chooses a class by mode."""
         made: ShimTransformation = object.__new__(cls)
         return made
 
     def __init__(self, path: str, fields: list[Field]) -> None:
         super().__init__(udf=Shim(path), udf_string=shim_text(path), name=Shim.__name__)
+        self.path = path
         self.fields = fields
 
-    def infer_features(self, random_input: Any = None, *args: Any, **kwargs: Any) -> list[Field]:
+    def infer_features(self, *args: Any, **kwargs: Any) -> list[Field]:  # noqa: ARG002 (Feast's signature)
         """Return the declared fields; Feast would call the function with made-up values."""
         return [Field(name=one.name, dtype=from_value_type(one.dtype.to_value_type())) for one in self.fields]
 
@@ -105,7 +106,7 @@ class ShimTransformation(PandasTransformation):
         return UserDefinedFunctionV2(name=Shim.__name__, body=b"", body_text=self.udf_string, mode="pandas")
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ShimTransformation:
-        return ShimTransformation(self.udf.path, list(self.fields))
+        return ShimTransformation(self.path, list(self.fields))
 
 
 def _inputs(on_demand: OnDemand, frame: pd.DataFrame) -> Mapping[str, pa.Array]:
@@ -137,6 +138,9 @@ def _array(column: pd.Series[Any], kind: pa.DataType | None = None) -> pa.Array:
 
 
 def _column(values: pa.Array) -> pd.Series[Any]:
-    if values.null_count and not pa.types.is_floating(values.type):
-        return values.to_pandas(types_mapper=pd.ArrowDtype) if values.type != TIME else values.to_pandas()
-    return values.to_pandas()
+    whole = pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)
+    column: pd.Series[Any] = values.to_pandas(
+        types_mapper=pd.ArrowDtype if whole and values.null_count else None
+    )
+    # Feast tells the type of a column of objects by its first value; a column of nulls has none.
+    return column.astype("string") if values.type == pa.string() and column.isna().all() else column

@@ -41,10 +41,10 @@ class SqlDataSource(DataSource):
         self.spec = spec
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SqlDataSource) and super().__eq__(other) and self.spec == other.spec
+        return isinstance(other, SqlDataSource) and (self.spec, self.tags) == (other.spec, other.tags)
 
     def __hash__(self) -> int:
-        return super().__hash__()
+        return hash((self.name, self.timestamp_field))
 
     def source_type(self) -> Any:
         """Return Feast's number for sources that it does not know."""
@@ -77,13 +77,15 @@ class SqlDataSource(DataSource):
         """Return the mapping of Arrow's type names, which is what ``mlflow_core.sources`` gives."""
         return pa_to_feast_value_type
 
-    def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
+    def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:  # noqa: ARG002 (Feast's signature)
         """Refuse: types are in the declaration of the view.
 
         Raises:
             SourceError: Always.
         """
-        raise SourceError("Feast asked for the columns of a source that only mlflow_core reads", object=self.spec.title)
+        raise SourceError(
+            "Feast asked for the columns of a source that only mlflow_core reads", object=self.spec.title
+        )
 
     def get_table_query_string(self) -> str:
         """Return the table, or the query in brackets."""

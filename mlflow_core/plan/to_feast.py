@@ -28,6 +28,7 @@ from feast.types import FeastType
 from mlflow_core.algebra.on_demand import infer_outputs, input_names
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import PlanError
+from mlflow_core.plan.diff import declared_json
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.plan.from_feast import CLOCK_TAG, CODE_TAG, MANIFEST_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.plan.project import Project
@@ -97,9 +98,7 @@ def to_feast(project: Project, schemas: Mapping[str, pa.Schema]) -> list[Any]:
         name: _view(view, schemas[name], entities, sources[view.source.name])
         for name, view in sorted(project.views.items())
     }
-    on_demand = {
-        name: _on_demand(one, schemas, views) for name, one in sorted(project.on_demand.items())
-    }
+    on_demand = {name: _on_demand(one, schemas, views) for name, one in sorted(project.on_demand.items())}
     services = [_service(one, views, on_demand) for _, one in sorted(project.services.items())]
     ours = [*_by_name(entities), *sources.values(), *views.values(), *on_demand.values(), *services]
     _refuse_taken_names(ours, project.native)
@@ -109,7 +108,9 @@ def to_feast(project: Project, schemas: Mapping[str, pa.Schema]) -> list[Any]:
 def _entities(project: Project, schemas: Mapping[str, pa.Schema]) -> dict[tuple[str, str], FeastEntity]:
     """Make one Feast entity for each key column, by (our entity, column); columns of one name share theirs."""
     types = _key_types(project, schemas)
-    single = {one.keys[0]: one for _, one in sorted(project.entities.items(), reverse=True) if len(one.keys) == 1}
+    single = {
+        one.keys[0]: one for _, one in sorted(project.entities.items(), reverse=True) if len(one.keys) == 1
+    }
     made: dict[str, FeastEntity] = {}
     by_key: dict[tuple[str, str], FeastEntity] = {}
     for name, entity in sorted(project.entities.items()):
@@ -238,7 +239,8 @@ def _service(
     service: FeatureService, views: Mapping[str, FeastView], on_demand: Mapping[str, FeastOnDemand]
 ) -> FeastService:
     features = [
-        on_demand[one.name] if isinstance(one, OnDemand) else _projected(one, views) for one in service.features
+        on_demand[one.name] if isinstance(one, OnDemand) else _projected(one, views)
+        for one in service.features
     ]
     return FeastService(
         name=service.name,
@@ -251,15 +253,13 @@ def _service(
 
 def _project(project: Project) -> FeastProject:
     manifest = {
-        "entities": {name: _json(one) for name, one in project.entities.items()},
-        "pipelines": {name: _json(one) for name, one in project.pipelines.items()},
+        "entities": {name: declared_json(one) for name, one in project.entities.items()},
+        "pipelines": {name: declared_json(one) for name, one in project.pipelines.items()},
+        "native": {f"{type(one).__name__}:{one.name}": {} for one in project.native},
         # Feast's objects say nothing of who wrote them; apply removes only those that an earlier apply wrote.
-        "native": {f"{family}:{name}": {} for family, name in _native(project)},
+        "wrote": sorted(":".join(key) for key in _native(project)),
     }
-    return FeastProject(
-        name=project.name,
-        tags={KIND_TAG: "project", MANIFEST_TAG: orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS).decode()},
-    )
+    return FeastProject(name=project.name, tags={KIND_TAG: "project", MANIFEST_TAG: _text(manifest)})
 
 
 def _native(project: Project) -> Iterator[tuple[str, str]]:
@@ -271,11 +271,11 @@ def _native(project: Project) -> Iterator[tuple[str, str]]:
 
 
 def _tags(one: Named, kind: str) -> dict[str, str]:
-    return {**one.tags, KIND_TAG: kind, SPEC_TAG: one.canonical_json().decode()}
+    return {**one.tags, KIND_TAG: kind, SPEC_TAG: _text(declared_json(one))}
 
 
-def _json(one: Named) -> Any:
-    return orjson.loads(one.canonical_json())
+def _text(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
 
 
 def _by_name(entities: Mapping[tuple[str, str], FeastEntity]) -> Iterator[FeastEntity]:

@@ -118,6 +118,14 @@ class Application:
         catalogue = self._features.catalogue
         self.metrics.problems.set(len(catalogue.problems) + (self._features.registry_problem is not None))
 
+    def close(self) -> None:
+        """End the threads, and close registry, store and metadata; the end of the server's life does this."""
+        self._pool.shutdown(wait=True)
+        self._aside.shutdown(wait=True)
+        self._features.close()
+        if self._predictor is not None:
+            self._predictor.models.close()
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         watch: asyncio.Task[None] | None = None
         while True:
@@ -130,8 +138,7 @@ class Application:
                     watch.cancel()
                     with suppress(asyncio.CancelledError):
                         await watch
-                self._pool.shutdown(wait=True)
-                self._aside.shutdown(wait=True)
+                self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -153,19 +160,14 @@ class Application:
         try:
             reply = await self._reply(route, scope, receive)
         except Refusal as error:
+            if error.status >= 500:
+                _log.warning("a request was not answered", extra={"route": route, "why": str(error)})
             reply = _refused(error)
         except ConnectionResetError:
             return
         except ServeError as error:
-            reply = _refused(
-                Refusal(
-                    error.what,
-                    status=409 if route.startswith(_PREDICT) else 422,
-                    object=error.object,
-                    expected=error.expected,
-                    hint=error.hint,
-                )
-            )
+            told = Refusal(error.what, object=error.object, expected=error.expected, hint=error.hint)
+            reply = _refused(told)
         except StoreError as error:
             _log.error("the online store cannot be read", extra={"why": str(error)})
             reply = _refused(
@@ -213,7 +215,7 @@ class Application:
     async def _work(self, work: Callable[[], Reply]) -> Reply:
         """Run blocking work; its place is free again when it has ended, not when the caller gives up."""
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        future.add_done_callback(lambda ended: self._leave(ended))
+        future.add_done_callback(self._leave)
         return await self._by_deadline(future)
 
     async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], Reply]) -> Reply:

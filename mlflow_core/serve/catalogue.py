@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -20,18 +19,16 @@ from feast.feature_view import DUMMY_ENTITY_ID
 from mlflow_core.algebra.on_demand import load_on_demand
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import MlcoreError, PlanError, nearest
+from mlflow_core.feast.stored_view import stored_view
 from mlflow_core.online.answer import Reader
 from mlflow_core.plan.fingerprint import fingerprint
-from mlflow_core.plan.from_feast import CODE_TAG, ON_DEMAND_TAG, SPEC_TAG, view_of
+from mlflow_core.plan.from_feast import CODE_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan, ViewRead
-from mlflow_core.plan.to_feast import feast_type
 from mlflow_core.serve.registry import Snapshot
-from mlflow_core.serve.registry_code import run_from_registry
+from mlflow_core.serve.registry_code import dtype_of_message, run_from_registry
 from mlflow_core.spec import DType, FeatureView, OnDemand, Selection
 
 __all__ = ["Catalogue", "ServedService", "compile_catalogue"]
-
-_DTYPES: dict[int, DType] = {feast_type(dtype).to_value_type().value: dtype for dtype in DType}
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,6 @@ class Catalogue:
 def compile_catalogue(
     snapshot: Snapshot,
     *,
-    repo: Path,
     allow_registry_code: bool = False,
     previous: Catalogue | None = None,
 ) -> Catalogue:
@@ -104,14 +100,13 @@ def compile_catalogue(
 
     Args:
         snapshot: The registry's content.
-        repo: The feature repository; relative paths of native views start there.
         allow_registry_code: Run native on-demand transformations, whose code is in the registry.
         previous: What is served now; a service that does not compile any more stays as it is there.
 
     Returns:
         The catalogue, with the reasons of what did not compile.
     """
-    compiler = _Compiler(snapshot, repo, allow_registry_code)
+    compiler = _Compiler(snapshot, allow_registry_code)
     services: dict[str, ServedService] = {}
     problems: dict[str, str] = {}
     for name in sorted(snapshot.services):
@@ -127,9 +122,8 @@ def compile_catalogue(
 class _Compiler:
     """Compiles services of one registry version; views and on-demand functions are looked up once."""
 
-    def __init__(self, snapshot: Snapshot, repo: Path, allow_registry_code: bool) -> None:
+    def __init__(self, snapshot: Snapshot, allow_registry_code: bool) -> None:
         self._snapshot = snapshot
-        self._repo = repo
         self._allow_registry_code = allow_registry_code
         self._views: dict[str, tuple[FeatureView, pa.Schema]] = {}
         self._on_demand: dict[str, OnDemand] = {}
@@ -223,12 +217,7 @@ class _Compiler:
         text = message.spec.tags.get(SPEC_TAG)
         if text is not None:
             return FeatureView.from_json(text)
-        if message.spec.HasField("feature_transformation"):
-            raise PlanError(
-                "has a transformation, which only Feast's own engines run",
-                object=f'FeatureView "{message.spec.name}"',
-            )
-        return view_of(FeastView.from_proto(message, skip_udf=True), repo_path=self._repo)
+        return stored_view(FeastView.from_proto(message, skip_udf=True))
 
     def _function(self, name: str) -> OnDemand:
         if name not in self._on_demand:
@@ -245,7 +234,7 @@ class _Compiler:
                     object=f'OnDemandFeatureView "{name}"',
                     hint="Declare it with on_demand, or allow it with --allow-registry-code.",
                 )
-            return run_from_registry(message, lambda view: self._view(view)[0], _dtype_of)
+            return run_from_registry(message, lambda view: self._view(view)[0])
         one = load_on_demand(path)
         applied = message.spec.tags.get(CODE_TAG)
         if applied is not None and fingerprint(one) != applied:
@@ -304,13 +293,6 @@ def _distinct(stored: list[_Stored]) -> bool:
 
 def _schema(message: Any) -> pa.Schema:
     keys = [one for one in message.spec.entity_columns if one.name != DUMMY_ENTITY_ID]
-    title = f'FeatureView "{message.spec.name}"'
     return pa.schema(
-        [pa.field(one.name, arrow_type(_dtype_of(one, title))) for one in (*keys, *message.spec.features)]
+        [(one.name, arrow_type(dtype_of_message(one))) for one in (*keys, *message.spec.features)]
     )
-
-
-def _dtype_of(column: Any, title: str) -> DType:
-    if column.value_type not in _DTYPES:
-        raise PlanError(f'column "{column.name}" has a type that cannot be served', object=title)
-    return _DTYPES[column.value_type]

@@ -6,12 +6,13 @@ answered meanwhile keeps the catalogue that it started with.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlflow_core.config.clock import Clock
-from mlflow_core.errors import MlcoreError, RegistryError, ServeError
+from mlflow_core.errors import MlcoreError, RegistryError
 from mlflow_core.feast.online_store import open_backend
 from mlflow_core.feast.registry import read_config
 from mlflow_core.online.answer import Answer
@@ -20,7 +21,17 @@ from mlflow_core.serve.catalogue import Catalogue, ServedService, compile_catalo
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.registry import RegistryReader
 
-__all__ = ["Features"]
+__all__ = ["Features", "make_importable"]
+
+
+def make_importable(root: Path) -> None:
+    """Let this process import a project's own package, where its on-demand functions are.
+
+    Args:
+        root: The project's folder; it goes to the front of the import path.
+    """
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
 
 
 class Features:
@@ -30,7 +41,6 @@ class Features:
         reader: Reads the registry.
         backend: The online store.
         clock: Says at what time TTL counts.
-        repo: The feature repository.
         allow_registry_code: Run native on-demand transformations, whose code is in the registry.
     """
 
@@ -40,7 +50,6 @@ class Features:
         backend: OnlineBackend,
         clock: Clock,
         *,
-        repo: Path,
         allow_registry_code: bool = False,
     ) -> None:
         self.clock = clock
@@ -48,7 +57,6 @@ class Features:
         self.registry_problem: str | None = None
         self._reader = reader
         self._backend = backend
-        self._repo = repo
         self._allow_registry_code = allow_registry_code
 
     @classmethod
@@ -64,12 +72,11 @@ class Features:
             ConfigError: ``feature_store.yaml`` is missing or wrong.
             RegistryError: The registry does not exist or cannot be read.
         """
-        config = read_config(repo, str(clock))
+        config = read_config(repo, clock=str(clock))
         features = cls(
             RegistryReader(config),
-            open_backend(config),
+            open_backend(config, clock),
             clock,
-            repo=repo,
             allow_registry_code=allow_registry_code,
         )
         try:
@@ -95,7 +102,6 @@ class Features:
                 return False
             self.catalogue = compile_catalogue(
                 snapshot,
-                repo=self._repo,
                 allow_registry_code=self._allow_registry_code,
                 previous=self.catalogue,
             )
@@ -142,7 +148,7 @@ class Features:
 
         Raises:
             Refusal: Two features have one name, so that they need full names.
-            ServeError: A feature cannot be computed from what was sent.
+            ServeError: A value is of a type that its column cannot hold.
             StoreError: The online store cannot be read, or holds rows of another definition.
         """
         reader = service.full if full_feature_names else service.short
@@ -153,16 +159,7 @@ class Features:
                 hint='Ask with "full_feature_names": true.',
             )
         now = self.clock.now_us() if now_us is None else now_us
-        try:
-            return reader.answer(columns, backend=self._backend, now_us=now)
-        except MlcoreError:
-            raise
-        except Exception as error:
-            # On-demand functions are the user's code and may raise anything.
-            raise ServeError(
-                f"an on-demand feature failed: {type(error).__name__}: {error}",
-                object=f'service "{service.name}"',
-            ) from error
+        return reader.answer(columns, backend=self._backend, now_us=now)
 
     def store_problem(self) -> str | None:
         """Say why the online store cannot be read now, or None."""

@@ -125,6 +125,10 @@ class Models:
             raise failed
         return moved
 
+    def close(self) -> None:
+        """Close the metadata store."""
+        self._metadata.close()
+
     def _load(self, reference: str) -> LoadedModel:
         version = self._metadata.resolve_model(reference)
         with self._lock:
@@ -156,7 +160,7 @@ class Predictor:
         """Return the feature service that a model reads, if it still means what it meant in training.
 
         Raises:
-            ServeError: The service, a view or a feature is gone, or is computed otherwise by now; names all.
+            Refusal: The service, a view or a feature is gone, or is computed otherwise by now (409); names all.
         """
         name = model.model.metadata.get("service")
         if not isinstance(name, str):
@@ -165,13 +169,12 @@ class Predictor:
             service = self.features.service(name)
         except Refusal as error:
             hint = "Apply the project that it was trained with, or train it again."
-            raise ServeError(f"reads from {error.what}", object=model.title, hint=hint) from error
+            raise _outdated(model, f'reads service "{name}", but {error.what}', hint) from error
         wrong = _changed(model.model.metadata.get("fingerprints", {}), service) + _gone(model.model, service)
         if wrong:
-            raise ServeError(
-                f'was trained on other features than service "{name}" has now: {"; ".join(wrong)}',
-                object=model.title,
-                hint="Train it again, or apply the declarations that it was trained with.",
+            what = f'was trained on other features than service "{name}" has now: {"; ".join(wrong)}'
+            raise _outdated(
+                model, what, "Train it again, or apply the declarations that it was trained with."
             )
         return service
 
@@ -186,7 +189,8 @@ class Predictor:
             now_us: When TTL counts, microseconds since epoch, UTC; now if None.
 
         Raises:
-            ServeError: The model's features are gone or have changed, or cannot be computed.
+            Refusal: The model's features are gone or have changed.
+            ServeError: A feature cannot be computed from what was sent.
             StoreError: The online store cannot be read.
         """
         answer = self.features.answer(self.service_of(model), columns, now_us=now_us)
@@ -196,6 +200,10 @@ class Predictor:
         except (TrainError, KeyError) as error:
             raise ServeError(f"cannot read its features: {error}", object=model.title) from error
         return Prediction(values.tolist(), model, answer)
+
+
+def _outdated(model: LoadedModel, what: str, hint: str) -> Refusal:
+    return Refusal(f"{model.title} {what}", status=409, name=model.version.model, hint=hint)
 
 
 def _changed(trained: Mapping[str, str], service: ServedService) -> list[str]:

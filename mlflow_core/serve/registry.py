@@ -20,7 +20,6 @@ from feast.protos.feast.core.FeatureView_pb2 import FeatureView as ViewMessage
 from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView as OnDemandMessage
 from feast.protos.feast.core.Registry_pb2 import Registry as RegistryMessage
 from feast.repo_config import RepoConfig
-from google.protobuf.message import DecodeError
 
 from mlflow_core.errors import RegistryError
 
@@ -75,15 +74,17 @@ class RegistryReader:
         """Read everything that serving needs, as of one moment.
 
         Raises:
-            RegistryError: It cannot be read, or is damaged.
+            RegistryError: It cannot be read.
+            google.protobuf.message.DecodeError: A message is damaged.
         """
         try:
             found = self._from_file() if self._engine is None else self._from_tables(self._engine)
-        except (sqlalchemy.exc.SQLAlchemyError, OSError, DecodeError) as error:
+        except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             said = str(getattr(error, "orig", None) or error)
             raise RegistryError(f"cannot be read: {said}", object=f"registry {self.where}") from error
         digest = hashlib.sha256()
-        for messages in found:
+        kinds: tuple[Mapping[str, Any], ...] = found
+        for messages in kinds:
             for name, message in sorted(messages.items()):
                 digest.update(f"{type(message).__name__} {name}\n".encode())
                 digest.update(message.spec.SerializeToString(deterministic=True))

@@ -10,23 +10,31 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from feast import Field
 from feast import OnDemandFeatureView as FeastOnDemand
 
 from mlflow_core.errors import PlanError
+from mlflow_core.feast.values import dtype_of_feast
 from mlflow_core.spec import Arrays, DType, FeatureView, OnDemand, Selection
 
-__all__ = ["run_from_registry"]
+__all__ = ["dtype_of_message", "run_from_registry"]
 
 
-def run_from_registry(
-    message: Any, view_named: Callable[[str], FeatureView], dtype_of: Callable[[Any, str], DType]
-) -> OnDemand:
+def dtype_of_message(column: Any) -> DType:
+    """Return the type of a column in one of the registry's messages.
+
+    Raises:
+        StoreError: There is no type of ours that holds it.
+    """
+    return dtype_of_feast(column.name, Field.from_proto(column).dtype)
+
+
+def run_from_registry(message: Any, view_named: Callable[[str], FeatureView]) -> OnDemand:
     """Make a declaration of a native on-demand view; this executes code from the registry.
 
     Args:
         message: The registry's message.
         view_named: Finds a feature view that it reads.
-        dtype_of: The type of a column of the message, with a title for errors.
 
     Raises:
         PlanError: Its mode is neither pandas nor python.
@@ -41,7 +49,7 @@ def run_from_registry(
     projections = [one.feature_view_projection for one in sources if one.HasField("feature_view_projection")]
     requests = [one.request_data_source for one in sources if one.HasField("request_data_source")]
     return OnDemand(
-        message.spec.name,
+        name=message.spec.name,
         function=_as_arrays(feast_view),
         import_path=f"registry:{message.spec.name}",
         inputs=tuple(
@@ -52,16 +60,17 @@ def run_from_registry(
             for one in projections
         ),
         request={
-            column.name: dtype_of(column, title)
+            column.name: dtype_of_message(column)
             for one in requests
             for column in one.request_data_options.schema
         },
-        outputs={column.name: dtype_of(column, title) for column in message.spec.features},
+        outputs={column.name: dtype_of_message(column) for column in message.spec.features},
     )
 
 
 def _as_arrays(feast_view: FeastOnDemand) -> Callable[[Arrays], Arrays]:
-    transform, python = feast_view.feature_transformation.udf, feast_view.mode == "python"
+    transformation: Any = feast_view.feature_transformation
+    transform, python = transformation.udf, feast_view.mode == "python"
 
     def function(arrays: Arrays) -> Arrays:
         if python:

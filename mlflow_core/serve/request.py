@@ -104,7 +104,7 @@ def columns_of_rows(service: ServedService, asked: Asked) -> dict[str, list[Any]
             at = next(i for i, row in enumerate(rows) if name not in row)
             raise _missing(service, name, at, rows[at]) from None
         except ValueError:
-            raise _mistyped(service, name, dtype, rows) from None
+            raise _mistyped(name, dtype, rows) from None
     return columns
 
 
@@ -178,7 +178,7 @@ def _missing(service: ServedService, name: str, at: int | None, row: Mapping[str
     )
 
 
-def _mistyped(service: ServedService, name: str, dtype: DType, rows: Sequence[Mapping[str, Any]]) -> Refusal:
+def _mistyped(name: str, dtype: DType, rows: Sequence[Mapping[str, Any]]) -> Refusal:
     for i, row in enumerate(rows):
         try:
             read_value(row[name], dtype)

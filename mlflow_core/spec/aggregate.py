@@ -7,13 +7,14 @@ function computes is in ``mlflow_core.algebra``; here is only what may be writte
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import field_validator, model_validator
 
 from mlflow_core.errors import nearest
-from mlflow_core.spec.duration import Duration
+from mlflow_core.spec.duration import Duration, Length
 from mlflow_core.spec.model import NAME, Spec
 
 __all__ = ["FUNCTIONS", "Agg", "Boundary", "Function", "WindowColumn"]
@@ -97,6 +98,21 @@ class Agg(Spec):
     boundary: Boundary = "(]"
     accuracy: str = "exact"
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            column: str,
+            functions: str | Sequence[str],
+            *,
+            over: Length | Sequence[Length],
+            offset: Length = ...,
+            where: str | None = None,
+            name: str | None = None,
+            boundary: Boundary = "(]",
+            accuracy: str = "exact",
+        ) -> None: ...
+
     @field_validator("functions", "over", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
@@ -119,16 +135,24 @@ class Agg(Spec):
             raise ValueError("needs at least one function and one window")
         for window in self.over:
             if window <= 0:
-                raise ValueError(f'field "over": a window of {window} holds nothing; it must be longer than 0')
+                raise ValueError(
+                    f'field "over": a window of {window} holds nothing; it must be longer than 0'
+                )
         if len(set(self.over)) != len(self.over):
             written = ", ".join(str(window) for window in self.over)
-            raise ValueError(f'field "over" gives one window twice ({written}); two columns would hold the same values')
+            raise ValueError(
+                f'field "over" gives one window twice ({written}); two columns would hold the same values'
+            )
         if self.name is not None and len(self.functions) * len(self.over) > 1:
-            raise ValueError(f'field "name" is "{self.name}" but {len(self.functions) * len(self.over)} columns are declared')
+            raise ValueError(
+                f'field "name" is "{self.name}" but {len(self.functions) * len(self.over)} columns are declared'
+            )
         if self.name is not None and not NAME.match(self.name):
             raise ValueError(f'field "name": "{self.name}" is not a name of letters, digits and underscores')
         if self.column == "*" and self.functions != ("count",):
-            raise ValueError(f'"*" can only be counted, not {", ".join(f for f in self.functions if f != "count")}')
+            raise ValueError(
+                f'"*" can only be counted, not {", ".join(f for f in self.functions if f != "count")}'
+            )
         return self
 
     def columns(self, view: str) -> tuple[WindowColumn, ...]:

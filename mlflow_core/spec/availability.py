@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import field_validator, model_validator
 
-from mlflow_core.spec.duration import Duration
+from mlflow_core.spec.duration import Duration, Length
 from mlflow_core.spec.model import Spec
 
 __all__ = ["Every"]
@@ -33,6 +33,16 @@ class Every(Spec):
     every: Duration
     delay: Duration = Duration("0s")
     anchor: datetime = _EPOCH
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            every: Length,
+            *,
+            delay: Length = ...,
+            anchor: datetime | str = ...,
+        ) -> None: ...
 
     @field_validator("anchor")
     @classmethod

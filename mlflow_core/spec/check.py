@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -26,6 +26,16 @@ class NullRate(Spec):
     below: float = Field(gt=0.0, le=1.0)
     severity: Literal["error", "warn"] = "error"
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            column: str,
+            *,
+            below: float,
+            severity: Literal["error", "warn"] = "error",
+        ) -> None: ...
+
 
 class InRange(Spec):
     """The values of a column that are not null lie between two limits, both included.
@@ -43,6 +53,17 @@ class InRange(Spec):
     at_least: float | None = None
     at_most: float | None = None
     severity: Literal["error", "warn"] = "error"
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            column: str,
+            *,
+            at_least: float | None = None,
+            at_most: float | None = None,
+            severity: Literal["error", "warn"] = "error",
+        ) -> None: ...
 
     @model_validator(mode="after")
     def _some_limit(self) -> InRange:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import field_serializer, field_validator, model_validator
 
 from mlflow_core.spec.aggregate import Agg
-from mlflow_core.spec.duration import Duration
+from mlflow_core.spec.duration import Duration, Length
 from mlflow_core.spec.entity import Entity
 from mlflow_core.spec.model import Spec
 from mlflow_core.spec.service import ClockName, FeatureService
-from mlflow_core.spec.source import Source
+from mlflow_core.spec.source import ParquetSource, Source, SqlSource
 
 __all__ = ["Dataset", "Label", "Spine", "TimeSplit"]
 
@@ -34,6 +35,17 @@ class Spine(Spec):
     at: str | None = None
     where: str | None = None
     columns: tuple[str, ...] = ()
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            source: ParquetSource | SqlSource,
+            *,
+            at: str | None = None,
+            where: str | None = None,
+            columns: Sequence[str] = (),
+        ) -> None: ...
 
 
 class Label(Spec):
@@ -62,6 +74,20 @@ class Label(Spec):
     columns: dict[str, str] = {}
     name: str = "label"
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            expression: str | None = None,
+            *,
+            known_at: str | None = None,
+            aggregate: Agg | None = None,
+            source: ParquetSource | SqlSource | None = None,
+            entity: Entity | None = None,
+            columns: Mapping[str, str] = ...,
+            name: str = "label",
+        ) -> None: ...
+
     @model_validator(mode="after")
     def _one_kind(self) -> Label:
         if (self.expression is None) == (self.aggregate is None):
@@ -69,12 +95,16 @@ class Label(Spec):
         if self.aggregate is None:
             extra = [field for field in ("source", "entity", "columns") if getattr(self, field)]
             if extra:
-                raise ValueError(f'field "{extra[0]}" goes with "aggregate"; an expression reads the spine\'s own event')
+                raise ValueError(
+                    f'field "{extra[0]}" goes with "aggregate"; an expression reads the spine\'s own event'
+                )
         else:
             if len(self.aggregate.functions) * len(self.aggregate.over) != 1:
                 raise ValueError('field "aggregate" must be one function over one window, the horizon')
             if self.aggregate.offset:
-                raise ValueError('field "aggregate": an offset has no meaning; the window starts at the query time')
+                raise ValueError(
+                    'field "aggregate": an offset has no meaning; the window starts at the query time'
+                )
             if self.entity is None:
                 raise ValueError('field "entity" is missing; it says whose events count')
         return self
@@ -100,6 +130,17 @@ class TimeSplit(Spec):
     test_until: datetime | None = None
     embargo: Duration = Duration("0s")
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            train_until: datetime | str,
+            validate_until: datetime | str,
+            test_until: datetime | str | None = None,
+            embargo: Length = ...,
+        ) -> None: ...
+
     @field_validator("train_until", "validate_until", "test_until", mode="before")
     @classmethod
     def _time(cls, value: Any) -> Any:
@@ -111,9 +152,13 @@ class TimeSplit(Spec):
     @model_validator(mode="after")
     def _in_order(self) -> TimeSplit:
         if not self.train_until < self.validate_until:
-            raise ValueError(f"validate_until {self.validate_until} is not after train_until {self.train_until}")
+            raise ValueError(
+                f"validate_until {self.validate_until} is not after train_until {self.train_until}"
+            )
         if self.test_until is not None and not self.validate_until < self.test_until:
-            raise ValueError(f"test_until {self.test_until} is not after validate_until {self.validate_until}")
+            raise ValueError(
+                f"test_until {self.test_until} is not after validate_until {self.validate_until}"
+            )
         if self.embargo < 0:
             raise ValueError(f"embargo is {self.embargo}; it cannot be negative")
         return self
@@ -144,5 +189,7 @@ class Dataset(Spec):
     def _clock_exists(self) -> Dataset:
         missing = [one.view.name for one in self.features.selections if one.view.availability is None]
         if self.clock == "served" and missing:
-            raise ValueError(f'clock "served" needs availability, which view {", ".join(missing)} does not declare')
+            raise ValueError(
+                f'clock "served" needs availability, which view {", ".join(missing)} does not declare'
+            )
         return self

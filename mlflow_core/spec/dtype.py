@@ -69,4 +69,6 @@ def dtype_of(value: object) -> DType:
         return _PYTHON[value]
     if isinstance(value, str) and value in set(DType):
         return DType(value)
-    raise ValueError(f"is not a type; use bool, int, float, str, bytes, Timestamp or one of {', '.join(DType)}")
+    raise ValueError(
+        f"is not a type; use bool, int, float, str, bytes, Timestamp or one of {', '.join(DType)}"
+    )

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["UNITS", "Duration"]
+__all__ = ["UNITS", "Duration", "Length"]
 
 UNITS = {
     "us": 1,
@@ -44,6 +44,7 @@ class Duration(int):
     text: str
 
     def __new__(cls, value: str | timedelta | Duration) -> Self:
+        """Read a length of time as it is written."""
         if isinstance(value, Duration):
             text = value.text
         elif isinstance(value, timedelta):
@@ -73,15 +74,21 @@ class Duration(int):
     @classmethod
     def _validated(cls, value: object) -> Duration:
         if not isinstance(value, str | timedelta | Duration):
-            raise ValueError(f'is not a length of time; write it with its unit, as "{value}s", "{value}m" or "{value}h"')
+            raise ValueError(
+                f'is not a length of time; write it with its unit, as "{value}s", "{value}m" or "{value}h"'
+            )
         return cls(value)
 
 
 def _microseconds(text: str) -> int:
     if re.fullmatch(r"-?\d+", text):
-        raise ValueError(f'"{text}" has no unit, so its length is ambiguous; write "{text}s", "{text}m", "{text}h" or "{text}d"')
+        raise ValueError(
+            f'"{text}" has no unit, so its length is ambiguous; write "{text}s", "{text}m", "{text}h" or "{text}d"'
+        )
     if not _WHOLE.match(text):
-        raise ValueError(f'"{text}" is not a length of time; write numbers with units ({", ".join(UNITS)}), e.g. "90m", "1h30m", "14d"')
+        raise ValueError(
+            f'"{text}" is not a length of time; write numbers with units ({", ".join(UNITS)}), e.g. "90m", "1h30m", "14d"'
+        )
     total = sum(int(number) * UNITS[unit] for number, unit in _PART.findall(text))
     return -total if text.startswith("-") else total
 
@@ -92,3 +99,7 @@ def _written(microseconds: int) -> str:
         if left % UNITS[unit] == 0:
             return f"{sign}{left // UNITS[unit]}{unit}"
     raise AssertionError("every whole number of microseconds is written in us")
+
+
+Length = str | timedelta | Duration
+"""How a length of time may be given."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
@@ -25,11 +26,27 @@ class Entity(Named):
 
     keys: tuple[str, ...]
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            keys: Sequence[str] = ...,
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
+
     @model_validator(mode="before")
     @classmethod
     def _default_key(cls, data: Any) -> Any:
-        if isinstance(data, dict) and "keys" not in data and "name" in data:
-            return {**data, "keys": (data["name"],)}
+        if isinstance(data, dict) and "keys" not in data:
+            name = data.get("name")
+            return {
+                **data,
+                "keys": (name if isinstance(name, str) else "unnamed",),
+            }  # the name's error is enough
         return data
 
     @model_validator(mode="after")

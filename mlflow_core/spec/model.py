@@ -21,10 +21,13 @@ from pydantic import (
     PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
 )
 
-from mlflow_core.errors import SpecError, nearest
+from mlflow_core.errors import SpecError
+from mlflow_core.spec.messages import what_is_wrong
+from mlflow_core.spec.shown import represented, signature_of
 
 __all__ = ["NAME", "Named", "Spec"]
 
@@ -53,7 +56,9 @@ class Spec(BaseModel):
                 f"takes at most {len(self.positional)} arguments by position, {len(args)} were given",
                 object=title,
                 place=place,
-                expected=f"({', '.join(self.positional)}) and the rest by name" if self.positional else "names only",
+                expected=f"({', '.join(self.positional)}) and the rest by name"
+                if self.positional
+                else "names only",
             )
         given = dict(zip(self.positional, args, strict=False))
         twice = sorted(set(given) & set(fields))
@@ -62,14 +67,32 @@ class Spec(BaseModel):
         try:
             super().__init__(**given, **fields)
         except ValidationError as error:
-            raise SpecError(_all_errors(error, type(self)), object=title, place=place) from None
+            raise SpecError(what_is_wrong(error, type(self)), object=title, place=place) from None
         self._place = place
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.__dict__ == other.__dict__
+        # Windows of "24h" and "1d" are equally long but name their columns differently, so the text counts too.
+        return (
+            isinstance(other, Spec)
+            and type(self) is type(other)
+            and self.__dict__ == other.__dict__
+            and self.canonical_json() == other.canonical_json()
+        )
+
+    def __repr__(self) -> str:
+        return represented(self)
+
+    def __str__(self) -> str:
+        return represented(self)
 
     def __hash__(self) -> int:
         return hash((type(self), self.canonical_json()))
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Show the arguments as they may be given: first those by position, then those by name."""
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.__signature__ = signature_of(cls)
 
     @model_serializer(mode="wrap")
     def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -99,9 +122,12 @@ class Spec(BaseModel):
             SpecError: The text is not a declaration of this kind.
         """
         try:
-            return cls(**orjson.loads(text))
-        except (orjson.JSONDecodeError, TypeError) as error:
-            raise SpecError(f"is not the JSON of a {cls.__name__}: {error}") from None
+            fields = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise SpecError(f"is not JSON: {error}", object=cls.__name__) from None
+        if not isinstance(fields, dict):
+            raise SpecError("is not the JSON of a declaration", object=cls.__name__, expected="a JSON object")
+        return cls(**fields)
 
     def digest(self) -> str:
         """Return ``sha256:`` and the hash of the canonical JSON."""
@@ -128,23 +154,19 @@ class Named(Spec):
     owner: str = ""
     tags: dict[str, str] = {}
 
-    def model_post_init(self, context: Any, /) -> None:
-        """Check the name, which becomes part of column names, file names and URLs."""
-        super().model_post_init(context)
-        if not NAME.match(self.name):
-            raise SpecError(
-                f'name "{self.name}" cannot be used',
-                object=self.title,
-                place=_declared_at(),
-                expected="letters, digits and underscores, not starting with a digit",
+    @field_validator("name")
+    @classmethod
+    def _usable(cls, name: str) -> str:
+        # The name becomes part of column names, file names and URLs.
+        if not NAME.match(name):
+            raise ValueError(
+                f'"{name}" is not a name of letters, digits and underscores, not starting with a digit'
             )
-        if "__" in self.name:
-            raise SpecError(
-                f'name "{self.name}" holds "__", which separates a view from its feature in full feature names',
-                object=self.title,
-                place=_declared_at(),
-                expected="single underscores",
+        if "__" in name:
+            raise ValueError(
+                f'"{name}" holds "__", which separates a view from its feature in full feature names'
             )
+        return name
 
 
 def _declared_at() -> str | None:
@@ -167,20 +189,3 @@ def _shorten(file: str) -> str:
 
 def _title(kind: str, name: object) -> str:
     return f'{kind} "{name}"' if isinstance(name, str) else kind
-
-
-def _all_errors(error: ValidationError, kind: type[BaseModel]) -> str:
-    lines = [_one_error(dict(item), kind) for item in error.errors(include_url=False)]
-    return "; ".join(dict.fromkeys(lines))
-
-
-def _one_error(item: dict[str, Any], kind: type[BaseModel]) -> str:
-    path = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        return f'there is no field "{path}". {nearest(path, kind.model_fields)}'
-    if item["type"] == "missing":
-        return f'field "{path}" is missing'
-    message = item["msg"].removeprefix("Value error, ")
-    given = repr(item["input"])
-    shown = given if len(given) <= 80 else f"{given[:77]}..."
-    return f'field "{path}": {message} (given: {shown})' if path else message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field, field_serializer, field_validator, model_validator
@@ -39,6 +39,22 @@ class OnDemand(Named):
     request: dict[str, DType] = {}
     outputs: dict[str, DType] = {}
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            function: Callable[[Any], Any],
+            import_path: str = ...,
+            inputs: Sequence[FeatureView | Selection] = (),
+            request: Mapping[str, object] = ...,
+            outputs: Mapping[str, object] = ...,
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
+
     @field_validator("request", "outputs", mode="before")
     @classmethod
     def _types(cls, value: Any) -> Any:
@@ -47,7 +63,9 @@ class OnDemand(Named):
     @field_serializer("inputs")
     def _inputs_by_name(self, inputs: tuple[FeatureView | Selection, ...]) -> list[dict[str, Any]]:
         return [
-            {"view": one.name} if isinstance(one, FeatureView) else {"view": one.view.name, "features": one.features}
+            {"view": one.name}
+            if isinstance(one, FeatureView)
+            else {"view": one.view.name, "features": one.features}
             for one in inputs
         ]
 
@@ -68,7 +86,9 @@ class OnDemand(Named):
             )
         parameters = inspect.signature(self.function).parameters
         if len(parameters) != 1:
-            raise ValueError(f'field "function" takes {len(parameters)} arguments; it must take one, the arrays by name')
+            raise ValueError(
+                f'field "function" takes {len(parameters)} arguments; it must take one, the arrays by name'
+            )
         if not self.inputs and not self.request:
             raise ValueError('needs "inputs", "request" or both')
         for name in (*self.request, *self.outputs):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from mlflow_core.errors import nearest
 from mlflow_core.spec.dataset import Dataset
 from mlflow_core.spec.model import NAME, Named, Spec
-from mlflow_core.spec.trainer import Baseline, Trainer
+from mlflow_core.spec.trainer import Baseline, LogisticRegression, Rate, Trainer, XGBoost
 
 __all__ = ["METRICS", "Gate", "Register", "TrainingPipeline"]
 
@@ -56,6 +57,15 @@ class Register(Spec):
     model: str
     alias: str = "candidate"
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            model: str,
+            *,
+            alias: str = "candidate",
+        ) -> None: ...
+
     @field_validator("model", "alias")
     @classmethod
     def _names(cls, name: str) -> str:
@@ -85,6 +95,24 @@ class TrainingPipeline(Named):
     baselines: tuple[Baseline, ...] = ()
     gate: Gate | None = None
     register_as: Register | None = Field(default=None, alias="register")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            data: Dataset,
+            trainer: XGBoost,
+            evaluate: Sequence[str] = ...,
+            slices: Sequence[str] = (),
+            baselines: Sequence[Rate | LogisticRegression] = (),
+            gate: Gate | None = None,
+            register: Register | None = None,
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
 
     @field_validator("evaluate")
     @classmethod

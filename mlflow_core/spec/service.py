@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_serializer, model_validator
 
@@ -32,8 +33,23 @@ class FeatureService(Named):
     features: tuple[FeatureView | Selection | OnDemand, ...]
     clock: ClockName | None = None
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            features: Sequence[FeatureView | Selection | OnDemand],
+            *,
+            clock: ClockName | None = None,
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
+
     @field_serializer("features")
-    def _features_by_name(self, features: tuple[FeatureView | Selection | OnDemand, ...]) -> list[dict[str, Any]]:
+    def _features_by_name(
+        self, features: tuple[FeatureView | Selection | OnDemand, ...]
+    ) -> list[dict[str, Any]]:
         return [_by_name(one) for one in features]
 
     @model_validator(mode="after")
@@ -54,9 +70,13 @@ class FeatureService(Named):
                     )
                 seen[feature] = selection.view.name
         if self.clock == "served":
-            missing = [selection.view.name for selection in self.selections if selection.view.availability is None]
+            missing = [
+                selection.view.name for selection in self.selections if selection.view.availability is None
+            ]
             if missing:
-                raise ValueError(f'clock "served" needs availability, which {", ".join(missing)} does not declare')
+                raise ValueError(
+                    f'clock "served" needs availability, which {", ".join(missing)} does not declare'
+                )
         return self
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,7 +23,9 @@ class _Events(Named):
     @model_validator(mode="after")
     def _deletes_need_identity(self) -> _Events:
         if self.deleted is not None and self.event_id is None:
-            raise ValueError('field "deleted" needs "event_id": a delete is a version of an event with an identity')
+            raise ValueError(
+                'field "deleted" needs "event_id": a delete is a version of an event with an identity'
+            )
         return self
 
     @property
@@ -52,6 +55,24 @@ class ParquetSource(_Events):
     kind: Literal["parquet"] = "parquet"
     path: str
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            path: str,
+            event_time: str,
+            known_at: str | None = None,
+            created: str | None = None,
+            event_id: str | None = None,
+            deleted: str | None = None,
+            rename: Mapping[str, str] = ...,
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
+
 
 class SqlSource(_Events):
     """Events in a table or query of any database that SQLAlchemy reaches.
@@ -68,6 +89,26 @@ class SqlSource(_Events):
     url: str
     table: str | None = None
     query: str | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            url: str,
+            table: str | None = None,
+            query: str | None = None,
+            event_time: str,
+            known_at: str | None = None,
+            created: str | None = None,
+            event_id: str | None = None,
+            deleted: str | None = None,
+            rename: Mapping[str, str] = ...,
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
 
     @model_validator(mode="after")
     def _one_of_table_and_query(self) -> SqlSource:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -68,6 +69,16 @@ class LogisticRegression(Spec):
     columns: tuple[str, ...] = ()
     l2: float = Field(default=1.0, gt=0.0)
     seed: int = 0
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            columns: Sequence[str] = (),
+            l2: float = 1.0,
+            seed: int = 0,
+        ) -> None: ...
 
 
 Trainer = Annotated[XGBoost, Field()]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator, model_validator
 
 from mlflow_core.errors import UnknownNameError, nearest
 from mlflow_core.spec.aggregate import Agg, WindowColumn
 from mlflow_core.spec.availability import Every
-from mlflow_core.spec.check import Check
-from mlflow_core.spec.duration import Duration
+from mlflow_core.spec.check import Check, InRange, NullRate
+from mlflow_core.spec.duration import Duration, Length
 from mlflow_core.spec.entity import Entity
 from mlflow_core.spec.model import NAME, Named, Spec
-from mlflow_core.spec.source import Source
+from mlflow_core.spec.source import ParquetSource, Source, SqlSource
+from mlflow_core.spec.table import view_html, view_text
 
 __all__ = ["FeatureView", "Selection"]
 
@@ -50,6 +51,24 @@ class FeatureView(Named):
     availability: Every | None = None
     checks: tuple[Check, ...] = ()
 
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            source: ParquetSource | SqlSource,
+            features: str | Agg | Sequence[str | Agg],
+            entity: Entity | None = None,
+            columns: Mapping[str, str] = ...,
+            ttl: Length | None = None,
+            availability: Every | None = None,
+            checks: Sequence[NullRate | InRange] = (),
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
+
     @field_validator("features", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
@@ -61,7 +80,9 @@ class FeatureView(Named):
             raise ValueError('field "features" is empty; a view needs at least one feature')
         for name in self.columns:
             if not NAME.match(name):
-                raise ValueError(f'field "columns": "{name}" is not a name of letters, digits and underscores')
+                raise ValueError(
+                    f'field "columns": "{name}" is not a name of letters, digits and underscores'
+                )
         self._distinct_names()
         if self.ttl is not None and self.ttl <= 0:
             raise ValueError(f'field "ttl" is {self.ttl}; leave it out for values that never expire')
@@ -81,7 +102,9 @@ class FeatureView(Named):
             )
         taken = sorted(set(self.feature_names) & set(self.keys))
         if taken:
-            raise ValueError(f'feature "{taken[0]}" is a key column of entity "{self.entity and self.entity.name}"')
+            raise ValueError(
+                f'feature "{taken[0]}" is a key column of entity "{self.entity and self.entity.name}"'
+            )
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -97,7 +120,10 @@ class FeatureView(Named):
     def windows(self) -> tuple[WindowColumn, ...]:
         """The features that are window aggregates, multiplied out, in order."""
         return tuple(
-            column for feature in self.features if isinstance(feature, Agg) for column in feature.columns(self.name)
+            column
+            for feature in self.features
+            if isinstance(feature, Agg)
+            for column in feature.columns(self.name)
         )
 
     @property
@@ -106,28 +132,51 @@ class FeatureView(Named):
         return tuple(
             name
             for feature in self.features
-            for name in ((feature,) if isinstance(feature, str) else (c.name for c in feature.columns(self.name)))
+            for name in (
+                (feature,) if isinstance(feature, str) else (c.name for c in feature.columns(self.name))
+            )
         )
 
     def __getitem__(self, features: Sequence[str]) -> Selection:
-        """Select some features for a service, as ``view[["mean_24h", "max_24h"]]``."""
-        return Selection(view=self, features=tuple([features] if isinstance(features, str) else features))
+        """Select some features for a service, as ``view[["mean_24h", "max_24h"]]``.
+
+        Raises:
+            UnknownNameError: The view has no such feature.
+        """
+        names = (features,) if isinstance(features, str) else tuple(features)
+        for name in names:
+            if name not in self.feature_names:
+                raise UnknownNameError(
+                    f'has no feature "{name}"',
+                    object=self.title,
+                    place=self.place,
+                    hint=nearest(name, self.feature_names),
+                )
+        return Selection(view=self, features=names)
+
+    def __str__(self) -> str:
+        return view_text(self)
+
+    def _repr_html_(self) -> str:
+        return view_html(self)
 
 
 class Selection(Spec):
-    """Some features of a view, in the view's order; made by ``view[[...]]``."""
+    """Some features of a view, in the order given; made by ``view[[...]]``."""
 
     view: FeatureView
     features: tuple[str, ...]
 
     @model_validator(mode="after")
     def _known(self) -> Selection:
+        if not self.features:
+            raise ValueError('field "features" is empty; a selection needs at least one feature')
         for name in self.features:
             if name not in self.view.feature_names:
-                raise UnknownNameError(
-                    f'has no feature "{name}"',
-                    object=self.view.title,
-                    place=self.view.place,
-                    hint=nearest(name, self.view.feature_names),
+                raise ValueError(
+                    f'{self.view.title} has no feature "{name}". {nearest(name, self.view.feature_names)}'
                 )
+        twice = [name for name, count in Counter(self.features).items() if count > 1]
+        if twice:
+            raise ValueError(f'"{twice[0]}" is selected twice')
         return self

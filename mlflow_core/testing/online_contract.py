@@ -72,7 +72,9 @@ class OnlineBackendContract:
         ]
 
     @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
-    def test_the_greatest_version_wins_in_any_order(self, backend: OnlineBackend, order: Sequence[int]) -> None:
+    def test_the_greatest_version_wins_in_any_order(
+        self, backend: OnlineBackend, order: Sequence[int]
+    ) -> None:
         """Time first, then sequence; negative times are times."""
         versions = [stored(b"k", -7, 9), stored(b"k", 5, 0), stored(b"k", 5, 2), stored(b"k", 5, 1)]
         for i in order:
@@ -85,13 +87,16 @@ class OnlineBackendContract:
         assert backend.write("v", [stored(b"k", 5, 1, "again"), stored(b"k", 5, 0, "older")]) == 0
         assert _one(backend, b"k") == stored(b"k", 5, 1, "first")
 
-    def test_any_batches_and_replays_leave_the_greatest_version_of_each_key(self, backend: OnlineBackend) -> None:
+    def test_any_batches_and_replays_leave_the_greatest_version_of_each_key(
+        self, backend: OnlineBackend
+    ) -> None:
         """Random writes against a dictionary, seed 20130101."""
         rng = random.Random(20130101)
         truth: dict[bytes, StoredRow] = {}
         for _ in range(60):
             batch = [
-                stored(bytes([rng.randrange(12)]), rng.randrange(6), rng.randrange(3)) for _ in range(rng.randrange(9))
+                stored(bytes([rng.randrange(12)]), rng.randrange(6), rng.randrange(3))
+                for _ in range(rng.randrange(9))
             ]
             for row in batch:
                 if row.key not in truth or row.version > truth[row.key].version:
@@ -113,7 +118,9 @@ class OnlineBackendContract:
         assert found[1] == [None] * len(some)
         assert [row and row.key for row in found[2]] == some
 
-    def test_an_erased_key_stays_erased_until_something_newer_is_written(self, open_backend: OpenBackend) -> None:
+    def test_an_erased_key_stays_erased_until_something_newer_is_written(
+        self, open_backend: OpenBackend
+    ) -> None:
         """The tombstone beats every version up to its moment, whatever schema it has."""
         backend = open_backend("p", _NOW)
         backend.write("v", [stored(b"k", 990), stored(b"other", 990)])
@@ -134,7 +141,9 @@ class OnlineBackendContract:
         assert backend.erase([("v", [b"k"])]) == 1
         assert backend.write("v", [stored(b"k", 5_000, 7)]) == 0
 
-    def test_a_row_of_a_new_schema_replaces_an_old_one_whatever_its_version(self, backend: OnlineBackend) -> None:
+    def test_a_row_of_a_new_schema_replaces_an_old_one_whatever_its_version(
+        self, backend: OnlineBackend
+    ) -> None:
         """The old row can no longer be read; after that the greater version wins again."""
         backend.write("v", [stored(b"k", 50), stored(b"untouched", 50)])
         assert backend.write("v", [stored(b"k", 40, schema=_NEW_SCHEMA)]) == 1

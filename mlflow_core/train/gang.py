@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mlflow_core.errors import TrainError
+from mlflow_core.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from mlflow_core.train.rank import RankResult, RankTask
 
 __all__ = ["Seat", "map_on_workers", "run_gang", "seats"]
+
+_log = get_logger(__name__)
 
 _LOOK_EVERY_S = 0.25
 _GRACE_S = 5.0
@@ -205,7 +208,13 @@ class _Tracker:
         self.arguments = dict(self._tracker.worker_args())
 
     def free(self) -> None:
-        self._tracker.free()
+        """End it. Of a broken gang it reports once more what broke it, which the caller already knows."""
+        from xgboost.core import XGBoostError
+
+        try:
+            self._tracker.free()
+        except XGBoostError as error:
+            _log.debug("the tracker of a broken gang ended: %s", error)
 
 
 def _workers(client: Client) -> dict[str, Any]:

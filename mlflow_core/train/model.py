@@ -10,6 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Model"]
 
 _SCHEMA = 1
+_FEW_ROWS = 4096
 _BOOSTER, _FACTS, _MANIFEST = "booster.ubj", "model.json", "manifest.json"
 
 
@@ -118,7 +120,8 @@ class Model:
         """Predict from a matrix that ``preprocessing`` made, (n_rows, n_features)."""
         if not len(matrix):
             return np.empty(0)
-        scores = self._booster.inplace_predict(matrix, validate_features=False, missing=np.nan)
+        booster = self._booster if len(matrix) <= _FEW_ROWS else self._parallel
+        scores = booster.inplace_predict(matrix, validate_features=False, missing=np.nan)
         return np.asarray(scores, dtype=np.float64)
 
     def with_metadata(self, **facts: Any) -> Model:
@@ -183,6 +186,13 @@ class Model:
             metadata=facts["metadata"],
         )
 
+    @cached_property
+    def _parallel(self) -> xgboost.Booster:
+        """The booster with all threads. For a few rows, waking threads takes longer than the trees."""
+        booster = self._booster.copy()
+        booster.set_param({"nthread": 0})
+        return booster
+
     def _facts(self) -> bytes:
         return _json(
             {
@@ -205,7 +215,7 @@ def _booster(data: bytes, path: Path) -> xgboost.Booster:
     import xgboost
 
     try:
-        return xgboost.Booster(model_file=bytearray(data))
+        return xgboost.Booster({"nthread": 1}, model_file=bytearray(data))
     except xgboost.core.XGBoostError as error:
         from mlflow_core.train.rank import reason
 

@@ -47,6 +47,11 @@ class Workspace:
         """The folder for drafts; nothing in it is needed after a command has ended."""
         return self.settings.root / ".mlcore" / "work"
 
+    @property
+    def reports(self) -> Path:
+        """The folder where people find reports; each is a copy of a run's artifact."""
+        return self.settings.root / ".mlcore" / "reports"
+
     def pipeline(self, name: str) -> TrainingPipeline:
         """Return a training pipeline.
 

@@ -63,6 +63,20 @@ def test_later_expressions_see_earlier_ones_and_a_shadowing_name_replaces_the_co
     assert made.column_names.count("arr_delay") == 1
 
 
+def test_the_order_in_which_expressions_are_written_does_not_matter() -> None:
+    forwards = evaluate(EVENTS, {"a": "arr_delay + 1", "b": "a * 2"}, title="flights")
+    backwards = evaluate(EVENTS, {"b": "a * 2", "a": "arr_delay + 1"}, title="flights")
+    assert backwards.column_names[-2:] == ["b", "a"]
+    assert backwards.select(["a", "b"]).equals(forwards.select(["a", "b"]))
+
+
+def test_expressions_that_need_each_other_are_drawn_as_a_circle() -> None:
+    with pytest.raises(PlanError, match=r"in a circle: (a -> b -> a|b -> a -> b)"):
+        evaluate(EVENTS, {"a": "b + 1", "b": "a + 1"}, title="flights")
+    with pytest.raises(PlanError, match="in a circle: a -> a"):
+        evaluate(EVENTS, {"a": "a + 1"}, title="flights")
+
+
 def test_nan_is_null_on_the_way_in_and_out_and_infinity_is_a_value() -> None:
     assert value("dep_delay IS NULL") == [False, True]
     assert value("dep_delay * 0 / 0") == [None, None]

@@ -15,7 +15,18 @@ import pytest
 from mlflow_core.cli.root import hoisted
 from mlflow_core.cli.verbs import VERBS
 
-HEAVY = ("dask", "distributed", "duckdb", "feast", "numba", "numpy", "pandas", "pyarrow", "sqlalchemy", "xgboost")
+HEAVY = (
+    "dask",
+    "distributed",
+    "duckdb",
+    "feast",
+    "numba",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "sqlalchemy",
+    "xgboost",
+)
 
 
 def mlcore(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +90,9 @@ def test_an_unknown_verb_exits_with_2_and_names_the_nearest(tmp_path: Path) -> N
 
     assert answer.returncode == 2
     assert answer.stdout == ""
-    assert answer.stderr.splitlines() == ["error: No such command 'plam'. Did you mean 'plan'? Try: mlcore --help"]
+    assert answer.stderr.splitlines() == [
+        "error: No such command 'plam'. Did you mean 'plan'? Try: mlcore --help"
+    ]
 
 
 def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -34,6 +34,24 @@ def test_a_project_without_a_file_has_defaults_and_its_folders_name(tmp_path: Pa
     assert str(settings.make_clock()) == "system"
 
 
+def test_a_project_that_names_itself_in_feast_is_called_so(tmp_path: Path) -> None:
+    write(tmp_path, "features/feature_store.yaml", "project: flights\nprovider: local\n")
+    write(tmp_path, "mlcore.toml", '[project]\nfeature_repo = "features"\n')
+    settings = load_settings(tmp_path, environ={})
+    assert (settings.project.name, settings.origin("project.name")) == (
+        "flights",
+        "features/feature_store.yaml",
+    )
+    named = load_settings(tmp_path, overrides={"project.name": "other"}, environ={})
+    assert (named.project.name, named.origin("project.name")) == ("other", "override")
+
+
+def test_a_feature_store_file_that_does_not_parse_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "feature_repo/feature_store.yaml", "project: [\n")
+    with pytest.raises(ConfigError, match=r"feature_repo/feature_store\.yaml.*cannot be read"):
+        load_settings(tmp_path, environ={})
+
+
 def test_the_later_layer_wins_and_the_origin_says_which(tmp_path: Path) -> None:
     write(
         tmp_path,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
 
 from mlflow_core.config import Principal, SystemClock
 from mlflow_core.errors import MetadataError
@@ -159,6 +162,25 @@ def test_a_place_that_cannot_be_reached_is_named(tmp_path: Path) -> None:
         open_store("metadata.db")
     with pytest.raises(MetadataError, match="driver of nosuch is not installed"):
         open_store("nosuch://x")
+
+
+def test_the_tables_can_be_made_on_postgresql_and_no_name_is_too_long_for_it() -> None:
+    dialect = postgresql.dialect()
+    for table in Table.metadata.sorted_tables:
+        assert table.name in str(CreateTable(table).compile(dialect=dialect))
+        names = [part.name for part in (*table.constraints, *table.indexes) if part.name]
+        assert all(len(str(name)) <= 63 for name in names)
+
+
+def test_a_bare_postgresql_url_takes_the_driver_of_our_extra() -> None:
+    if find_spec("psycopg") is None:
+        with pytest.raises(
+            MetadataError, match=r"postgresql\+psycopg is not installed.*mlflow-core\[postgres\]"
+        ):
+            open_store("postgresql://ml@127.0.0.1:1/ml")
+    else:
+        with pytest.raises(MetadataError, match="connection"):
+            open_store("postgresql://ml@127.0.0.1:1/ml")
 
 
 def test_a_password_is_never_in_an_error() -> None:

@@ -68,7 +68,9 @@ def flown(backend):
 
 
 def ask(backend, carriers, now=NOON, **options):
-    return answer(plan_retrieval(SERVICE, **options), SCHEMAS, {"carrier": carriers}, backend=backend, now_us=now)
+    return answer(
+        plan_retrieval(SERVICE, **options), SCHEMAS, {"carrier": carriers}, backend=backend, now_us=now
+    )
 
 
 def test_values_statuses_and_times_stand_in_request_order_with_duplicates(flown):
@@ -112,7 +114,7 @@ def test_a_null_key_matches_nothing(flown):
 
 
 def test_no_entity_rows_give_empty_columns(flown):
-    assert ask(flown, []).columns == dict.fromkeys(DELAYS.feature_names, [])
+    assert ask(flown, []).columns == {name: [] for name in DELAYS.feature_names}
 
 
 def test_an_erased_key_is_an_unknown_key(flown):
@@ -154,19 +156,27 @@ def test_a_time_of_the_request_may_be_a_datetime_text_or_microseconds(flown):
 def test_what_is_missing_from_the_entity_rows_is_named(flown):
     plan = plan_retrieval(FeatureService("s", [DELAYS, request_features]))
     given = {"carier": ["UA"], "distance": [1.0], "departure": [NOON]}
-    with pytest.raises(ServeError, match='no column "carrier".*Did you mean "carier"'):
+    with pytest.raises(ServeError, match=r'no column "carrier".*Did you mean "carier"'):
         answer(plan, SCHEMAS, given, backend=flown, now_us=NOON)
     with pytest.raises(ServeError, match='no column "distance", "departure"'):
         answer(plan, SCHEMAS, {"carrier": ["UA"]}, backend=flown, now_us=NOON)
     with pytest.raises(ServeError, match="different lengths: carier 1, distance 2"):
-        answer(plan, SCHEMAS, {**given, "carrier": ["UA"], "distance": [1.0, 2.0]}, backend=flown, now_us=NOON)
+        answer(
+            plan, SCHEMAS, {**given, "carrier": ["UA"], "distance": [1.0, 2.0]}, backend=flown, now_us=NOON
+        )
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"carrier": ["UA", 7]}, r'delays.*entity row 1: key column "carrier" was given 7 \(int\).*Expected string'),
-        ({"distance": [1.0, "far"]}, r"entity row 1: request field \"distance\" was given 'far' \(str\).*float64"),
+        (
+            {"carrier": ["UA", 7]},
+            r'delays.*entity row 1: key column "carrier" was given 7 \(int\).*Expected string',
+        ),
+        (
+            {"distance": [1.0, "far"]},
+            r"entity row 1: request field \"distance\" was given 'far' \(str\).*float64",
+        ),
         ({"distance": [True, 1.0]}, r'entity row 0: request field "distance" was given True \(bool\)'),
         ({"departure": ["yesterday", None]}, r'request field "departure": "yesterday" is not a time'),
     ],
@@ -175,19 +185,34 @@ def test_a_value_of_the_wrong_type_is_named_with_its_row(flown, rows, message):
     given = {"carrier": ["UA", "DL"], "distance": [1.0, 2.0], "departure": [NOON, NOON]} | rows
     with pytest.raises(ServeError, match=message):
         answer(
-            plan_retrieval(FeatureService("s", [request_features])), SCHEMAS, given, backend=flown, now_us=NOON
+            plan_retrieval(FeatureService("s", [request_features])),
+            SCHEMAS,
+            given,
+            backend=flown,
+            now_us=NOON,
         )
 
 
 def test_rows_of_another_definition_are_refused_by_the_views_name_until_they_are_replaced(flown):
     changed = DELAYS.model_copy(
-        update={"features": ("delay", "note", Agg("delay", "mean", over="3h"), Agg("*", "count", over="3h", where="delay > 0"))}
+        update={
+            "features": (
+                "delay",
+                "note",
+                Agg("delay", "mean", over="3h"),
+                Agg("*", "count", over="3h", where="delay > 0"),
+            )
+        }
     )
     plan = plan_retrieval(FeatureService("s", [changed]))
-    with pytest.raises(StoreError, match='FeatureView "delays".*another definition.*materialise the view again'):
+    with pytest.raises(
+        StoreError, match=r'FeatureView "delays".*another definition.*materialise the view again'
+    ):
         answer(plan, SCHEMAS, {"carrier": ["UA"]}, backend=flown, now_us=NOON)
     assert write_materialised(flown, changed, materialised(UA=(5.0, None, 2.5, 1, NOON)), NOON) == 1
-    assert answer(plan, SCHEMAS, {"carrier": ["UA"]}, backend=flown, now_us=NOON).columns["delays_count_3h"] == [1]
+    assert answer(plan, SCHEMAS, {"carrier": ["UA"]}, backend=flown, now_us=NOON).columns[
+        "delays_count_3h"
+    ] == [1]
 
 
 def test_owner_ttl_and_place_of_the_data_do_not_change_the_definition(flown):
@@ -230,7 +255,13 @@ def test_composite_keys_of_every_type_and_views_without_a_key(backend):
     schema = pa.schema([("number", pa.int32()), ("id", pa.uuid()), ("raw", pa.binary()), ("seen", TIME)])
     ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID(int=5).bytes, None], pa.binary(16)))
     table = pa.table(
-        [pa.array([1, 1], pa.int32()), ids, pa.array([b"x", b"x"]), pa.array([NOON, NOON]).cast(TIME), pa.array([7, 7]).cast(TIME)],
+        [
+            pa.array([1, 1], pa.int32()),
+            ids,
+            pa.array([b"x", b"x"]),
+            pa.array([NOON, NOON]).cast(TIME),
+            pa.array([7, 7]).cast(TIME),
+        ],
         names=["number", "id", "raw", "seen", EVENT_TIME],
     )
     assert write_table(backend, view, table, NOON) == Written(rows=2, changed=1, dropped_keys=1)
@@ -253,7 +284,9 @@ def test_windows_and_events_with_identity_have_the_boundary_as_version_others_th
     for view in (plain, identified, DELAYS):
         write_materialised(backend, view, table, NOON)
     key = [encode_key(("UA",))]
-    versions = [rows[0].version for rows in backend.read([(v, key) for v in ("plain", "identified", "delays")])]
+    versions = [
+        rows[0].version for rows in backend.read([(v, key) for v in ("plain", "identified", "delays")])
+    ]
     assert versions == [(NOON - HOUR, 0), (NOON, 0), (NOON, 0)]
     assert write_materialised(backend, DELAYS, materialised(UA=(None, None, None, 0, None)), NOON + HOUR) == 1
     corrected = table.append_column("__created", pa.array([NOON]).cast(TIME))
@@ -286,7 +319,12 @@ def test_native_types_of_on_demand_inputs_survive(backend):
     source = ParquetSource("s", path="x", event_time="t")
     view = FeatureView("kinds", entity=Entity("carrier"), source=source, features=["id", "labels", "times"])
     schema = pa.schema(
-        [("carrier", pa.string()), ("id", pa.uuid()), ("labels", pa.map_(pa.string(), pa.string())), ("times", pa.list_(TIME))]
+        [
+            ("carrier", pa.string()),
+            ("id", pa.uuid()),
+            ("labels", pa.map_(pa.string(), pa.string())),
+            ("times", pa.list_(TIME)),
+        ]
     )
     ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID(int=5).bytes], pa.binary(16)))
     labels = pa.array([[("a", "b")]], pa.map_(pa.string(), pa.string()))
@@ -297,5 +335,7 @@ def test_native_types_of_on_demand_inputs_survive(backend):
     write_materialised(backend, view, table, NOON)
     plan = plan_retrieval(FeatureService("s", [view]))
     got = answer(plan, {"kinds": schema}, {"carrier": ["UA"]}, backend=backend, now_us=NOON)
-    assert got.rows() == [{"id": UUID(int=5), "labels": {"a": "b"}, "times": [datetime(1970, 1, 1, tzinfo=UTC), None]}]
+    assert got.rows() == [
+        {"id": UUID(int=5), "labels": {"a": "b"}, "times": [datetime(1970, 1, 1, tzinfo=UTC), None]}
+    ]
     assert {name: pa.array(values, got.types[name]).type for name, values in got.columns.items()} == got.types

@@ -47,7 +47,9 @@ def to_arrow(values: list, dtype: DType) -> pa.Array:
     if dtype is DType.TIMESTAMP_LIST:
         return pa.array(values, pa.list_(pa.int64())).cast(arrow_type(dtype))
     if dtype is DType.MAP:
-        return pa.array([None if value is None else list(value.items()) for value in values], arrow_type(dtype))
+        return pa.array(
+            [None if value is None else list(value.items()) for value in values], arrow_type(dtype)
+        )
     return pa.array(values, arrow_type(dtype))
 
 
@@ -85,8 +87,6 @@ def test_every_type_with_nulls_comes_back_as_it_was_written(case):
             assert same(got, column[i]), (got, column[i])
 
 
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_row_cut_at_any_byte_or_with_bytes_added_is_refused(data):
@@ -106,7 +106,9 @@ def test_a_row_cut_at_any_byte_or_with_bytes_added_is_refused(data):
 def test_a_row_of_a_newer_version_is_refused_with_what_to_do():
     codec = RowCodec(pa.schema([("x", pa.int64())]))
     (row,) = codec.encode(pa.table({"x": [1]}))
-    with pytest.raises(StoreError, match=r"layout version 9, this reader knows version 1.*Upgrade this process"):
+    with pytest.raises(
+        StoreError, match=r"layout version 9, this reader knows version 1.*Upgrade this process"
+    ):
         codec.decode(b"\x09" + row[1:])
 
 
@@ -136,12 +138,14 @@ def test_a_row_of_another_kind_is_refused_by_its_name():
 def test_a_row_of_another_schema_is_refused_and_never_guessed(other):
     codec = RowCodec(pa.schema([("x", pa.int64())]), definition="last 1h")
     (row,) = codec.encode(pa.table({"x": [1]}))
-    with pytest.raises(StoreError, match="another definition of its view.*materialise the view again"):
+    with pytest.raises(StoreError, match=r"another definition of its view.*materialise the view again"):
         other.decode(row)
 
 
 def test_narrow_numbers_dictionaries_and_large_strings_have_the_layout_of_the_type_that_holds_them():
-    written = RowCodec(pa.schema([("i", pa.int8()), ("s", pa.dictionary(pa.int32(), pa.string())), ("l", pa.large_string())]))
+    written = RowCodec(
+        pa.schema([("i", pa.int8()), ("s", pa.dictionary(pa.int32(), pa.string())), ("l", pa.large_string())])
+    )
     read = RowCodec(pa.schema([("i", pa.int32()), ("s", pa.string()), ("l", pa.string())]))
     table = pa.table(
         {
@@ -155,7 +159,9 @@ def test_narrow_numbers_dictionaries_and_large_strings_have_the_layout_of_the_ty
 
 def test_nanoseconds_are_floored_and_naive_times_are_utc():
     codec = RowCodec(pa.schema([("t", pa.timestamp("us", "UTC"))]))
-    before_epoch = codec.encode(pa.table({"t": pa.array([-1], pa.timestamp("ns"))}), pa.array([1999], pa.timestamp("ns")))
+    before_epoch = codec.encode(
+        pa.table({"t": pa.array([-1], pa.timestamp("ns"))}), pa.array([1999], pa.timestamp("ns"))
+    )
     assert codec.decode(before_epoch[0]).event_time == 1
     assert codec.decode(before_epoch[0]).values == (-1,)
 
@@ -189,7 +195,9 @@ def test_fifty_floats_take_their_own_bytes_and_a_header():
 def test_uuids_that_end_in_zero_bytes_survive():
     codec = RowCodec(pa.schema([("u", pa.uuid())]))
     values = [UUID(int=0), UUID(bytes=b"\1" + bytes(15)), uuid4(), None]
-    assert [codec.decode(data).values[0] for data in codec.encode(pa.table({"u": to_arrow(values, DType.UUID)}))] == values
+    assert [
+        codec.decode(data).values[0] for data in codec.encode(pa.table({"u": to_arrow(values, DType.UUID)}))
+    ] == values
 
 
 def test_a_time_to_the_microsecond_survives():

@@ -70,7 +70,7 @@ def test_the_column_decides_the_type_of_a_sent_value():
 
 
 def test_what_cannot_be_a_key_is_refused_by_name():
-    with pytest.raises(StoreError, match='key column "orign" is missing.*Did you mean "origin"'):
+    with pytest.raises(StoreError, match=r'key column "orign" is missing.*Did you mean "origin"'):
         encode_keys(pa.table({"origin": ["EWR"]}), ["orign"])
     with pytest.raises(StoreError, match='key column "x" is double'):
         encode_keys(pa.table({"x": [0.5]}), ["x"])

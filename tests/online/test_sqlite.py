@@ -129,15 +129,15 @@ try:
 except StoreError as error:
     print(error)
 """
-    os.chmod(folder / "online.db", 0o444)
-    os.chmod(folder, 0o555)
+    (folder / "online.db").chmod(0o444)
+    folder.chmod(0o555)
     for parent in [tmp_path, *tmp_path.parents][:3]:
-        os.chmod(parent, 0o755)
+        parent.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=True
     )
-    os.chmod(folder, 0o755)
-    os.chmod(folder / "online.db", 0o644)
+    folder.chmod(0o755)
+    (folder / "online.db").chmod(0o644)
     first, second = done.stdout.splitlines()
     assert first == "True"
     assert "attempt to write a readonly database" in second
@@ -146,7 +146,7 @@ except StoreError as error:
 
 
 def test_a_folder_that_cannot_be_made_gives_one_clear_error():
-    with pytest.raises(StoreError, match="/proc/nothing/online.db: the online store cannot be used"):
+    with pytest.raises(StoreError, match=r"/proc/nothing/online\.db: the online store cannot be used"):
         SqliteBackend("/proc/nothing/online.db", "p").read([("v", [b"k"])])
 
 
@@ -190,7 +190,7 @@ def test_a_database_of_something_else_is_left_alone(tmp_path, open_store):
     with sqlite3.connect(tmp_path / "online.db") as other:
         other.execute("CREATE TABLE flights (id)")
     other.close()
-    with pytest.raises(StoreError, match='something else .it has "flights".'):
+    with pytest.raises(StoreError, match=r'something else .it has "flights".'):
         open_store().write("v", [stored(b"k", 5)])
 
 

@@ -93,7 +93,7 @@ class AuditRow(Table):
 
 
 class AuditHeadRow(Table):
-    """The last row of the chain: the lock of its writers, and how a missing end is noticed."""
+    """The last row of the chain: where the next one goes, and how a missing end is noticed."""
 
     __tablename__ = "mlcore_audit_head"
     __table_args__ = (CheckConstraint("id = 1", name="single"),)

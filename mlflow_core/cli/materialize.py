@@ -1,0 +1,190 @@
+"""``mlcore materialize``: bring the online store up to a boundary, through the one path that Feast has for it.
+
+What a boundary's values are and where it lies is decided by Feast's compute engine, ours; this verb asks for it,
+reports what came of it view by view, and records it. Feast's own prints are kept off the terminal.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_core.cli.context import Invocation, invocation
+from mlflow_core.cli.words import ClockOption, clock_of_call
+from mlflow_core.errors import UnknownNameError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+    from mlflow_core.config import Clock
+    from mlflow_core.feast.compute_engine import EngineJob
+
+__all__ = ["app", "materialize"]
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def materialize(
+    context: typer.Context,
+    views: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="VIEW...", help="Which views; by default all.", show_default=False),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="TIME", help="Only events since then, for views of latest values alone."
+        ),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Up to which time; by default now.")
+    ] = None,
+    clock: ClockOption = None,
+) -> None:
+    """Write features to the online store, each view at its last boundary.
+
+    Example: mlcore materialize --to 2013-11-15T12:00Z
+    """
+    from mlflow_core.config import parse_time
+
+    call = invocation(context)
+    now = clock_of_call(call, clock=clock)
+    until = now.now_us() if end is None else parse_time(end)
+    since = 0 if start is None else parse_time(start)
+    if since > until:
+        raise UsageError("--from is after --to")
+    store = call.open_store(clock=str(now))
+    wanted = _known_views(store, views or ())
+    started = now.now_us()
+    jobs, failure = _materialised(call, store, wanted, since, until)
+    reports = [_report(job, started, now, str(store.config.repo_path)) for job in jobs]
+    for report in reports:
+        if report["error"] is None:
+            _record(call, report, (None if start is None else since, until))
+    call.result({"views": reports}, _text(call, reports))
+    if failure is not None:
+        raise failure
+
+
+def _known_views(store: FeatureStore, names: Sequence[str]) -> list[str] | None:
+    from mlflow_core.feast.transaction import registry_errors
+
+    with registry_errors(str(store.config.registry.path)):
+        known = [view.name for view in store.registry.list_feature_views(store.project) if view.online]
+    for name in names:
+        if name not in known:
+            raise UnknownNameError(f'there is no feature view "{name}"', hint=nearest(name, known))
+    if not known:
+        raise UsageError("no feature view has been applied", hint="Run: mlcore apply")
+    return list(names) or known
+
+
+def _materialised(
+    call: Invocation, store: FeatureStore, views: list[str] | None, since: int, until: int
+) -> tuple[Sequence[EngineJob], BaseException | None]:
+    """Run Feast's materialize and return the engine's jobs, with the first error among them."""
+    from datetime import UTC, datetime, timedelta
+
+    from mlflow_core.feast.compute_engine import DaskComputeEngine
+
+    provider: Any = store._get_provider()  # Feast offers no other way to the engine
+    engine = provider.batch_engine
+    if not isinstance(engine, DaskComputeEngine):
+        raise UsageError(
+            f"the project's batch_engine is {type(engine).__name__}, which reports nothing",
+            expected="type: mlflow_core.feast.compute_engine.DaskComputeEngine",
+            hint="Use the command of Feast with it.",
+        )
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    progress = call.progress()
+    with progress.stage(f"materialising {len(views or ())} views"):
+        try:
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                store.materialize(
+                    start_date=epoch + timedelta(microseconds=since),
+                    end_date=epoch + timedelta(microseconds=until),
+                    feature_views=views,
+                )
+        except Exception as error:
+            jobs = engine.last_jobs
+            if not any(job.failure is error for job in jobs):
+                raise
+            return jobs, error
+    return engine.last_jobs, None
+
+
+def _report(job: EngineJob, started: int, clock: Clock, repo: str) -> dict[str, Any]:
+    from mlflow_core.config.times import format_duration, format_time
+    from mlflow_core.plan.fingerprint import fingerprint
+    from mlflow_core.plan.from_feast import view_of
+
+    view = view_of(job.task.feature_view, repo_path=repo)
+    ended = clock.now_us()
+    delay = view.availability.delay if view.availability is not None else None
+    late = 0 if delay is None else ended - job.boundary - delay
+    found = job.materialised.report if job.materialised is not None else None
+    return {
+        "view": view.name,
+        "boundary": format_time(job.boundary),
+        "boundary_us": job.boundary,
+        "rows": found.rows if found else 0,
+        "nulls": dict(found.nulls) if found else {},
+        "dropped_keys": found.dropped_keys if found else 0,
+        "written": job.written,
+        "missed": late > 0,
+        "late": format_duration(_rounded(late)) if late > 0 else None,
+        "error": None if job.failure is None else str(job.failure),
+        "fingerprint": fingerprint(view),
+        "started_us": started,
+        "ended_us": ended,
+    }
+
+
+def _rounded(us: int) -> int:
+    """Cut what nobody reads: beyond a day the minutes, beyond a second the microseconds."""
+    unit = 3_600_000_000 if us >= 86_400_000_000 else 1_000_000 if us >= 1_000_000 else 1
+    return us // unit * unit
+
+
+def _record(call: Invocation, report: dict[str, Any], interval: tuple[int | None, int]) -> None:
+    call.metadata.record_materialisation(
+        report["view"],
+        report["boundary_us"],
+        rows=report["rows"],
+        started_us=report["started_us"],
+        ended_us=report["ended_us"],
+        interval=interval,
+        nulls=report["nulls"],
+        dropped_keys=report["dropped_keys"],
+        missed=report["missed"],
+        view_fingerprint=report["fingerprint"],
+    )
+
+
+def _text(call: Invocation, reports: Sequence[dict[str, Any]]) -> str:
+    from mlflow_core.cli.output import table
+
+    columns = ("view", "boundary (UTC)", "rows", "nulls", "no key", "written", "late")
+    rows = [
+        (
+            report["view"],
+            report["boundary"].removesuffix(":00Z"),
+            report["rows"],
+            sum(report["nulls"].values()),
+            report["dropped_keys"],
+            "failed" if report["error"] else report["written"],
+            report["late"],
+        )
+        for report in reports
+    ]
+    text = table(columns, rows, width=call.out.width)
+    if any(report["missed"] for report in reports):
+        text += (
+            "\n\nlate: this run ended so long after its boundary and the view's delay (a missed boundary)."
+        )
+    return text

@@ -1,0 +1,66 @@
+"""``mlcore predict``: what a registered model says of one entity now."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mlflow_core.cli.context import invocation
+from mlflow_core.cli.words import AtOption, Values, clock_of_call, values_of_words
+
+__all__ = ["app", "predict"]
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(help="A model: NAME, NAME@ALIAS or NAME:VERSION.")],
+    values: Values = None,
+    at: AtOption = None,
+    show_features: Annotated[
+        bool, typer.Option("--features", help="Show the features that it was made from.")
+    ] = False,
+) -> None:
+    """Predict for one entity, from its features in the online store.
+
+    Example: mlcore predict late_arrival --at 2013-11-15T12:30Z carrier=UA origin=EWR dest=ORD distance=719
+    """
+    from mlflow_core.artifacts import ArtifactStore
+    from mlflow_core.cli.features_get import answer_rows
+    from mlflow_core.cli.output import table
+    from mlflow_core.serve.features import Features, make_importable
+    from mlflow_core.serve.predict import Models, Predictor
+    from mlflow_core.serve.request import Asked, columns_of_text
+    from mlflow_core.serve.routes import answer_data
+
+    call = invocation(context)
+    given = values_of_words(values)
+    clock = clock_of_call(call, at=at)
+    models = Models(call.metadata, ArtifactStore(call.settings.artifact_location()))
+    loaded = models.get(model)
+    make_importable(call.root)
+    features = Features.open(call.repo, clock)
+    try:
+        predictor = Predictor(features, models)
+        service = predictor.service_of(loaded)
+        prediction = predictor.predict(loaded, columns_of_text(service, given))
+    finally:
+        features.close()
+    who = loaded.describe()
+    lines = [
+        f"{loaded.model.label}: {prediction.values[0]:.6g}  ({loaded.version.title}{_alias(loaded.alias)})"
+    ]
+    if show_features:
+        columns = ("feature", "value", "status", "event time")
+        lines += ["", table(columns, answer_rows(prediction.answer), width=call.out.width)]
+    data = {"prediction": prediction.values[0], "model": who, "service": service.name}
+    if show_features:
+        data |= answer_data(prediction.answer, Asked((), event_timestamps=True, types=True))
+    call.result(data, "\n".join(lines))
+
+
+def _alias(alias: str | None) -> str:
+    return "" if alias is None else f" @{alias}"

@@ -1,0 +1,1 @@
+"""Feast's plug points, thin: offline store, compute engine, online store. Translates; decides nothing."""

@@ -1,0 +1,63 @@
+"""Fingerprints: two declarations have the same one if they mean the same values.
+
+A fingerprint is a Merkle tree: that of a service holds those of its views, that of a view its source's. What only
+people read (description, owner, tags) and fields left at their defaults take no part, nor does the order in which
+expressions are written. The code of on-demand functions does, by ``mlflow_core.plan.code``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from mlflow_core.plan.code import code_digest
+from mlflow_core.spec import Duration, OnDemand, Spec
+
+__all__ = ["fingerprint"]
+
+_FOR_PEOPLE = frozenset({"description", "owner", "tags"})
+
+
+def fingerprint(spec: Spec, code: bool = True) -> str:
+    """Return the fingerprint of a declaration and of all that it is made of.
+
+    Args:
+        spec: Any declaration.
+        code: Whether the code of on-demand functions takes part; without it only their import path does.
+
+    Returns:
+        ``sha256:`` and 64 hexadecimal digits.
+
+    Example:
+        >>> from mlflow_core.spec import Entity
+        >>> fingerprint(Entity("origin")) == fingerprint(Entity("origin", description="An airport."))
+        True
+        >>> fingerprint(Entity("origin")) == fingerprint(Entity("origin", keys=["airport"]))
+        False
+    """
+    fields = {
+        name: _meaning(getattr(spec, name), code)
+        for name, field in type(spec).model_fields.items()
+        if name not in _FOR_PEOPLE and name != "function" and getattr(spec, name) != field.default
+    }
+    if isinstance(spec, OnDemand) and code:
+        fields["code"] = code_digest(spec.function)
+    text = orjson.dumps([type(spec).__name__, fields], option=orjson.OPT_SORT_KEYS)
+    return f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+
+def _meaning(value: Any, code: bool) -> Any:
+    if isinstance(value, Spec):
+        return fingerprint(value, code)
+    if isinstance(value, Duration):
+        return str(value)  # default column names are made of the text
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {str(key): _meaning(one, code) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_meaning(one, code) for one in value]
+    return value

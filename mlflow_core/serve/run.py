@@ -1,0 +1,152 @@
+"""Running the server: one application a process under uvicorn, any number of processes on one port.
+
+Worker processes are started afresh and build their own application, so what it is built from travels to them as
+text in the environment; nothing is inherited. Binds to the loopback unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import orjson
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from mlflow_core.artifacts import ArtifactStore
+from mlflow_core.config import Principal, load_settings, parse_clock
+from mlflow_core.errors import ServeError
+from mlflow_core.metadata import MetadataStore
+from mlflow_core.serve.app import Application, Limits
+from mlflow_core.serve.features import Features, make_importable
+from mlflow_core.serve.predict import Models, Predictor
+from mlflow_core.telemetry import configure_logging
+
+__all__ = ["Served", "application", "serve"]
+
+_HANDED_OVER = "_MLFLOW_CORE_SERVED"
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server serves and how, as text that another process can be given.
+
+    Args:
+        root: The project's folder.
+        env: The settings' overlay, or None.
+        clock: What "now" means; see ``mlflow_core.config.parse_clock``.
+        principal: Who runs it.
+        allow_registry_code: Run native on-demand transformations, whose code is in the registry.
+        verbosity: How much is logged.
+        limits: How much it takes on.
+    """
+
+    root: str
+    env: str | None = None
+    clock: str = "system"
+    principal: str = "serve"
+    allow_registry_code: bool = False
+    verbosity: int = 0
+    limits: Limits = field(default_factory=Limits)
+
+    def to_json(self) -> str:
+        """Return it as text."""
+        return orjson.dumps(asdict(self)).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Served:
+        """Read it back."""
+        fields = orjson.loads(text)
+        return cls(**{**fields, "limits": Limits(**fields["limits"])})
+
+
+def application(served: Served) -> Application:
+    """Build the application of this process.
+
+    Args:
+        served: What to serve.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        RegistryError: There is no registry, or it cannot be read.
+        MetadataError: The metadata database cannot be used.
+    """
+    settings = load_settings(Path(served.root), served.env)
+    configure_logging(served.verbosity, redact=settings.secret_values())
+    clock = parse_clock(served.clock)
+    make_importable(settings.root)
+    features = Features.open(
+        settings.feature_repo_path(), clock, allow_registry_code=served.allow_registry_code
+    )
+    metadata = MetadataStore(
+        settings.metadata_url(), clock, Principal(served.principal), project=settings.project.name
+    )
+    models = Models(metadata, ArtifactStore(settings.artifact_location()))
+    return Application(features, Predictor(features, models), served.limits)
+
+
+def application_of_environment() -> Application:
+    """Build the application of a worker process from what its parent has handed over."""
+    return application(Served.from_json(os.environ[_HANDED_OVER]))
+
+
+def serve(
+    served: Served,
+    *,
+    host: str,
+    port: int,
+    workers: int = 1,
+    announce: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until the process is told to end (SIGTERM, SIGINT); requests being answered are finished first.
+
+    Args:
+        served: What to serve.
+        host: Address to listen on.
+        port: Port; 0 takes a free one.
+        workers: Processes that share the port.
+        announce: Told the address when the port is bound.
+
+    Raises:
+        ConfigError, RegistryError, MetadataError: As for ``application``.
+        ServeError: The port is taken, or the address is none of this machine.
+    """
+    options = {"log_level": "warning", "access_log": False, "server_header": False, "lifespan": "on"}
+    if workers == 1:
+        config = uvicorn.Config(application(served), **options)  # type: ignore[arg-type]
+    else:
+        application(served).close()  # what is wrong is said here once, not by each worker
+        os.environ[_HANDED_OVER] = served.to_json()
+        target = f"{__name__}:{application_of_environment.__name__}"
+        config = uvicorn.Config(target, factory=True, workers=workers, **options)  # type: ignore[arg-type]
+    with _bound(host, port) as listening:
+        if announce is not None:
+            announce(_url(host, listening))
+        if workers == 1:
+            uvicorn.Server(config).run(sockets=[listening])
+        else:
+            Multiprocess(config, sockets=[listening]).run()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise ServeError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="Name another port with --port.",
+        ) from error
+    listening.set_inheritable(True)
+    return listening
+
+
+def _url(host: str, listening: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listening.getsockname()[1]}"

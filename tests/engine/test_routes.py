@@ -1,0 +1,237 @@
+"""Retrieval and materialisation through files: both routes, any number of buckets, the caller's order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from mlflow_core.config.settings import ClusterSettings
+from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.materialise import materialise
+from mlflow_core.engine.retrieve import retrieve, retrieve_to_shards
+from mlflow_core.engine.route import InProcess, OnDask, choose_route
+from mlflow_core.engine.view import compute_view
+from mlflow_core.errors import EngineError, SourceError, UsageError
+from mlflow_core.plan.retrieval import RetrievalPlan
+from mlflow_core.spec import Agg, Entity, FeatureView, ParquetSource
+from mlflow_core.testing.histories import History, random_history, read_under
+from tests.engine.comparison import differing
+
+SEED = 7
+
+
+@pytest.fixture(scope="module")
+def client():
+    with open_cluster(ClusterSettings(workers=2, memory="1GiB")) as client:
+        yield client
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> History:
+    """A world whose events are moved between keys by corrections, in three files."""
+    random = Random(SEED)
+    while True:
+        history = random_history(random, events=120, rows=40)
+        if (
+            history.view.source.deleted
+            and history.view.keys
+            and history.events.num_rows > 60 < 3 * history.rows.num_rows
+        ):
+            break
+    write_in_parts(history, tmp_path / "events", [(0, 20), (20, 25), (25, None)])
+    return at_path(history, "events")
+
+
+def write_in_parts(history: History, folder: Path, cuts) -> None:
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.parquet"):
+        old.unlink()
+    for number, (first, last) in enumerate(cuts):
+        length = None if last is None else last - first
+        pq.write_table(history.events.slice(first, length), folder / f"{number}.parquet")
+
+
+def at_path(history: History, path: str) -> History:
+    source = history.view.source.model_copy(update={"path": path})
+    view = history.view.model_copy(update={"source": source})
+    return History(view, history.events, history.rows)
+
+
+def plan_of(view: FeatureView, clock: str) -> RetrievalPlan:
+    return RetrievalPlan(reads=(read_under(view, clock),), on_demand=(), columns=view.feature_names)
+
+
+@pytest.mark.parametrize("clock", ["event", "known", "served"])
+def test_both_routes_give_the_truth_whatever_the_number_of_buckets(world, client, tmp_path, clock):
+    plan = plan_of(world.view, clock)
+    in_process = retrieve(plan, world.rows, base=str(tmp_path))
+    assert differing(world, clock, in_process.select(world.view.feature_names)) == []
+
+    for buckets in (1, 2, 5):
+        route = OnDask(client, tmp_path / "work", buckets=buckets)
+        on_dask = retrieve(plan, world.rows, base=str(tmp_path), route=route)
+        assert on_dask.equals(in_process)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_source_order_is_the_same_however_the_rows_are_cut_into_files(world, client, tmp_path):
+    plan = plan_of(world.view, "known")
+    before = retrieve(plan, world.rows, base=str(tmp_path))
+
+    write_in_parts(world, tmp_path / "events", [(n, n + 10) for n in range(0, world.events.num_rows, 10)])
+
+    assert retrieve(plan, world.rows, base=str(tmp_path)).equals(before)
+    assert retrieve(plan, world.rows, base=str(tmp_path), route=OnDask(client, tmp_path / "work")).equals(
+        before
+    )
+
+
+def test_shards_hold_the_entity_rows_in_order_duplicates_included(world, tmp_path):
+    plan = plan_of(world.view, "served")
+    whole = retrieve(plan, world.rows, base=str(tmp_path))
+
+    shards = retrieve_to_shards(plan, world.rows, base=str(tmp_path), out=tmp_path / "out", rows_per_shard=7)
+
+    assert [path.name for path in shards][:2] == ["part-00000.parquet", "part-00001.parquet"]
+    assert len(shards) == -(-world.rows.num_rows // 7)
+    assert pa.concat_tables([pq.read_table(path) for path in shards]).equals(whole)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [path.name for path in shards]
+
+
+def test_permuting_and_repeating_entity_rows_permutes_and_repeats_the_answer(world, tmp_path):
+    plan = plan_of(world.view, "known")
+    before = retrieve(plan, world.rows, base=str(tmp_path))
+    order = np.random.default_rng(SEED).integers(0, world.rows.num_rows, 100)
+
+    after = retrieve(plan, world.rows.take(pa.array(order)), base=str(tmp_path))
+
+    assert after.equals(before.take(pa.array(order)))
+
+
+def test_an_event_in_the_future_of_every_row_changes_nothing(world, tmp_path):
+    plan = plan_of(world.view, "event")
+    before = retrieve(plan, world.rows, base=str(tmp_path))
+    later = pc.add(world.rows["event_timestamp"].cast(pa.int64()), 0).to_numpy().max() + 1
+    future = world.events.set_column(
+        world.events.column_names.index("t"),
+        "t",
+        pa.array(np.full(world.events.num_rows, later)).cast(world.events["t"].type),
+    )
+    pq.write_table(future, tmp_path / "events" / "9.parquet")
+
+    assert retrieve(plan, world.rows, base=str(tmp_path)).equals(before)
+
+
+@pytest.mark.parametrize("availability", [True, False])
+def test_what_is_materialised_at_a_boundary_is_what_the_clock_serves_then(
+    world, client, tmp_path, availability
+):
+    view = world.view.model_copy(update={"ttl": None} | ({} if availability else {"availability": None}))
+    boundary = int(world.events["t"].cast(pa.int64()).to_numpy().min()) + 40
+    if availability:
+        boundary = view.availability.floor(boundary)
+    asked_at = boundary + (int(view.availability.delay) if availability else 0)
+
+    done = materialise(view, boundary, base=str(tmp_path))
+
+    rows = done.table.select(view.keys).append_column(
+        "event_timestamp", pa.array(np.full(done.table.num_rows, asked_at)).cast(world.events["t"].type)
+    )
+    expected = compute_view(
+        world.events, rows, read_under(view, "served" if availability else view.source.clock)
+    )
+    assert done.table.num_rows > 1
+    assert done.table.select(view.feature_names).equals(expected)
+    assert done.report.events == world.events.num_rows
+    assert done.report.dropped_keys == len(
+        [e for e in world.events.select(view.keys).to_pylist() if None in e.values()]
+    )
+    on_dask = materialise(
+        view, boundary, base=str(tmp_path), route=OnDask(client, tmp_path / "work", buckets=3)
+    )
+    assert by_key(on_dask.table, view).equals(by_key(done.table, view))
+    assert on_dask.report == done.report
+
+
+def by_key(table: pa.Table, view: FeatureView) -> pa.Table:
+    return table.take(pc.sort_indices(table, sort_keys=[(key, "ascending") for key in view.keys]))
+
+
+def test_an_entity_whose_last_event_was_deleted_is_materialised_as_empty(tmp_path):
+    source = ParquetSource("s", path="s.parquet", event_time="t", event_id="id", deleted="gone")
+    view = FeatureView(
+        "v", entity=Entity("k"), source=source, features=["x", Agg("*", "count", over="1h", name="n")]
+    )
+    events = pa.table(
+        {
+            "k": ["a", "a", "b"],
+            "t": pa.array([1, 2, 2]).cast(pa.timestamp("us")),
+            "id": [1, 1, 2],
+            "gone": [False, True, False],
+            "x": [5, 5, 7],
+        }
+    )
+    pq.write_table(events, tmp_path / "s.parquet")
+
+    table = materialise(view, 10, base=str(tmp_path)).table
+
+    assert table.drop_columns("__event_time").to_pylist() == [
+        {"k": "a", "x": None, "n": 0},
+        {"k": "b", "x": 7, "n": 1},
+    ]
+    assert table["__event_time"].null_count == 1
+
+
+def test_a_failure_on_a_worker_comes_back_as_the_same_clear_error(client, tmp_path):
+    source = ParquetSource("s", path="s.parquet", event_time="t")
+    view = FeatureView("v", entity=Entity("k"), source=source, features=[Agg("x", "sum", over="1h")])
+    big = pa.table({"k": [1, 1], "t": pa.array([1, 2]).cast(pa.timestamp("us")), "x": [2**62, 2**62]})
+    pq.write_table(big, tmp_path / "s.parquet")
+    rows = pa.table({"k": [1], "event_timestamp": pa.array([5]).cast(pa.timestamp("us"))})
+
+    for route in (InProcess(), OnDask(client, tmp_path / "work")):
+        with pytest.raises(EngineError, match=r'FeatureView "v": a sum of integers does not fit in int64'):
+            retrieve(plan_of(view, "event"), rows, base=str(tmp_path), route=route)
+
+
+def test_a_key_of_another_type_is_refused_with_both_types(world, tmp_path):
+    column = world.view.keys[0]
+    wrong = pa.array([1.5] * world.rows.num_rows)
+    rows = world.rows.set_column(world.rows.column_names.index(column), column, wrong)
+
+    with pytest.raises(
+        SourceError, match=r'"k" of the entity rows holds double, column "k" of ParquetSource "events"'
+    ):
+        retrieve(plan_of(world.view, "event"), rows, base=str(tmp_path))
+
+
+def test_an_entity_row_column_called_like_a_feature_is_refused(world, tmp_path):
+    with pytest.raises(UsageError, match='already have a column "f"'):
+        retrieve(
+            plan_of(world.view, "event"), world.rows.append_column("f", world.rows["k"]), base=str(tmp_path)
+        )
+
+
+def test_small_retrievals_stay_in_process_and_large_ones_go_to_the_cluster(world, client, tmp_path):
+    plan = plan_of(world.view, "event")
+
+    assert choose_route(plan, 10, base=str(tmp_path), client=client, workdir=tmp_path) == InProcess()
+    assert choose_route(plan, 10**9, base=str(tmp_path), client=None, workdir=None) == InProcess()
+    assert choose_route(plan, 10**9, base=str(tmp_path), client=client, workdir=tmp_path) == OnDask(
+        client, tmp_path
+    )
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.setattr("mlflow_core.engine.cluster._CONNECT_WITHIN", "1s")
+    with (
+        pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
+        open_cluster(ClusterSettings(address="tcp://127.0.0.1:9")),
+    ):
+        pass
