@@ -127,12 +127,12 @@ def holds(table: pa.Table, condition: str, *, title: str) -> pa.BooleanArray:
 
 def _order(expressions: Mapping[str, str], columns: list[str], title: str) -> list[str]:
     """Put each expression after those that it uses, so that a spec's meaning does not hang on their order."""
-    known = [*columns, *(name for name in expressions if name not in columns)]
     needs: dict[str, set[str]] = {}
     for name, expression in expressions.items():
         where = f'{title}: column "{name}"'
+        known = [*columns, *(other for other in expressions if other not in columns and other != name)]
         used = parse(expression, title=where).resolved(known, title=where).values()
-        needs[name] = {one for one in used if one in expressions and (one != name or name not in columns)}
+        needs[name] = {one for one in used if one in expressions and one != name}
     try:
         return list(TopologicalSorter(needs).static_order())
     except CycleError as error:

@@ -68,6 +68,7 @@ def trained_data(trained: Trained) -> dict[str, Any]:
         "dataset": trained.dataset.artifact.digest,
         "rows": dict(trained.dataset.manifest["rows"]),
         "report": str(trained.report),
+        "clocks": trained.clocks.to_json() if trained.clocks is not None else None,
         "scores": trained.evaluation.to_json()["scores"],
         "seconds": dict(trained.seconds),
     }
@@ -86,6 +87,9 @@ def trained_text(trained: Trained) -> str:
         lines.append(
             f"  better than {other}: {first} {gain.value:+.4f}  ({gain.low:+.4f} to {gain.high:+.4f})"
         )
+    if trained.clocks is not None:
+        lines.append("what each clock says:")
+        lines += [f"  {line}" for line in trained.clocks.describe().splitlines()]
     lines.append(f"model  {trained.model}:{trained.version}, alias {trained.alias}")
     lines.append(f"report {trained.report}")
     return "\n".join(lines)

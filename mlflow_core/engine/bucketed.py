@@ -19,10 +19,12 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_core import sources
+from mlflow_core.engine.arrays import plain
 from mlflow_core.engine.keys import check_key_types, stable_hash
 from mlflow_core.engine.snapshot import Snapshot, snapshot_at
 from mlflow_core.engine.versions import ROW, with_ends
 from mlflow_core.engine.view import compute_view, needed_columns
+from mlflow_core.errors import EngineError
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.sources import SourcePart
 from mlflow_core.telemetry import Progress
@@ -73,8 +75,9 @@ def bucketed_features(
         found = sources.parts(read.view.source, base)
         n = buckets or _bucket_count(client, found)
         files = _parted_events(client, folder, read, found, base, n, progress)
-        rows = spine.select(list(dict.fromkeys([*(column for _, column in read.keys), time_column])))
-        rows = rows.append_column(PLACE, pa.array(np.arange(spine.num_rows)))
+        needed = {time_column, *(column for _, column in read.keys)}
+        plain_rows = {name: plain(spine[name], name=name, title="entity rows") for name in sorted(needed)}
+        rows = pa.table(plain_rows | {PLACE: pa.array(np.arange(spine.num_rows))})
         _write_parted(
             rows, _bucket_of(rows, [column for _, column in read.keys], n), n, folder / "rows.arrow"
         )
@@ -169,7 +172,7 @@ def _parted_events(
 
 def _finished(client: Client, tasks: list[Any], name: str, unit: str, progress: Progress) -> list[Any]:
     """Wait for tasks; the first failure cancels the others."""
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     try:
         with progress.stage(name, total=len(tasks), unit=unit) as stage:
@@ -178,6 +181,11 @@ def _finished(client: Client, tasks: list[Any], name: str, unit: str, progress: 
                 stage.advance(1)
         results: list[Any] = client.gather(tasks)
         return results
+    except KilledWorker as error:
+        raise EngineError(
+            f"{name}: a bucket killed the workers that tried it ({error})",
+            hint="Most likely it outgrew their memory: use more buckets, or workers with more memory.",
+        ) from error
     finally:
         client.cancel(tasks)
 

@@ -86,7 +86,8 @@ def open_cluster(settings: ClusterSettings) -> Iterator[Client]:
             memory_limit=settings.memory or memory,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            # Without an address Dask opens its HTTP server on all interfaces at a fixed port.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             local_directory=scratch,
         ) as cluster,
         Client(cluster) as client,

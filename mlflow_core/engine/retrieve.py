@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from mlflow_core.algebra.on_demand import evaluate_on_demand, input_names
 from mlflow_core.engine.arrays import plain
 from mlflow_core.engine.route import InProcess, Route
-from mlflow_core.engine.times import microseconds, time_array
+from mlflow_core.engine.times import time_array
+from mlflow_core.engine.view import row_times
 from mlflow_core.errors import SourceError, UsageError, nearest
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan
 from mlflow_core.telemetry import Progress, SilentProgress
@@ -124,15 +125,9 @@ def write_shards(table: pa.Table, out: Path, *, rows_per_shard: int = ROWS_PER_S
 
 
 def _checked_spine(plan: RetrievalPlan, spine: pa.Table) -> pa.Table:
-    """The entity rows with plain columns and their times in microseconds."""
-    if plan.time_column not in spine.column_names:
-        raise SourceError(
-            f'no time column "{plan.time_column}"',
-            object="entity rows",
-            hint=nearest(plan.time_column, spine.column_names),
-        )
-    times = microseconds(spine[plan.time_column], name=plan.time_column, title="entity rows")
-    return spine.set_column(spine.column_names.index(plan.time_column), plan.time_column, time_array(*times))
+    """The entity rows with their times in microseconds."""
+    times = time_array(row_times(spine, plan.time_column))
+    return spine.set_column(spine.column_names.index(plan.time_column), plan.time_column, times)
 
 
 def _with_column(result: pa.Table, name: str, column: pa.ChunkedArray, spine: pa.Table) -> pa.Table:

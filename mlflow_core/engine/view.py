@@ -24,10 +24,12 @@ from mlflow_core.engine.versions import Timeline, timeline_of
 from mlflow_core.errors import SourceError, nearest
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import WindowColumn
+from mlflow_core.telemetry import get_logger
 
-__all__ = ["EVENT_TIME", "compute_view", "features_at", "needed_columns"]
+__all__ = ["EVENT_TIME", "compute_view", "features_at", "needed_columns", "row_times"]
 
 EVENT_TIME = "__event_time"
+_LOG = get_logger(__name__)
 
 
 def compute_view(
@@ -50,21 +52,35 @@ def compute_view(
         EngineError: A sum of integers does not fit in int64.
         PlanError: The clock is ``served`` and the view has no availability, or a function does not fit its column.
     """
-    if time_column not in queries.column_names:
-        raise SourceError(
-            f'no time column "{time_column}"',
-            object="entity rows",
-            hint=nearest(time_column, queries.column_names),
-        )
-    times, missing = microseconds(queries[time_column], name=time_column, title="entity rows")
-    if bool(missing.any()):
-        row = int(np.flatnonzero(missing)[0])
-        raise SourceError(
-            f'"{time_column}" is null in row {row}', object="entity rows", expected="a time in each row"
-        )
+    times = row_times(queries, time_column)
     at = evaluation_times(times, read.view, read.clock)
     features = features_at(events, queries, read, at, expire_at=times)
     return features.drop_columns([EVENT_TIME])
+
+
+def row_times(rows: pa.Table, time_column: str) -> Int64:
+    """Return the times of entity rows, microseconds since epoch, UTC; int64 (n_rows,).
+
+    Args:
+        rows: Entity rows.
+        time_column: Their time.
+
+    Raises:
+        SourceError: There is no such column, it holds no times, or one of them is null.
+    """
+    if time_column not in rows.column_names:
+        raise SourceError(
+            f'no time column "{time_column}"',
+            object="entity rows",
+            hint=nearest(time_column, rows.column_names),
+        )
+    times, missing = microseconds(rows[time_column], name=time_column, title="entity rows")
+    if bool(missing.any()):
+        first = int(np.flatnonzero(missing)[0])
+        raise SourceError(
+            f'"{time_column}" is null in row {first}', object="entity rows", expected="a time in each row"
+        )
+    return times
 
 
 def features_at(
@@ -83,6 +99,9 @@ def features_at(
         The feature columns, and ``__event_time``: the time of the latest visible event, null where none.
     """
     event_key, row_key, n_keys = key_codes(events, queries, read)
+    dropped = int((event_key < 0).sum())
+    if dropped:
+        _LOG.info("%d events of %s have a null in their key", dropped, read.view.source.name)
     partition = _partition(events, event_key, row_key, n_keys, read)
     order = np.lexsort((at, row_key))
     order = order[np.searchsorted(row_key[order], 0) :]  # a null key matches nothing

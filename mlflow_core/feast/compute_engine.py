@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 from feast.entity import Entity as FeastEntity
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.feature_view import FeatureView as FeastView
 from feast.infra.common.materialization_job import (
     MaterializationJob,
@@ -28,12 +29,13 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 from feast.utils import _convert_arrow_to_proto
 
+from mlflow_core.algebra.types import TIME
 from mlflow_core.config.clock import Clock, SystemClock
 from mlflow_core.config.settings import ClusterSettings
 from mlflow_core.engine.cluster import open_cluster
 from mlflow_core.engine.materialise import Materialised, materialise
 from mlflow_core.engine.route import InProcess, OnDask, Route
-from mlflow_core.errors import MlcoreError
+from mlflow_core.errors import MlcoreError, PlanError
 from mlflow_core.feast.online_store import PackedOnlineStore
 from mlflow_core.plan.from_feast import view_of
 from mlflow_core.spec import FeatureView
@@ -176,12 +178,17 @@ class DaskComputeEngine(ComputeEngine):
 
     def _write_protos(self, feast_view: FeastView, view: FeatureView, table: pa.Table, boundary: int) -> int:
         """Write through the interface that every online store of Feast's has."""
-        times = table[EVENT_TIME].combine_chunks().fill_null(boundary)
-        stamp = feast_view.batch_source.timestamp_field
-        named = table.drop_columns([EVENT_TIME]).append_column(stamp, times)
-        created = feast_view.batch_source.created_timestamp_column
-        if created and created not in named.column_names:
-            named = named.append_column(created, times)
+        source = feast_view.batch_source
+        if source is None:
+            raise PlanError("has no batch source", object=view.title, place=view.place)
+        times = table[EVENT_TIME].combine_chunks().fill_null(pa.scalar(boundary, pa.int64()).cast(TIME))
+        named = table.drop_columns([EVENT_TIME]).append_column(source.timestamp_field, times)
+        if source.created_timestamp_column:
+            named = named.append_column(source.created_timestamp_column, times)
+        if not view.keys:
+            named = named.append_column(
+                DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * named.num_rows, pa.string())
+            )
         join_keys = {column.name: column.dtype.to_value_type() for column in feast_view.entity_columns}
         # Feast converts only the first chunk of a table.
         rows = _convert_arrow_to_proto(named.combine_chunks(), feast_view, join_keys)

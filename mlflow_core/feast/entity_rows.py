@@ -66,7 +66,7 @@ def time_column_of(rows: pa.Table) -> str:
     """
     if EVENT_TIMESTAMP in rows.column_names:
         return EVENT_TIMESTAMP
-    times = [field.name for field in rows.schema if pa.types.is_timestamp(field.type)]
+    times: list[str] = [field.name for field in rows.schema if pa.types.is_timestamp(field.type)]
     if len(times) != 1:
         found = (
             f"columns of times: {', '.join(times)}" if times else f"columns: {', '.join(rows.column_names)}"

@@ -19,7 +19,7 @@ import pyarrow as pa
 from mlflow_core.algebra.aggregates import empty_value
 from mlflow_core.algebra.on_demand import evaluate_on_demand, input_names
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
-from mlflow_core.errors import PlanError, ServeError, StoreError
+from mlflow_core.errors import PlanError, ServeError, StoreError, UnknownNameError, nearest
 from mlflow_core.online.backend import OnlineBackend, StoredRow
 from mlflow_core.online.codec import RowCodec
 from mlflow_core.online.entity_rows import checked_columns, checked_keys, request_array
@@ -80,6 +80,7 @@ def answer(
 
     Raises:
         ServeError: A column is missing, has another length, or a value of a type that its column cannot hold.
+        UnknownNameError: An on-demand feature is asked for that its function does not return.
         StoreError: The store cannot be read, or holds rows of another definition.
     """
     return Reader(plan, schemas).answer(entity_rows, backend=backend, now_us=now_us)
@@ -93,13 +94,19 @@ class Reader:
         schemas: For each view of the plan its key columns and features with their types.
 
     Raises:
-        PlanError: A view has no schema.
+        PlanError: A view has no schema, or the plan puts out what it does not read.
         StoreError: A feature has no type.
     """
 
     def __init__(self, plan: RetrievalPlan, schemas: Mapping[str, pa.Schema]) -> None:
         self.plan = plan
         self._reads = [_PreparedRead(read, _schema_of(read, schemas)) for read in plan.reads]
+        outputs = [read.output(name) for read in plan.reads for name in read.features]
+        for name in plan.columns:
+            if name not in outputs:
+                raise PlanError(
+                    f'the plan puts out "{name}", which it does not read', hint=nearest(name, outputs)
+                )
 
     def answer(
         self, entity_rows: Mapping[str, Sequence[Any]], *, backend: OnlineBackend, now_us: int
@@ -141,6 +148,10 @@ class Reader:
             inputs[name] = request_array(entity_rows[name], dtype, name)
         outputs = evaluate_on_demand(one.on_demand, inputs)
         for name in one.features or outputs:
+            if name not in outputs:
+                raise UnknownNameError(
+                    f'returns no "{name}"', object=one.on_demand.title, hint=nearest(name, outputs)
+                )
             column = name if one.prefix is None else f"{one.prefix}__{name}"
             values = outputs[name].to_pylist()
             shown.columns[column] = values

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -211,9 +212,9 @@ def _hint(error: BaseException, files: Mapping[str, Path]) -> str | None:
         and error.name in files
         and (module := sys.modules.get(error.name or ""))
     ):
-        asked = getattr(error, "name_from", None)
+        asked = re.search(r"cannot import name '(\w+)'", error.msg)
         if asked:
-            return nearest(asked, [name for name in vars(module) if not name.startswith("_")])
+            return nearest(asked[1], [name for name in vars(module) if not name.startswith("_")])
     return None
 
 

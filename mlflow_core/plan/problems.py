@@ -7,7 +7,13 @@ from contextlib import contextmanager
 
 from mlflow_core.errors import MlcoreError, PlanError
 
-__all__ = ["Problems"]
+__all__ = ["Problems", "Several"]
+
+
+class Several(PlanError):
+    """Several errors as one; their own class and place are in ``errors``."""
+
+    errors: tuple[MlcoreError, ...] = ()
 
 
 class Problems:
@@ -29,8 +35,9 @@ class Problems:
         return bool(self._errors)
 
     def add(self, error: MlcoreError) -> None:
-        """Note an error; the same message counts once."""
-        self._errors.setdefault(str(error), error)
+        """Note an error, or each of several that were raised as one; the same message counts once."""
+        for one in error.errors if isinstance(error, Several) else (error,):
+            self._errors.setdefault(str(one), one)
 
     @contextmanager
     def noted(self, *, object: str | None = None, place: str | None = None) -> Iterator[None]:
@@ -43,21 +50,23 @@ class Problems:
         try:
             yield
         except MlcoreError as error:
-            self.add(_placed(error, object, place))
+            self.add(error if isinstance(error, Several) else _placed(error, object, place))
 
     def raise_all(self) -> None:
         """Raise what was noted: a single error as it is, several as one.
 
         Raises:
             MlcoreError: The only error.
-            PlanError: Several, one line each.
+            Several: A ``PlanError`` with one line for each.
         """
         errors = list(self._errors.values())
         if len(errors) == 1:
             raise errors[0]
         if errors:
             lines = "".join(f"\n  {error}" for error in errors)
-            raise PlanError(f"{len(errors)} problems:{lines}")
+            several = Several(f"{len(errors)} problems:{lines}")
+            several.errors = tuple(errors)
+            raise several
 
 
 def _placed(error: MlcoreError, object: str | None, place: str | None) -> MlcoreError:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from mlflow_core.algebra.aggregates import output_type
 from mlflow_core.algebra.columns import settled_schema
-from mlflow_core.algebra.expression import expression_types
+from mlflow_core.algebra.expression import expression_types, holds
 from mlflow_core.algebra.on_demand import infer_outputs, input_names
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import MlcoreError, PlanError, SourceError, nearest
@@ -147,13 +147,7 @@ def _window(view: FeatureView, window: WindowColumn, events: pa.Schema) -> pa.Da
     kind = None if window.column == "*" else events.field(window.column).type
     try:
         if window.where is not None:
-            made = expression_types(events, {"where": window.where}, title=f"{title}: where")["where"]
-            if made != pa.bool_():
-                raise _wrong(
-                    view,
-                    f'feature "{window.name}": where gives {made}: `{window.where}`',
-                    expected="a condition",
-                )
+            holds(events.empty_table(), window.where, title=f"{title}: where")
         output = output_type(window.function, kind, title=title)
         dtype_of_arrow(window.name, output)
     except PlanError as error:

@@ -235,7 +235,7 @@ class _Compiler:
                     hint="Declare it with on_demand, or allow it with --allow-registry-code.",
                 )
             return run_from_registry(message, lambda view: self._view(view)[0])
-        one = load_on_demand(path)
+        one = self._on_registry_views(load_on_demand(path))
         applied = message.spec.tags.get(CODE_TAG)
         if applied is not None and fingerprint(one) != applied:
             raise PlanError(
@@ -245,6 +245,17 @@ class _Compiler:
                 hint="Run apply again, or start this process with the version that was applied.",
             )
         return one
+
+    def _on_registry_views(self, one: OnDemand) -> OnDemand:
+        """Let it read the views as they were applied: the module in this process may have older ones in memory."""
+        inputs = []
+        for given in one.inputs:
+            selected = _of_selection(given)
+            view, _ = self._view(selected.view)
+            inputs.append(
+                Selection(view=view, features=selected.features) if isinstance(given, Selection) else view
+            )
+        return one.model_copy(update={"inputs": tuple(inputs)})
 
 
 @dataclass(frozen=True)

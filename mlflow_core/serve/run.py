@@ -19,6 +19,7 @@ from uvicorn.supervisors import Multiprocess
 from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.config import Principal, load_settings, parse_clock
 from mlflow_core.errors import ServeError
+from mlflow_core.feast.registry import read_config
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.serve.app import Application, Limits
 from mlflow_core.serve.features import Features, make_importable
@@ -82,7 +83,10 @@ def application(served: Served) -> Application:
         settings.feature_repo_path(), clock, allow_registry_code=served.allow_registry_code
     )
     metadata = MetadataStore(
-        settings.metadata_url(), clock, Principal(served.principal), project=settings.project.name
+        settings.metadata_url(),
+        clock,
+        Principal(served.principal),
+        project=read_config(settings.feature_repo_path()).project,
     )
     models = Models(metadata, ArtifactStore(settings.artifact_location()))
     return Application(features, Predictor(features, models), served.limits)

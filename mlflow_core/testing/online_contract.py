@@ -18,21 +18,21 @@ from mlflow_core.errors import StoreError
 from mlflow_core.online.backend import OnlineBackend, StoredRow
 from mlflow_core.online.codec import VERSION, Kind
 
-__all__ = ["OldSchema", "OnlineBackendContract", "OpenBackend", "packed", "stored"]
+__all__ = ["OLD_SCHEMA", "OnlineBackendContract", "OpenBackend", "packed", "stored"]
 
 OpenBackend = Callable[[str, Clock], OnlineBackend]
-OldSchema = b"schema-A"
+OLD_SCHEMA = b"schema-A"
 _NEW_SCHEMA = b"schema-B"
 _NOW = FixedClock(1_000)
 
 
-def packed(payload: str, schema: bytes = OldSchema) -> bytes:
+def packed(payload: str, schema: bytes = OLD_SCHEMA) -> bytes:
     """Return bytes with the codec's header of a row and any payload."""
     return bytes([VERSION, Kind.ROW]) + schema + bytes(8) + payload.encode()
 
 
 def stored(
-    key: bytes, time: int, sequence: int = 0, payload: str | None = None, schema: bytes = OldSchema
+    key: bytes, time: int, sequence: int = 0, payload: str | None = None, schema: bytes = OLD_SCHEMA
 ) -> StoredRow:
     """Return a row whose payload tells its version, unless one is given."""
     return StoredRow(key, time, sequence, packed(payload or f"{time}.{sequence}", schema))
@@ -125,7 +125,7 @@ class OnlineBackendContract:
         backend = open_backend("p", _NOW)
         backend.write("v", [stored(b"k", 990), stored(b"other", 990)])
         assert backend.erase([("v", [b"k", b"never seen"]), ("w", [b"k"])]) == 1
-        for time, schema in ((990, OldSchema), (1_000, OldSchema), (999, _NEW_SCHEMA)):
+        for time, schema in ((990, OLD_SCHEMA), (1_000, OLD_SCHEMA), (999, _NEW_SCHEMA)):
             assert backend.write("v", [stored(b"k", time, 10**15, schema=schema)]) == 0
             row = _one(backend, b"k")
             assert row is not None
@@ -165,8 +165,8 @@ class OnlineBackendContract:
         backend.declare("v", _NEW_SCHEMA)
         with pytest.raises(StoreError, match="definition that has been replaced"):
             backend.write("v", [stored(b"k", 60)])
-        backend.declare("v", OldSchema)
-        backend.declare("v", OldSchema)
+        backend.declare("v", OLD_SCHEMA)
+        backend.declare("v", OLD_SCHEMA)
         assert backend.write("v", [stored(b"k", 60)]) == 1
 
     def test_projects_do_not_see_each_other(self, open_backend: OpenBackend) -> None:

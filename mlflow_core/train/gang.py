@@ -218,7 +218,10 @@ class _Tracker:
 
 
 def _workers(client: Client) -> dict[str, Any]:
-    found: dict[str, Any] = client.scheduler_info(n_workers=-1)["workers"]
+    # Not client.scheduler_info(): its answer is shared with a periodic callback that asks for no workers, and
+    # sometimes that one's answer comes back, in which every worker seems lost.
+    scheduler: Any = client.scheduler
+    found: dict[str, Any] = client.sync(scheduler.identity, n_workers=-1)["workers"]
     return found
 
 

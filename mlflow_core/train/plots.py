@@ -100,15 +100,6 @@ def learning_plot(history: Mapping[str, Sequence[float]], best: int, colour: str
         axes.plot(np.arange(1, len(values) + 1), values, color=colour, lw=2)
         axes.axvline(best + 1, color=_SOFT, lw=1, ls=(0, (4, 3)))
         axes.plot([best + 1], [values[best]], "o", color=colour, ms=7)
-        right = best > len(values) * 0.6
-        axes.annotate(
-            f"kept: round {best + 1}, {values[best]:.4f}",
-            (best + 1, values[best]),
-            xytext=(-10 if right else 10, -22),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            color=_INK,
-        )
         axes.set(
             xlabel="round (trees)", ylabel=f"{metric} on the validation part", xlim=(1, max(2, len(values)))
         )
@@ -185,7 +176,7 @@ def interval_plot(found: Mapping[str, Interval], label: str, colours: Mapping[st
         axes.set(xlabel=label)
         axes.grid(visible=False, axis="y")
 
-    return _figure(draw, 7.2, 0.95 + 0.5 * max(2, len(names)))
+    return _figure(draw, 10.4, 0.9 + 0.45 * max(2, len(names)))
 
 
 def _figure(draw: Callable[[Axes], None], width: float, height: float) -> str:

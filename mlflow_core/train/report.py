@@ -237,12 +237,10 @@ def _learned(report: Report, colours: Mapping[str, str]) -> str:
             )
         )
     if model.history:
-        best = min(model.best_round, len(next(iter(model.history.values()))) - 1)
-        caption = (
-            "Trees after the kept round were dropped."
-            if best + 1 < len(next(iter(model.history.values())))
-            else ""
-        )
+        metric, values = next(iter(model.history.items()))
+        best = min(model.best_round, len(values) - 1)
+        caption = f"Kept: round {best + 1}, {metric} {values[best]:.4f}."
+        caption += " Trees after it were dropped." if best + 1 < len(values) else ""
         shown.append(figure(plots.learning_plot(model.history, best, colour), caption, "Learning"))
     if not shown:
         return ""

@@ -92,6 +92,28 @@ def test_source_order_is_the_same_however_the_rows_are_cut_into_files(world, cli
     )
 
 
+def test_keys_match_across_routes_whatever_arrow_makes_of_them(client, tmp_path):
+    source = ParquetSource("s", path="s.parquet", event_time="t")
+    view = FeatureView("v", entity=Entity("e", keys=["k", "n"]), source=source, features=["x"])
+    n = 200
+    events = {"k": [f"key {i % 50}" for i in range(n)], "n": pa.array([i % 4 for i in range(n)], pa.int16())}
+    pq.write_table(
+        pa.table(events | {"t": pa.array(range(n)).cast(pa.timestamp("us")), "x": list(range(n))}),
+        tmp_path / "s.parquet",
+    )
+    rows = pa.table(
+        {
+            "k": pa.chunked_array([["key 1", None], ["key 49", "key 2"]]).dictionary_encode(),
+            "n": pa.array([1, 2, 1, None], pa.uint8()),
+            "event_timestamp": pa.array([n * 1_000] * 4).cast(pa.timestamp("ns")),
+        }
+    )
+    for route in (InProcess(), OnDask(client, tmp_path / "work", buckets=7)):
+        out = retrieve(plan_of(view, "event"), rows, base=str(tmp_path), route=route)
+        assert out["x"].to_pylist() == [101, None, 149, None]
+        assert out.schema.field("k").type == rows.schema.field("k").type
+
+
 def test_shards_hold_the_entity_rows_in_order_duplicates_included(world, tmp_path):
     plan = plan_of(world.view, "served")
     whole = retrieve(plan, world.rows, base=str(tmp_path))

@@ -15,7 +15,7 @@ SEED = 11
 FUNCTIONS = {
     "count": "count(v)",
     "sum": "sum(v)",
-    "mean": "avg(v)",
+    "mean": "avg(v::DOUBLE)",
     "min": "min(v)",
     "max": "max(v)",
     "last": "arg_max(v, (t_e, created, row))",

@@ -91,8 +91,16 @@ def test_every_entity_row_comes_back_once_and_in_order_where_feasts_store_loses_
     asked = ask([(3, NOON), (1, NOON), (2, NOON), (1, NOON), (99, NOON)])
     refs = ["orders:amount"]
     day = timedelta(days=1)
-    ours = store_of(tmp_path / "ours", simple_events(), OURS, ttl=day).get_historical_features(asked, refs).to_df()
-    stock = store_of(tmp_path / "stock", simple_events(), STOCK, ttl=day).get_historical_features(asked, refs).to_df()
+    ours = (
+        store_of(tmp_path / "ours", simple_events(), OURS, ttl=day)
+        .get_historical_features(asked, refs)
+        .to_df()
+    )
+    stock = (
+        store_of(tmp_path / "stock", simple_events(), STOCK, ttl=day)
+        .get_historical_features(asked, refs)
+        .to_df()
+    )
 
     assert ours["row"].tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(ours["amount"], [np.nan, 2.0, np.nan, 2.0, np.nan])
@@ -102,16 +110,28 @@ def test_every_entity_row_comes_back_once_and_in_order_where_feasts_store_loses_
 def test_among_rows_of_one_time_the_last_created_wins_where_feasts_store_picks_any(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     versions = [
-        (customer, NOON - timedelta(hours=1), NOON - timedelta(minutes=int(minutes)), float(minutes), int(minutes))
+        (
+            customer,
+            NOON - timedelta(hours=1),
+            NOON - timedelta(minutes=int(minutes)),
+            float(minutes),
+            int(minutes),
+        )
         for customer in range(50)
         for minutes in rng.permutation(20)
     ]
     asked = ask([(customer, NOON) for customer in range(50)])
-    ours = store_of(tmp_path / "ours", events_of(versions), OURS).get_historical_features(asked, ["orders:amount"])
-    stock = store_of(tmp_path / "stock", events_of(versions), STOCK).get_historical_features(asked, ["orders:amount"])
+    ours = store_of(tmp_path / "ours", events_of(versions), OURS).get_historical_features(
+        asked, ["orders:amount"]
+    )
+    stock = store_of(tmp_path / "stock", events_of(versions), STOCK).get_historical_features(
+        asked, ["orders:amount"]
+    )
 
     assert ours.to_df()["amount"].tolist() == [0.0] * 50
-    assert (stock.to_df()["amount"] != 0.0).any(), "Feast's own store orders versions now; drop this comparison"
+    assert (stock.to_df()["amount"] != 0.0).any(), (
+        "Feast's own store orders versions now; drop this comparison"
+    )
 
 
 def test_filtering_by_creation_time_hides_what_was_not_there_yet(tmp_path: Path) -> None:
@@ -123,7 +143,9 @@ def test_filtering_by_creation_time_hides_what_was_not_there_yet(tmp_path: Path)
 
 def test_full_feature_names_and_field_mappings(tmp_path: Path) -> None:
     store = store_of(tmp_path / "ours", simple_events(), OURS, mapping={"amount": "total"})
-    job = store.get_historical_features(ask([(1, NOON)]), ["orders:total", "counts:basket"], full_feature_names=True)
+    job = store.get_historical_features(
+        ask([(1, NOON)]), ["orders:total", "counts:basket"], full_feature_names=True
+    )
     assert job.to_df().iloc[0].to_dict() == {
         "customer": 1,
         "event_timestamp": pd.Timestamp(NOON),

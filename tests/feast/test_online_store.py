@@ -28,6 +28,7 @@ from feast.types import Array, Float64, Int64, Map, String, UnixTimestamp, Uuid
 from feast.value_type import ValueType
 
 from mlflow_core.errors import ServeError, StoreError
+from mlflow_core.feast.online_request import resolve
 from mlflow_core.feast.online_store import PackedOnlineStoreConfig, open_backend
 from mlflow_core.online.write import EVENT_TIME
 from tests.feast.online_repository import (
@@ -357,3 +358,14 @@ def test_a_view_without_an_entity_and_an_on_demand_view_written_online(tmp_path)
     response = store.get_online_features(["whole:total", "doubled:twice"], rows(carrier=["UA", "??"]))
     assert response.to_dict() == {"carrier": ["UA", "??"], "total": [3, 3], "twice": [10.0, None]}
     assert statuses_of(response)["twice"] == ["PRESENT", "NOT_FOUND"]
+
+
+def test_a_refreshed_registry_is_never_read_from_feasts_cache_of_a_former_one(repo):
+    """Feast caches views by the registry's address in memory, which a later registry may have again."""
+    view = repo.get_feature_view("delays")
+    for hours in range(1, 25):
+        view.ttl = hours * HOUR
+        repo.registry.apply_feature_view(view, repo.project)
+        repo.refresh_registry()
+        request = resolve(["delays:delay"], repo.registry, repo.project, full_feature_names=False)
+        assert request.plan.reads[0].view.ttl == hours * 3_600_000_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -9,12 +10,12 @@ import pyarrow as pa
 import pytest
 
 from mlflow_core.config.clock import FixedClock
-from mlflow_core.errors import PlanError, ServeError, StoreError
+from mlflow_core.errors import PlanError, ServeError, StoreError, UnknownNameError
 from mlflow_core.online.answer import Reader, Status, answer
 from mlflow_core.online.keys import encode_key
 from mlflow_core.online.sqlite import SqliteBackend
 from mlflow_core.online.write import EVENT_TIME, Written, write_materialised, write_table
-from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead, plan_retrieval
+from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan, ViewRead, plan_retrieval
 from mlflow_core.spec import Agg, Entity, FeatureService, FeatureView, ParquetSource
 from tests.online.on_demand_features import DELAYS, SOURCE, request_features
 
@@ -311,6 +312,8 @@ def test_a_chunked_table_is_written_whole(backend):
 def test_a_plan_without_a_views_schema_is_refused(backend):
     with pytest.raises(PlanError, match='"delays": has no schema'):
         Reader(plan_retrieval(SERVICE), {})
+    with pytest.raises(PlanError, match=r'puts out "dely", which it does not read.*Did you mean "delay"'):
+        Reader(dataclasses.replace(plan_retrieval(SERVICE), columns=("dely",)), SCHEMAS)
     with pytest.raises(PlanError, match='no type for key column "carrier"'):
         Reader(plan_retrieval(SERVICE), {"delays": SCHEMA.remove(0)})
 
@@ -339,3 +342,29 @@ def test_native_types_of_on_demand_inputs_survive(backend):
         {"id": UUID(int=5), "labels": {"a": "b"}, "times": [datetime(1970, 1, 1, tzinfo=UTC), None]}
     ]
     assert {name: pa.array(values, got.types[name]).type for name, values in got.columns.items()} == got.types
+
+
+def test_some_of_the_on_demand_features_are_kept_and_an_unknown_one_is_named(flown):
+    plan = plan_retrieval(FeatureService("s", [request_features]))
+    rows = {"carrier": ["UA"], "distance": [1.0], "departure": [NOON]}
+    for features, kept in ((("hour",), ["per__hour"]), (("hours",), None)):
+        wanted = dataclasses.replace(
+            plan, on_demand=(OnDemandRead(request_features, features, prefix="per"),)
+        )
+        if kept:
+            assert list(answer(wanted, SCHEMAS, rows, backend=flown, now_us=NOON).columns) == kept
+        else:
+            with pytest.raises(UnknownNameError, match=r'returns no "hours".*Did you mean "hour"'):
+                answer(wanted, SCHEMAS, rows, backend=flown, now_us=NOON)
+
+
+def test_two_views_with_a_feature_of_one_name_do_not_mix(flown):
+    """The shown one is the service's; the other only feeds the on-demand features."""
+    other = FeatureView("other", entity=Entity("carrier"), source=SOURCE, features=["delay_mean_3h"])
+    schema = pa.schema([("carrier", pa.string()), ("delay_mean_3h", pa.float64())])
+    table = materialised(UA=(None, None, 99.0, 0, NOON)).select(["carrier", "delay_mean_3h", EVENT_TIME])
+    write_materialised(flown, other, table, NOON)
+    plan = plan_retrieval(FeatureService("s", [other, request_features]))
+    rows = {"carrier": ["UA"], "distance": [1.0], "departure": [NOON]}
+    got = answer(plan, {**SCHEMAS, "other": schema}, rows, backend=flown, now_us=NOON)
+    assert (got.columns["delay_mean_3h"], got.columns["per_mile"]) == ([99.0], [2.5])

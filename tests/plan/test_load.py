@@ -194,8 +194,8 @@ def test_a_view_and_on_demand_features_of_one_name_are_refused(tmp_path: Path) -
 def test_native_feast_objects_are_found_and_may_not_share_a_name(tmp_path: Path) -> None:
     native = (
         "from datetime import timedelta\n"
-        "from feast import Entity, FeatureView, Field, FileSource\nfrom feast.types import Float64\n"
-        'driver = Entity(name="driver", join_keys=["driver"])\n'
+        "from feast import Entity, FeatureView, Field, FileSource, ValueType\nfrom feast.types import Float64\n"
+        'driver = Entity(name="driver", join_keys=["driver"], value_type=ValueType.STRING)\n'
         'trips = FileSource(name="trips", path="data/flights.parquet", timestamp_field="departure")\n'
         'stats = FeatureView(name="stats", entities=[driver], ttl=timedelta(days=1), source=trips,\n'
         '    schema=[Field(name="delay", dtype=Float64)])\n'

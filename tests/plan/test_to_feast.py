@@ -180,7 +180,7 @@ def test_code_that_was_changed_after_apply_is_refused(declared: ModuleType) -> N
     made = to_feast(project_of(declared.delay, on_demand=(declared.of_request,)), SCHEMAS)
     one = stored(next(one for one in made if isinstance(one, FeastOnDemand)))
     file = Path(str(declared.__file__))
-    file.write_text(MODULE.replace("_count_1h\"] > 1,", "_count_1h\"] > 1000,"))
+    file.write_text(MODULE.replace('_count_1h"] > 1,', '_count_1h"] > 1000,'))
     importlib.invalidate_caches()
     importlib.reload(declared)
 
@@ -206,7 +206,7 @@ def test_plain_feast_evaluates_on_demand_features_from_its_registry(declared: Mo
         "per_mile": [5.0, None], "hour": [0, 1], "busy": [True, False], "name": ["far", None],
     }  # fmt: skip
     kinds = {field.name: str(field.dtype) for field in one.features}
-    assert kinds == {"per_mile": "Float64", "hour": "Int64", "busy": "Bool", "name": "String"}
+    assert kinds == {"per_mile": "Float64", "hour": "Float64", "busy": "Bool", "name": "String"}
 
 
 def test_feast_infers_the_declared_types_when_it_calls_stored_features_with_samples(

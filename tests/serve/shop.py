@@ -152,11 +152,13 @@ def train_model(
     from mlflow_core.artifacts import ArtifactStore
     from mlflow_core.config import FixedClock, Principal, load_settings, parse_time
     from mlflow_core.metadata import MetadataStore
-    from mlflow_core.serve.features import Features
+    from mlflow_core.serve.features import Features, make_importable
     from mlflow_core.spec import XGBoost
-    from mlflow_core.train import TrainingData, fit
+    from mlflow_core.train.data import TrainingData
+    from mlflow_core.train.xgboost import fit
 
     settings = load_settings(root)
+    make_importable(root)
     clock = FixedClock(parse_time(NOW))
     served = Features.open(settings.feature_repo_path(), clock)
     fingerprints = dict(served.service("shop").fingerprints)
@@ -174,7 +176,7 @@ def train_model(
     model = fit(XGBoost(rounds=5, max_depth=3, seed=7), data, workdir=root / "work")
     model = model.with_metadata(service="shop", fingerprints=fingerprints)
     artifact = ArtifactStore(settings.artifact_location()).put_tree(model.save(root / "work" / "model"))
-    with MetadataStore(settings.metadata_url(), clock, Principal("test")) as metadata:
+    with MetadataStore(settings.metadata_url(), clock, Principal("test"), project="shop") as metadata:
         version = metadata.register_model_version("returns", None, artifact.digest)
         metadata.move_alias("returns", "candidate", version.version, "a test")
     return model

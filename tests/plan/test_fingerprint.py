@@ -1,0 +1,109 @@
+"""Fingerprints change with the meaning, also that of code, and with nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mlflow_core.plan.code import code_digest
+from mlflow_core.plan.fingerprint import fingerprint
+from mlflow_core.spec import Agg, Entity, FeatureService, FeatureView, OnDemand, ParquetSource, Spec
+
+SOURCE = ParquetSource("flights", path="x.parquet", event_time="at")
+
+
+def view(**changed: object) -> FeatureView:
+    fields = {
+        "source": SOURCE,
+        "entity": Entity("carrier"),
+        "features": ["delay"],
+        "columns": {"a": "x", "b": "y"},
+    }
+    return FeatureView("delays", **{**fields, **changed})
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        view(description="How late.", owner="ops@example.org", tags={"team": "ops"}),
+        view(entity=Entity("carrier", owner="someone")),
+        view(columns={"b": "y", "a": "x"}),
+        FeatureView.from_json(view().canonical_json()),
+        view(ttl=None),
+    ],
+)
+def test_what_only_people_read_changes_nothing(same: Spec) -> None:
+    assert fingerprint(same) == fingerprint(view())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        view(features=["delay", "late"]),
+        view(ttl="3h"),
+        view(columns={"a": "x", "b": "z"}),
+        view(entity=Entity("carrier", keys=["code"])),
+        view(source=ParquetSource("flights", path="y.parquet", event_time="at")),
+        view(features=[Agg("delay", "mean", over="24h")]),
+        view(features=[Agg("delay", "mean", over="1d")]),
+    ],
+)
+def test_what_changes_values_or_names_changes_the_fingerprint_of_view_and_service(other: FeatureView) -> None:
+    assert fingerprint(other) != fingerprint(view())
+    assert fingerprint(FeatureService("s", [other])) != fingerprint(FeatureService("s", [view()]))
+
+
+def test_windows_of_one_length_but_two_names_differ() -> None:
+    day, hours = view(features=[Agg("d", "mean", over="1d")]), view(features=[Agg("d", "mean", over="24h")])
+    assert fingerprint(day) != fingerprint(hours)
+
+
+HELPER = "SCALE = 2\ndef double(x):\n    return x * SCALE\n"
+CODE = HELPER + "def speed(x):\n    return {'y': double(x['d'])}\n"
+
+
+def module(folder: Path, text: str, name: str = "code_under_test") -> ModuleType:
+    file = folder / f"{abs(hash(text))}.py"
+    file.write_text(text)
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    try:
+        spec.loader.exec_module(made)
+    finally:
+        del sys.modules[name]
+    return made
+
+
+def digest(folder: Path, text: str) -> str:
+    return code_digest(module(folder, text).speed)
+
+
+def test_comments_docstrings_and_layout_are_no_code(tmp_path: Path) -> None:
+    commented = CODE.replace("def speed(x):\n", 'def speed(x):\n    """Say it."""\n    # why\n\n').replace(
+        "x * SCALE", "(x*SCALE)"
+    )
+    assert digest(tmp_path, commented) == digest(tmp_path, CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("double(x['d'])", "double(x['e'])"), ("x * SCALE", "x + SCALE"), ("SCALE = 2", "SCALE = 3")],
+)
+def test_code_that_it_uses_from_its_own_package_counts(tmp_path: Path, old: str, new: str) -> None:
+    assert digest(tmp_path, CODE.replace(old, new)) != digest(tmp_path, CODE)
+
+
+def test_on_demand_features_carry_their_code_unless_asked_not_to(tmp_path: Path) -> None:
+    def spec(text: str) -> OnDemand:
+        return OnDemand("speed", function=module(tmp_path, text).speed, request={"d": float})
+
+    one, other = spec(CODE), spec(CODE.replace("SCALE = 2", "SCALE = 3"))
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(one, code=False) == fingerprint(other, code=False)

@@ -1,0 +1,157 @@
+"""A pipeline run: what is recorded when it goes well, when the gate fails, and when something breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import mlflow_core as ml
+from mlflow_core.errors import GateFailed, SourceError, TrainError, UnknownNameError
+from mlflow_core.train.model import Model
+from mlflow_core.workflow.training import build_for_pipeline, run_pipeline
+
+
+def with_pipeline(workspace, **changes):
+    """The workspace with its pipeline declared otherwise."""
+    spec = workspace.pipeline("breakdown")
+    fields = {
+        name: getattr(spec, name) for name in ("data", "trainer", "evaluate", "slices", "baselines", "gate")
+    }
+    made = ml.TrainingPipeline("breakdown", register=spec.register_as, **{**fields, **changes})
+    return replace(workspace, project=replace(workspace.project, pipelines={"breakdown": made}))
+
+
+def test_a_run_leaves_its_steps_figures_dataset_report_and_a_model_that_loads(workspace):
+    trained = run_pipeline(workspace, "breakdown")
+
+    store = workspace.metadata
+    run = store.get_run(trained.run_id)
+    assert run.state == "succeeded"
+    assert [(step.name, step.state) for step in store.list_steps(run.id)] == [
+        (name, "succeeded") for name in ("dataset", "train", "evaluate", "report", "register")
+    ]
+    assert store.get_dataset(run.dataset_id).content_hash == trained.dataset.artifact.digest
+    auc = store.get_metrics(run.id, "test.auc")[0]
+    assert auc.low < auc.value < auc.high
+    assert auc.value > 0.6, "heat and wear tell of a breakdown"
+    files = {file.name for file in store.list_artifacts(run.id)}
+    assert {"dataset", "evaluation.json", "model", "report.html"} <= files
+    version = store.resolve_model("breakdown@candidate")
+    assert (version.version, version.run_id) == (1, run.id)
+    model = Model.load(workspace.artifacts.fetch_tree(version.artifact_digest, workspace.workdir / "fetched"))
+    assert model.metadata["service"] == "machine_health"
+    assert model.metadata["clock"] == "served"
+    assert trained.report.read_text().startswith("<!")
+
+
+def test_the_same_recipe_gives_the_same_dataset_and_another_clock_another_one(workspace):
+    spec = workspace.pipeline("breakdown")
+
+    first, record = build_for_pipeline(workspace, spec)
+    again, same = build_for_pipeline(workspace, spec)
+    other, another = build_for_pipeline(workspace, spec, clock="event")
+
+    assert first.artifact.digest == again.artifact.digest
+    assert record.id == same.id
+    assert other.artifact.digest != first.artifact.digest
+    assert another.clock == "event"
+
+
+def test_the_same_pipeline_gives_the_same_model_byte_for_byte(workspace):
+    run_pipeline(workspace, "breakdown")
+    run_pipeline(workspace, "breakdown")
+
+    first, second = (
+        Model.load(workspace.artifacts.fetch_tree(one.artifact_digest, workspace.workdir / f"v{one.version}"))
+        for one in workspace.metadata.list_versions("breakdown")
+    )
+    assert first.booster_bytes == second.booster_bytes
+
+
+def test_a_gate_that_does_not_hold_registers_nothing_and_keeps_the_report(workspace):
+    strict = with_pipeline(workspace, gate=ml.Gate(metric="auc", at_least={"auc": 0.999}))
+
+    with pytest.raises(GateFailed, match=r"0\.999"):
+        run_pipeline(strict, "breakdown")
+
+    run = workspace.metadata.get_run("latest")
+    assert run.state == "failed"
+    assert "0.999" in run.error
+    assert "report.html" in {file.name for file in workspace.metadata.list_artifacts(run.id)}
+    assert workspace.metadata.list_models() == []
+    assert [step.state for step in workspace.metadata.list_steps(run.id)][-1] == "failed"
+
+
+def test_a_second_model_is_compared_with_the_champion_on_the_same_rows(workspace):
+    trained = run_pipeline(workspace, "breakdown")
+    workspace.metadata.move_alias("breakdown", "champion", trained.version, "the first")
+    wary = with_pipeline(workspace, gate=ml.Gate(metric="auc", better_than="champion"))
+
+    with pytest.raises(GateFailed, match="champion"):
+        run_pipeline(wary, "breakdown")
+
+    assert workspace.metadata.aliases("breakdown") == {"candidate": 1, "champion": 1}
+
+
+def test_an_alias_move_carries_the_gates_evidence(workspace):
+    mild = with_pipeline(workspace, gate=ml.Gate(metric="auc", at_least={"auc": 0.5}))
+
+    run_pipeline(mild, "breakdown")
+
+    move = workspace.metadata.alias_history("breakdown")[-1]
+    assert move.evidence["passed"] is True
+    assert move.evidence["checks"][0]["evidence"]["limit"] == 0.5
+
+
+def test_each_clock_is_measured_in_its_own_test_and_in_service(workspace):
+    trained = run_pipeline(workspace, "breakdown", compare=True)
+
+    assert [one.clock for one in trained.clocks.results] == ["served", "known", "event"]
+    served = trained.clocks.results[0]
+    assert served.pretended.value == served.lost.value == 0.0
+    assert trained.clocks.rows == trained.dataset.manifest["rows"]["test"]
+    assert served.own.value == pytest.approx(trained.evaluation.score("auc").value)
+
+
+def test_a_label_without_a_positive_fails_the_run_and_says_so(workspace):
+    spec = workspace.pipeline("breakdown")
+    never = spec.data.model_copy(update={"label": ml.Label("broke > 100", name="breaks")})
+
+    with pytest.raises(TrainError, match="true in none"):
+        run_pipeline(with_pipeline(workspace, data=never), "breakdown")
+
+    run = workspace.metadata.get_run("latest")
+    assert run.state == "failed"
+    assert "true in none" in run.error
+
+
+def test_a_check_that_does_not_hold_stops_the_run_before_anything_is_stored(machines, workspace):
+    features = machines / "machines" / "features.py"
+    features.write_text(features.read_text().replace("at_most=150", "at_most=10"))
+    from mlflow_core.workflow.project import open_workspace
+
+    hot = open_workspace(machines)
+    with pytest.raises(SourceError, match="from 0 to 10"):
+        run_pipeline(hot, "breakdown")
+
+    assert hot.metadata.list_datasets() == []
+    hot.metadata.close()
+
+
+def test_an_unexpected_error_leaves_a_crashed_run(workspace, monkeypatch):
+    def broken(*_args, **_kwargs):
+        raise MemoryError("no more memory")
+
+    monkeypatch.setattr("mlflow_core.workflow.training.fit", broken)
+    with pytest.raises(MemoryError):
+        run_pipeline(workspace, "breakdown")
+
+    run = workspace.metadata.get_run("latest")
+    assert run.state == "crashed"
+    assert run.error == "MemoryError: no more memory"
+
+
+def test_an_unknown_pipeline_names_the_nearest(workspace):
+    with pytest.raises(UnknownNameError, match='Did you mean "breakdown"'):
+        run_pipeline(workspace, "breakdwon")
