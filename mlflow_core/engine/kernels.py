@@ -24,7 +24,7 @@ import numpy as np
 from mlflow_core.algebra import moments
 from mlflow_core.engine.compile import kernel, scalar
 from mlflow_core.engine.ranking import between, lists, ranked
-from mlflow_core.engine.schedule import ANSWER, ENTER, schedule
+from mlflow_core.engine.schedule import ANSWER, ENTER, order_within, schedule
 from mlflow_core.engine.times import NEVER, Flags, Int64
 from mlflow_core.telemetry import Progress
 
@@ -35,6 +35,7 @@ __all__ = [
     "limbs",
     "lists",
     "moments_at",
+    "order_within",
     "ranked",
     "schedule",
     "version_ends",
@@ -234,6 +235,7 @@ def warm(progress: Progress) -> None:
     half, later = np.full(1, 0.5), np.ones(1, np.int64)
     walked: tuple[Int64, Int64, Int64] = (later * ANSWER, one, edge)
     calls: dict[str, Callable[[], object]] = {
+        "order_within": lambda: order_within(edge, one),
         "schedule": lambda: schedule(edge, one, later, one, one, edge, one),
         "counts": lambda: counts(*walked, yes, 1),
         "distincts": lambda: distincts(*walked, yes, one, 1, 1),

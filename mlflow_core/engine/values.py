@@ -52,8 +52,8 @@ class Sweep:
             event_from,
             enter,
             leave,
-            np.lexsort((enter, key)),
-            np.lexsort((leave, key)),
+            kernels.order_within(event_from, enter),
+            kernels.order_within(event_from, leave),
             row_from,
             row_time,
         )
@@ -79,7 +79,7 @@ class Sweep:
 
     def by_value(self, counted: Flags, rank: Int64, quantiles: Sequence[float]) -> Any:
         """Positions of the counted events around quantiles of their values; see ``kernels.ranked``."""
-        at_slot = np.lexsort((rank, self.key)).astype(np.int64)
+        at_slot = kernels.order_within(self.event_from, rank)
         slot = np.empty(len(self.key), np.int64)
         slot[at_slot] = np.arange(len(self.key))
         slot -= self.event_from[self.key]

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 from feast import FeatureService, utils
@@ -28,7 +29,7 @@ from mlflow_core.plan.from_feast import on_demand_of
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan
 from mlflow_core.spec import DType
 
-__all__ = ["OnlineRequest", "columns_of", "resolve", "respond"]
+__all__ = ["OnlineRequest", "columns_of", "resolve", "respond", "tell_apart"]
 
 EntityRows = list[dict[str, Any]] | Mapping[str, Sequence[Any] | RepeatedValue]
 
@@ -90,6 +91,7 @@ def resolve(
         FeastError: A name that the registry does not know, as Feast says it.
         StoreError: A view with a type that cannot be stored.
     """
+    tell_apart(registry)
     references, on_demand, entity_names, _, _, grouped, _, _, _ = utils._get_cached_request_context(
         registry, project, features, full_feature_names
     )
@@ -124,6 +126,29 @@ def resolve(
         entity_names=entity_names,
         full_feature_names=full_feature_names,
     )
+
+
+def tell_apart(registry: Any) -> None:
+    """Give the cached registry an identity of its own.
+
+    Feast caches what it reads from a registry by the registry's address in memory and its version, which an SQL
+    registry leaves empty: after a refresh that reuses the address it would answer with former views. Whoever reads
+    views with ``allow_cache=True`` after a refresh calls this first.
+
+    Args:
+        registry: Feast's registry; one without such a cache is left alone.
+    """
+    refresh = getattr(registry, "_refresh_cached_registry_if_necessary", None)
+    if refresh is not None:
+        refresh()
+    cached = getattr(registry, "cached_registry_proto", None)
+    # An empty registry stays as it is: Feast recognises it by that, and reads it again.
+    if (
+        cached is not None
+        and not cached.version_id
+        and (cached.feature_views or cached.on_demand_feature_views)
+    ):
+        cached.version_id = uuid4().hex
 
 
 def columns_of(entity_rows: EntityRows, request: OnlineRequest) -> dict[str, list[Any]]:

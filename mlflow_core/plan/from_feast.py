@@ -23,7 +23,7 @@ from feast.infra.offline_stores.file_source import FileSource
 
 from mlflow_core.algebra.on_demand import load_on_demand
 from mlflow_core.errors import PlanError, UnknownNameError, nearest
-from mlflow_core.plan.fingerprint import fingerprint
+from mlflow_core.plan.code import code_digest
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import (
     ClockName,
@@ -125,7 +125,7 @@ def on_demand_of(feast_view: FeastOnDemand) -> OnDemand | None:
         return None
     found = load_on_demand(path)
     applied = feast_view.tags.get(CODE_TAG)
-    if applied is not None and fingerprint(found) != applied:
+    if applied is not None and code_digest(found.function) != applied:
         raise PlanError(
             "is not the code that was applied",
             object=found.title,

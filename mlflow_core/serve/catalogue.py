@@ -21,6 +21,7 @@ from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import MlcoreError, PlanError, nearest
 from mlflow_core.feast.stored_view import stored_view
 from mlflow_core.online.answer import Reader
+from mlflow_core.plan.code import code_digest
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.plan.from_feast import CODE_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan, ViewRead
@@ -237,7 +238,7 @@ class _Compiler:
             return run_from_registry(message, lambda view: self._view(view)[0])
         one = self._on_registry_views(load_on_demand(path))
         applied = message.spec.tags.get(CODE_TAG)
-        if applied is not None and fingerprint(one) != applied:
+        if applied is not None and code_digest(one.function) != applied:
             raise PlanError(
                 "is not the code that was applied",
                 object=one.title,

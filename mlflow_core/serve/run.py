@@ -141,6 +141,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
+        listening.listen(2048)  # callers wait in line from now on, while workers start
     except OSError as error:
         listening.close()
         raise ServeError(

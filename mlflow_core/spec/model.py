@@ -80,10 +80,10 @@ class Spec(BaseModel):
         )
 
     def __repr__(self) -> str:
-        return represented(self)
+        return represented(self, self.positional)
 
     def __str__(self) -> str:
-        return represented(self)
+        return represented(self, self.positional)
 
     def __hash__(self) -> int:
         return hash((type(self), self.canonical_json()))
@@ -92,7 +92,7 @@ class Spec(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Show the arguments as they may be given: first those by position, then those by name."""
         super().__pydantic_init_subclass__(**kwargs)
-        cls.__signature__ = signature_of(cls)
+        cls.__signature__ = signature_of(cls, cls.positional)
 
     @model_serializer(mode="wrap")
     def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

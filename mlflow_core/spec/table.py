@@ -4,17 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from mlflow_core.spec.view import FeatureView
+from mlflow_core.spec.aggregate import WindowColumn
+from mlflow_core.spec.duration import Duration
 
-__all__ = ["view_html", "view_rows", "view_text"]
+__all__ = ["TableOfFeatures", "view_html", "view_rows", "view_text"]
+
+
+class TableOfFeatures(Protocol):
+    """What of a feature view is shown; ``mlflow_core.spec.FeatureView`` has it."""
+
+    @property
+    def entity(self) -> Any:
+        """What it describes, or None."""
+        ...
+
+    @property
+    def source(self) -> Any:
+        """Where its events come from."""
+        ...
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Its SQL expressions by name."""
+        ...
+
+    @property
+    def ttl(self) -> Duration | None:
+        """How old a latest value may be."""
+        ...
+
+    @property
+    def availability(self) -> Any:
+        """When its values can be used, or None."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """How messages call the view."""
+        ...
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Its key columns."""
+        ...
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Its features in output order."""
+        ...
+
+    @property
+    def windows(self) -> tuple[WindowColumn, ...]:
+        """Those that are window aggregates."""
+        ...
+
 
 _HEAD = ("feature", "type", "is", "window")
 
 
-def view_rows(view: FeatureView, types: Mapping[str, str] | None = None) -> list[tuple[str, str, str, str]]:
+def view_rows(
+    view: TableOfFeatures, types: Mapping[str, str] | None = None
+) -> list[tuple[str, str, str, str]]:
     """Return one row for each feature: name, type, what it is, window.
 
     Args:
@@ -39,7 +91,7 @@ def view_rows(view: FeatureView, types: Mapping[str, str] | None = None) -> list
     return rows
 
 
-def view_text(view: FeatureView, types: Mapping[str, str] | None = None) -> str:
+def view_text(view: TableOfFeatures, types: Mapping[str, str] | None = None) -> str:
     """Return the table as text with a headline; the type column only where a type is known."""
     head, rows = _table(view, types)
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
@@ -50,7 +102,7 @@ def view_text(view: FeatureView, types: Mapping[str, str] | None = None) -> str:
     return "\n".join([_headline(view), *(f"  {line}" for line in lines)])
 
 
-def view_html(view: FeatureView, types: Mapping[str, str] | None = None) -> str:
+def view_html(view: TableOfFeatures, types: Mapping[str, str] | None = None) -> str:
     """Return the table as HTML for a notebook; the type column only where a type is known."""
     head, rows = _table(view, types)
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
@@ -59,14 +111,16 @@ def view_html(view: FeatureView, types: Mapping[str, str] | None = None) -> str:
     return f"<table>{caption}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _table(view: FeatureView, types: Mapping[str, str] | None) -> tuple[Sequence[str], list[Sequence[str]]]:
+def _table(
+    view: TableOfFeatures, types: Mapping[str, str] | None
+) -> tuple[Sequence[str], list[Sequence[str]]]:
     rows: list[Sequence[str]] = list(view_rows(view, types))
     if types:
         return _HEAD, rows
     return [_HEAD[0], *_HEAD[2:]], [[row[0], *row[2:]] for row in rows]
 
 
-def _headline(view: FeatureView) -> str:
+def _headline(view: TableOfFeatures) -> str:
     about = f" of {view.entity.name} ({', '.join(view.keys)})" if view.entity else ""
     every = f", every {view.availability.every} after {view.availability.delay}" if view.availability else ""
     return f"{view.title}{about} from {view.source.name}{every}"

@@ -304,7 +304,7 @@ def _clocks(report: Report) -> str:
         figure(svg, _unit_note(found)),
         table(["clock", *found.metrics], rows, numbers=range(1, len(found.metrics) + 1)),
         f"<h3>Paired differences: {escape(found.models[0])} against each other clock, above 0 is better</h3>",
-        _differences(found),
+        _differences(found, "above", "below"),
     )
 
 

@@ -114,8 +114,8 @@ def test_what_views_and_services_are_made_of_is_checked(
 
 
 def test_an_entity_key_that_the_source_lacks_or_that_is_no_key_names_the_view(tmp_path: Path) -> None:
-    text = problem(tmp_path, entities=ENTITIES.replace('"carrier")', '"carrier", keys=["carier"])'))
-    assert 'key column "carier" of entity "carrier" is neither in source "flights"' in text
+    text = problem(tmp_path, entities=ENTITIES.replace('"carrier")', '"carrier", keys=["carrierx"])'))
+    assert 'key column "carrierx" of entity "carrier" is neither in source "flights"' in text
     assert 'Did you mean "carrier"?' in text
     text = problem(
         tmp_path / "b", entities=ENTITIES.replace('"carrier")', '"carrier", keys=["distance"])'), pipeline=""
@@ -148,7 +148,7 @@ def test_the_served_clock_needs_availability_also_of_views_that_feed_on_demand_f
         ("delay IS NOT NULL", "delay", "gives double, not true or false"),
         ('Label("delay > 15"', 'Label("delai > 15"', 'there is no column "delai"'),
         ('known_at="known")', 'known_at="knwn")', '"knwn", which is no column. Did you mean "known"?'),
-        ('slices=["origin"]', 'slices=["orign"]', 'Did you mean "origin"?'),
+        ('slices=["origin"]', 'slices=["originn"]', 'Did you mean "origin"?'),
         ('columns=["dest"]', 'columns=["dst"]', 'Did you mean "dest"?'),
         (
             '["distance", "delay"]',
@@ -210,3 +210,18 @@ def test_a_single_problem_of_a_view_is_a_plan_error_with_its_place(tmp_path: Pat
     assert caught.value.place is not None
     assert caught.value.place.endswith("views.py:6")
     assert caught.value.object == 'FeatureView "delays"'
+
+
+def test_a_baseline_that_reads_the_request_needs_request_fields(tmp_path: Path) -> None:
+    views = VIEWS.replace("[delays, speed]", "[delays]")
+    pipeline = PIPELINE.replace('LogisticRegression(columns=["distance", "delay"])', "LogisticRegression()")
+    assert "reads the features of the request, and there are none" in problem(
+        tmp_path, views=views, pipeline=pipeline
+    )
+
+
+def test_one_request_field_with_two_types_is_refused(tmp_path: Path) -> None:
+    second = '\n@ml.on_demand(request={"distance": int})\ndef far(x):\n    return {"far": x["distance"] > 500}\n\nmodel = '
+    views = VIEWS.replace("model = ", second).replace("[delays, speed]", "[delays, speed, far]")
+    text = problem(tmp_path, views=views, pipeline="")
+    assert 'request field "distance" is int64 in "far" and float64 in another' in text

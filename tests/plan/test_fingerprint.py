@@ -107,3 +107,32 @@ def test_on_demand_features_carry_their_code_unless_asked_not_to(tmp_path: Path)
     one, other = spec(CODE), spec(CODE.replace("SCALE = 2", "SCALE = 3"))
     assert fingerprint(one) != fingerprint(other)
     assert fingerprint(one, code=False) == fingerprint(other, code=False)
+
+
+def test_constants_in_containers_and_other_modules_of_the_package_count(tmp_path: Path) -> None:
+    text = "NAMES = {'b', 'a'}\nLEVELS = [1, 2]\ndef speed(x):\n    return (NAMES, LEVELS, other.LIMIT, x)\n"
+
+    def used(code: str, limit: int) -> str:
+        made = module(tmp_path, code)
+        other = ModuleType("code_under_test.other")
+        other.__dict__["LIMIT"] = limit
+        made.__dict__["other"] = other
+        return code_digest(made.speed)
+
+    assert used(text, 1) == used(text.replace("{'b', 'a'}", "{'a', 'b'}"), 1)
+    assert used(text, 1) != used(text, 2)
+    assert used(text, 1) != used(text.replace("[1, 2]", "[2, 1]"), 1)
+
+
+def test_code_without_a_source_file_is_known_by_its_bytecode() -> None:
+    def typed(text: str) -> str:
+        names: dict[str, object] = {"__name__": "typed_in"}
+        exec(compile(text, "<typed in>", "exec"), names)
+        return code_digest(names["f"])
+
+    assert typed("def f(x):\n    return x + 1\n") == typed("def f(x):\n\n    return x + 1  # one\n")
+    assert typed("def f(x):\n    return x + 1\n") != typed("def f(x):\n    return x + 2\n")
+
+
+def test_what_is_no_python_function_has_no_code_of_its_own() -> None:
+    assert code_digest(len) == code_digest(max)

@@ -72,8 +72,8 @@ def test_what_only_a_view_or_a_label_names_is_collected_too(tmp_path: Path) -> N
 
 def test_a_second_load_sees_the_edited_file(tmp_path: Path) -> None:
     load(good(tmp_path))
-    (tmp_path / "feature_repo/entities.py").write_text(ENTITIES.replace('"carrier"', '"cariier"'))
-    assert "cariier" in load(tmp_path).entities
+    (tmp_path / "feature_repo/entities.py").write_text(ENTITIES.replace('"carrier"', '"airline"'))
+    assert "airline" in load(tmp_path).entities
     assert not list(tmp_path.rglob("__pycache__"))
 
 
@@ -117,9 +117,12 @@ def test_an_import_error_names_the_line_and_the_nearest_module(tmp_path: Path) -
 def test_a_missing_library_and_a_missing_name_are_told(tmp_path: Path) -> None:
     text = failure(write(tmp_path, {"feature_repo/a.py": "import no_such_library\n"}))
     assert "a.py:1: import error: No module named 'no_such_library'. Install it" in text
-    files = {"feature_repo/a.py": "carrier = 1\n", "feature_repo/b.py": "from feature_repo.a import carier\n"}
+    files = {
+        "feature_repo/a.py": "carrier = 1\n",
+        "feature_repo/b.py": "from feature_repo.a import carrierx\n",
+    }
     text = failure(write(tmp_path / "names", files))
-    assert "b.py:1: import error: cannot import name 'carier'" in text
+    assert "b.py:1: import error: cannot import name 'carrierx'" in text
     assert 'Did you mean "carrier"?' in text
 
 

@@ -185,7 +185,7 @@ def test_a_partition_that_one_file_lacks_is_drift_too(tmp_path: Path) -> None:
 
 def test_renaming_what_is_not_there_or_onto_another_column_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "x.parquet", carrier=["UA"], n=[1])
-    assert 'Did you mean "carrier"?' in fails("x.parquet", tmp_path, rename={"carier": "c"})
+    assert 'Did you mean "carrier"?' in fails("x.parquet", tmp_path, rename={"carrierx": "c"})
     assert '"carrier" and "n" would both be called "n"' in fails(
         "x.parquet", tmp_path, rename={"carrier": "n"}
     )

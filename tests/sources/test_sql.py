@@ -130,7 +130,7 @@ def test_the_snapshot_changes_when_a_row_comes(base: Path) -> None:
         (table("no_rows"), "is empty: 1 part without a row"),
         (query("SELEC 1"), "the database cannot be read: near"),
         (query("SELECT id, nope FROM flights"), "no such column: nope"),
-        (table(rename={"carier": "c"}), 'Did you mean "carrier"?'),
+        (table(rename={"carrierx": "c"}), 'Did you mean "carrier"?'),
         (
             SqlSource("f", url="sqlite:///no.sqlite", table="t", event_time="at"),
             'no SQLite database "no.sqlite"',

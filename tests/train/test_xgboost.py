@@ -163,7 +163,7 @@ def test_a_worker_that_dies_ends_the_training_with_its_name(tmp_path: Path) -> N
             fit(trainer, data, client=client, workdir=tmp_path / "work", recorder=Watching())
 
     assert told.is_set()
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 120  # it ends at all; how fast is not this test
 
 
 def test_more_ranks_than_workers_are_refused(tmp_path: Path, client: Client) -> None:
