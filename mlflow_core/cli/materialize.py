@@ -20,7 +20,6 @@ from mlflow_core.errors import UnknownNameError, UsageError, nearest
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-    from mlflow_core.config import Clock
     from mlflow_core.feast.compute_engine import EngineJob
 
 __all__ = ["app", "materialize"]
@@ -62,7 +61,7 @@ def materialize(
     wanted = _known_views(store, views or ())
     started = now.now_us()
     jobs, failure = _materialised(call, store, wanted, since, until)
-    reports = [_report(job, started, now, str(store.config.repo_path)) for job in jobs]
+    reports = [_report(call, job, started, now.now_us()) for job in jobs]
     for report in reports:
         if report["error"] is None:
             _record(call, report, (None if start is None else since, until))
@@ -118,15 +117,16 @@ def _materialised(
     return engine.last_jobs, None
 
 
-def _report(job: EngineJob, started: int, clock: Clock, repo: str) -> dict[str, Any]:
+def _report(call: Invocation, job: EngineJob, started: int, ended: int) -> dict[str, Any]:
     from mlflow_core.config.times import format_duration, format_time
     from mlflow_core.plan.fingerprint import fingerprint
     from mlflow_core.plan.from_feast import view_of
 
-    view = view_of(job.task.feature_view, repo_path=repo)
-    ended = clock.now_us()
+    view = view_of(job.task.feature_view, repo_path=call.repo)
+    before = call.metadata.last_boundary(view.name)
+    again = before is not None and before >= job.boundary  # a boundary is missed by its first run only
     delay = view.availability.delay if view.availability is not None else None
-    late = 0 if delay is None else ended - job.boundary - delay
+    late = 0 if delay is None or again else ended - job.boundary - delay
     found = job.materialised.report if job.materialised is not None else None
     return {
         "view": view.name,

@@ -118,6 +118,14 @@ def _events(view: FeatureView, source_schema: pa.Schema) -> pa.Schema:
 
 
 def _key(view: FeatureView, key: str, events: pa.Schema) -> pa.DataType:
+    if key in view.columns:
+        # Rows are parted by key before anything is computed on them.
+        raise _wrong(
+            view,
+            f'key column "{key}" is computed by an expression',
+            expected="a column of the source",
+            hint="Add it where the data is made, or in the query of an SqlSource.",
+        )
     if key not in events.names:
         entity = f'entity "{view.entity.name}"' if view.entity else "its entity"
         raise _missing(view, f'key column "{key}" of {entity}', key, events)

@@ -28,8 +28,8 @@ from feast.types import FeastType
 from mlflow_core.algebra.on_demand import infer_outputs, input_names
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import PlanError
-from mlflow_core.plan.diff import declared_json
 from mlflow_core.plan.code import code_digest
+from mlflow_core.plan.diff import declared_json
 from mlflow_core.plan.from_feast import CLOCK_TAG, CODE_TAG, MANIFEST_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.retrieval import clock_of

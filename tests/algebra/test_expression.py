@@ -161,8 +161,8 @@ def test_types_are_told_without_data_and_are_those_of_the_values(expression: str
         ("arr_delay +", "syntax error"),
         ("'é' || dep_dealy", 'there is no column "dep_dealy", at character 8'),
         (
-            "lengthh(dest)",
-            'there is no function "lengthh", at character 1 of `lengthh(dest)`. Did you mean "length"?',
+            "lengthx(dest)",
+            'there is no function "lengthx", at character 1 of `lengthx(dest)`. Did you mean "length"?',
         ),
         ("1 + abs(dest)", "'abs(VARCHAR)'. You might need to add explicit type casts, at character 5"),
         ("NULL", "is always null"),

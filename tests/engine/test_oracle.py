@@ -20,7 +20,7 @@ AT_LEAST_VALUES = 200_000
 AT_LEAST_EACH = 1_000
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(history=histories(), clock=st.sampled_from(CLOCKS))
 def test_every_value_is_what_a_plain_loop_over_the_events_gives(history, clock):
     assert mismatches(history, clock) == []

@@ -55,10 +55,9 @@ def test_a_good_project_gives_the_schema_of_each_view(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_key_may_be_computed(tmp_path: Path) -> None:
+def test_a_computed_key_is_refused_because_rows_are_parted_by_key_first(tmp_path: Path) -> None:
     views = VIEWS.replace('{"late": "delay > 15"}', '{"late": "delay > 15", "carrier": "upper(carrier)"}')
-    project = load(good(tmp_path, {"feature_repo/views.py": views}))
-    assert check_project(project, read_schema)["delays"].field("carrier").type == pa.string()
+    assert 'key column "carrier" is computed by an expression' in problem(tmp_path, views=views)
 
 
 @pytest.mark.parametrize(
