@@ -83,6 +83,8 @@ def _data(record: DatasetRecord) -> dict[str, Any]:
 
 
 def _text(record: DatasetRecord) -> str:
+    from mlflow_core.plan.dataset import PARTS
+
     left = [f"{count:,} {reason}" for reason, count in record.report.get("left_out", {}).items() if count]
     parts = record.report.get("parts", {})
     lines = [
@@ -90,7 +92,8 @@ def _text(record: DatasetRecord) -> str:
         f"digest   {record.content_hash}",
         f"columns  {len(record.schema)}",
     ]
-    for part, rows in record.rows.items():
+    for part in (name for name in PARTS if name in record.rows):
+        rows = record.rows[part]
         told = parts.get(part, {})
         rate = f", label mean {told['label_mean']:.4f}" if told.get("label_mean") is not None else ""
         span = f", {told['from']} to {told['to']}" if told else ""

@@ -41,9 +41,8 @@ class FeatureClient:
         ImportError: httpx is not installed.
 
     Example:
-        with FeatureClient("http://127.0.0.1:8000") as client:
-            answer = client.get("delay_model", [{"carrier": "UA"}], request=[{"distance": 719.0}])
-            answer.to_dicts()
+        >>> with FeatureClient("http://127.0.0.1:8000", timeout_s=2.0) as client:
+        ...     ask = client.get  # ask("delay_model", [{"carrier": "UA"}], request=[{"distance": 719.0}])
     """
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, retry: Retry | None = None) -> None:

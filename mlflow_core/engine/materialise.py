@@ -41,8 +41,8 @@ class Materialised:
     """A view at a boundary.
 
     Attributes:
-        table: Key columns, features, ``__event_time`` (``timestamp[us, UTC]`` of the latest visible event, null
-            where corrections left none).
+        table: Key columns, features, and of the latest visible event its time and what orders its versions:
+            ``__event_time`` and ``__created`` (``timestamp[us, UTC]``, null where corrections left none).
         report: What was found on the way.
     """
 

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from mlflow_core.engine.arrays import plain
 from mlflow_core.engine.keys import key_codes
-from mlflow_core.engine.versions import timeline_of
-from mlflow_core.engine.view import EVENT_TIME, features_at
+from mlflow_core.engine.versions import END, timeline_of
+from mlflow_core.engine.view import CREATED, EVENT_TIME, features_at
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import FeatureView
 
@@ -26,7 +26,8 @@ class Snapshot:
     """A view at a boundary, or one partition of it.
 
     Attributes:
-        table: Key columns, features, ``__event_time`` (of the latest visible event, null where none is left).
+        table: Key columns, features, and of the latest visible event its time and what orders its versions,
+            ``__event_time`` and ``__created``; null where none is left.
         events: How many rows of the source were looked at.
         dropped_keys: How many of them have a null in their key.
     """
@@ -60,12 +61,15 @@ def snapshot_at(events: pa.Table, read: ViewRead, boundary: int) -> Snapshot:
         EngineError: A sum of integers does not fit in int64.
     """
     key, _, _ = key_codes(events, events, read)
-    seen = (key >= 0) & (timeline_of(events, read.view, read.clock).start <= boundary)
+    timeline = timeline_of(events, read.view, read.clock)
+    if END not in events.column_names:
+        events = events.append_column(END, pa.array(timeline.end))  # so that it is found only once
+    seen = (key >= 0) & (timeline.start <= boundary)
     at = np.flatnonzero(seen)
     first = at[np.unique(key[at], return_index=True)[1]]
     # The time column is carried so that a table without key columns still has a row.
     entities = events.select([*read.view.keys, read.view.source.event_time]).take(pa.array(first, pa.int64()))
     features = features_at(events, entities, read, np.full(len(first), boundary, np.int64), expire_at=None)
     keys = {name: plain(entities[name], name=name, title=read.view.source.title) for name in read.view.keys}
-    columns = {name: features[name] for name in (*read.view.feature_names, EVENT_TIME)}
+    columns = {name: features[name] for name in (*read.view.feature_names, EVENT_TIME, CREATED)}
     return Snapshot(pa.table(keys | columns), events.num_rows, int((key < 0).sum()))

@@ -117,6 +117,8 @@ def _deleted(events: pa.Table, view: FeatureView) -> Flags:
 def _ends(identity: pa.ChunkedArray, created: Int64, row: Int64, start: Int64) -> Int64:
     """The least start among the greater versions of the same id; a null id is an event of its own."""
     code = codes(identity)
+    if int(code.max(initial=-1)) + 1 == int((code >= 0).sum()):
+        return np.full(len(code), NEVER, np.int64)  # no id twice
     order = np.lexsort((row, created, code))[::-1]  # greatest version of an id first
     end = np.empty(len(code), np.int64)
     end[order] = version_ends(code[order], start[order])

@@ -26,9 +26,10 @@ from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import WindowColumn
 from mlflow_core.telemetry import get_logger
 
-__all__ = ["EVENT_TIME", "compute_view", "features_at", "needed_columns", "row_times"]
+__all__ = ["CREATED", "EVENT_TIME", "compute_view", "features_at", "needed_columns", "row_times"]
 
 EVENT_TIME = "__event_time"
+CREATED = "__created"
 _LOG = get_logger(__name__)
 
 
@@ -55,7 +56,7 @@ def compute_view(
     times = row_times(queries, time_column)
     at = evaluation_times(times, read.view, read.clock)
     features = features_at(events, queries, read, at, expire_at=times)
-    return features.drop_columns([EVENT_TIME])
+    return features.drop_columns([EVENT_TIME, CREATED])
 
 
 def row_times(rows: pa.Table, time_column: str) -> Int64:
@@ -96,7 +97,8 @@ def features_at(
         expire_at: The time at which the TTL of latest values is applied, int64 (n_rows,); None applies none.
 
     Returns:
-        The feature columns, and ``__event_time``: the time of the latest visible event, null where none.
+        The feature columns, and of the latest visible event its time and what orders its versions, ``__event_time``
+        and ``__created``; null where there is none.
     """
     event_key, row_key, n_keys = key_codes(events, queries, read)
     dropped = int((event_key < 0).sum())
@@ -111,7 +113,8 @@ def features_at(
     columns = _latest(partition, rows, read, expire_at) | _windows(partition, rows, read)
     names = [name for name in read.view.feature_names if name in read.features]
     return pa.table(
-        {read.output(name): columns[name] for name in names} | {EVENT_TIME: columns[EVENT_TIME]},
+        {read.output(name): columns[name] for name in names}
+        | {name: columns[name] for name in (EVENT_TIME, CREATED)},
     )
 
 
@@ -194,11 +197,13 @@ def _latest(events: _Partition, rows: _Rows, read: ViewRead, expire_at: Int64 | 
     sweep = Sweep.of(events.event_from, events.key, timeline.start, timeline.end, rows.row_from, rows.at)
     last, _, _ = sweep.by_event_order(np.ones(events.size, np.bool_), [1.0])
     position = last[0]
-    found = arrays.pick(time_array(timeline.time), position)
+    columns = {
+        name: rows.back(arrays.pick(time_array(times), position))
+        for name, times in ((EVENT_TIME, timeline.time), (CREATED, timeline.created))
+    }
     if expire_at is not None and read.view.ttl is not None and events.size:
         age = expire_at[rows.order] - timeline.time[position]
         position = np.where(age > int(read.view.ttl), -1, position)
-    columns = {EVENT_TIME: rows.back(found)}
     for name in read.view.latest:
         if name in read.features:
             columns[name] = rows.back(arrays.pick(_column(events.table, name, read), position))

@@ -35,6 +35,7 @@ from mlflow_core.config.settings import ClusterSettings
 from mlflow_core.engine.cluster import open_cluster
 from mlflow_core.engine.materialise import Materialised, materialise
 from mlflow_core.engine.route import InProcess, OnDask, Route
+from mlflow_core.engine.view import CREATED, EVENT_TIME
 from mlflow_core.errors import MlcoreError, PlanError
 from mlflow_core.feast.online_store import PackedOnlineStore
 from mlflow_core.plan.from_feast import view_of
@@ -42,7 +43,6 @@ from mlflow_core.spec import FeatureView
 
 __all__ = ["DaskComputeEngine", "DaskComputeEngineConfig", "EngineJob", "boundary_of"]
 
-EVENT_TIME = "__event_time"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -182,9 +182,9 @@ class DaskComputeEngine(ComputeEngine):
         if source is None:
             raise PlanError("has no batch source", object=view.title, place=view.place)
         times = table[EVENT_TIME].combine_chunks().fill_null(pa.scalar(boundary, pa.int64()).cast(TIME))
-        named = table.drop_columns([EVENT_TIME]).append_column(source.timestamp_field, times)
+        named = table.drop_columns([EVENT_TIME, CREATED]).append_column(source.timestamp_field, times)
         if source.created_timestamp_column:
-            named = named.append_column(source.created_timestamp_column, times)
+            named = named.append_column(source.created_timestamp_column, table[CREATED])
         if not view.keys:
             named = named.append_column(
                 DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * named.num_rows, pa.string())

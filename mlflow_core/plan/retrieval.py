@@ -76,7 +76,9 @@ class RetrievalPlan:
             f"  {len(read.features)} features of {read.view.source.name}"
             for read in self.reads
         ]
-        lines += [f"{read.on_demand.name}  on demand, {read.on_demand.import_path}" for read in self.on_demand]
+        lines += [
+            f"{read.on_demand.name}  on demand, {read.on_demand.import_path}" for read in self.on_demand
+        ]
         return "\n".join(lines)
 
 
@@ -152,8 +154,7 @@ def _needed(service: FeatureService) -> tuple[Selection, ...]:
     """Merge what the service puts out with what its on-demand features read, one selection a view."""
     wanted: dict[str, tuple[FeatureView, set[str]]] = {}
     for selection in (*service.selections, *_inputs(service.on_demand)):
-        view, features = wanted.setdefault(selection.view.name, (selection.view, set()))
-        features.update(selection.features)
+        wanted.setdefault(selection.view.name, (selection.view, set()))[1].update(selection.features)
     return tuple(
         Selection(view=view, features=tuple(name for name in view.feature_names if name in features))
         for view, features in wanted.values()
@@ -163,4 +164,6 @@ def _needed(service: FeatureService) -> tuple[Selection, ...]:
 def _inputs(on_demand: Iterable[OnDemand]) -> Iterable[Selection]:
     for one in on_demand:
         for given in one.inputs:
-            yield given if isinstance(given, Selection) else Selection(view=given, features=given.feature_names)
+            yield (
+                given if isinstance(given, Selection) else Selection(view=given, features=given.feature_names)
+            )

@@ -70,8 +70,7 @@ class Application:
         predictor: The project's models; None where there are none.
         limits: How much it takes on.
 
-    Example:
-        ``uvicorn.run(Application(features, predictor))``; ``mlcore serve`` does this.
+    Any ASGI server runs it; ``mlcore serve`` does so under uvicorn.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Application:
         self._predictor = predictor
         self._routes = Routes(features, predictor, self.metrics)
         self._pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="serve")
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="serve-aside")
+        self._aside = ThreadPoolExecutor(2, thread_name_prefix="serve-aside")
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -300,7 +300,8 @@ def _clocks(report: Report) -> str:
         "What each clock says",
         "The same pipeline, trained and tested under each clock on the same rows. “event” uses every event by its own "
         "time, also those known only later: what it gains is leakage. “known” uses what was known. “served” uses "
-        "what the online store would have held, and is what a deployed model can reach.",
+        "what the online store would have held, and is what a deployed model can reach. “In service” is a model of another "
+        "clock, fed what the online store would have held: what it would really reach.",
         figure(svg, _unit_note(found)),
         table(["clock", *found.metrics], rows, numbers=range(1, len(found.metrics) + 1)),
         f"<h3>Paired differences: {escape(found.models[0])} against each other clock, above 0 is better</h3>",

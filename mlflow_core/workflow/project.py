@@ -43,8 +43,11 @@ def load(path: str | Path = ".", *, env: str | None = None, progress: Progress |
         ConfigError: A setting is wrong.
 
     Example:
-        >>> flights = load("feature_repo")  # doctest: +SKIP
-        >>> flights.dataset("late_arrival").head()  # doctest: +SKIP
+        >>> machines = load("examples/machines")
+        >>> machines
+        Project machines: 1 views, 1 services, 1 pipelines
+        >>> print(machines.explain("machine_health"))
+        health  clock=served  on machine  4 features of readings
     """
     start = Path(path).resolve()
     if not start.is_dir():

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlflow_core.config.times import parse_time
+from mlflow_core.plan.dataset import PARTS
 from mlflow_core.spec import TrainingPipeline
 from mlflow_core.train.curves import importance
 from mlflow_core.train.evaluate import Evaluation
@@ -81,7 +82,7 @@ def write_run_report(
         evaluation=measured.evaluation,
         y=measured.y,
         predictions=measured.predictions,
-        parts=[_part(dataset, name) for name in dataset.manifest["rows"]],
+        parts=[_part(dataset, name) for name in PARTS],
         importance=importance(
             model,
             measured.test,

@@ -203,7 +203,7 @@ def test_an_entity_whose_last_event_was_deleted_is_materialised_as_empty(tmp_pat
 
     table = materialise(view, 10, base=str(tmp_path)).table
 
-    assert table.drop_columns("__event_time").to_pylist() == [
+    assert table.drop_columns(["__event_time", "__created"]).to_pylist() == [
         {"k": "a", "x": None, "n": 0},
         {"k": "b", "x": 7, "n": 1},
     ]

@@ -134,6 +134,30 @@ def test_an_earlier_boundary_does_not_undo_a_later_one(tmp_path: Path) -> None:
     assert read(late) == before
 
 
+def test_a_version_of_the_same_event_created_later_replaces_the_stored_one(tmp_path: Path) -> None:
+    def view_over(rows: list[tuple[str, float, datetime]]) -> ml.FeatureView:
+        frame = pd.DataFrame(rows, columns=["customer", "amount", "created"])
+        frame = frame.assign(created=frame.created.dt.as_unit("us"), happened=pd.Timestamp(NOON).as_unit("us"))
+        frame.to_parquet(tmp_path / "orders.parquet", index=False)
+        source = ml.ParquetSource("orders", path="orders.parquet", event_time="happened", created="created")
+        return ml.FeatureView("orders", entity=ml.Entity("customer"), source=source, features="amount")
+
+    def amount() -> object:
+        answer = store.get_online_features(features=["orders:amount"], entity_rows=[{"customer": "a"}])
+        return answer.to_dict()["amount"][0]
+
+    rows = [("a", 1.0, NOON)]
+    store = store_of(tmp_path, view_over(rows), online_store=ours(NOON + HOUR))
+    store.materialize(NOON - HOUR, NOON + HOUR)
+    assert amount() == 1.0
+    view_over([*rows, ("a", 2.0, NOON + MINUTE)])
+    store.materialize(NOON - HOUR, NOON + HOUR)
+    assert amount() == 2.0
+    view_over(rows)
+    store.materialize(NOON - HOUR, NOON + HOUR)
+    assert amount() == 2.0, "an older version must not come back"
+
+
 def test_a_source_that_cannot_be_read_fails_and_leaves_values_and_watermark_as_they_were(
     tmp_path: Path,
 ) -> None:

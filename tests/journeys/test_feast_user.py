@@ -122,7 +122,9 @@ def story(folder: Path, types: dict[str, str]) -> dict[str, object]:
     repository = build_repository(folder, types)
     run(repository, "feast", "apply")
     run(repository, "feast", "feature-views", "list")
-    told: dict[str, object] = json.loads(run(repository, str(repository.with_suffix(".script.py")), NOW.isoformat()).splitlines()[-1])
+    told: dict[str, object] = json.loads(
+        run(repository, str(repository.with_suffix(".script.py")), NOW.isoformat()).splitlines()[-1]
+    )
     end = (NOW + timedelta(minutes=30)).isoformat()
     run(repository, "feast", "materialize-incremental", end)
     return told

@@ -1,7 +1,7 @@
 """The promise on real data: what training sees under the `served` clock is what the online store answers.
 
-Ten moments of 2013; at each, the materialisations due by then have run through Feast, and fifty flights are asked
-for twice: offline as of that moment, and online at that moment. Every value of every feature is compared.
+Five moments of 2013; at each, the materialisations due by then have run through Feast, and a hundred flights are
+asked for twice: offline as of that moment, and online at that moment. Every value of every feature is compared.
 """
 
 from __future__ import annotations
@@ -30,14 +30,22 @@ from mlflow_core.plan.project import Project
 from mlflow_core.plan.retrieval import plan_retrieval
 
 SEED = 20131101
-FLIGHTS_A_MOMENT = 50
-REQUEST = ("scheduled_departure", "scheduled_minutes", "distance", "departure_hour", "carrier", "origin", "dest")
+FLIGHTS_A_MOMENT = 100
+REQUEST = (
+    "scheduled_departure",
+    "scheduled_minutes",
+    "distance",
+    "departure_hour",
+    "carrier",
+    "origin",
+    "dest",
+)
 KEYS = ("carrier", "tailnum", "origin", "dest", "departure_hour")
 
 
 def moments(rng: np.random.Generator) -> list[datetime]:
-    """Ten times of 2013 in order, the first an hour into the data, when hardly any entity has been seen."""
-    days = sorted(int(day) for day in rng.choice(np.arange(3, 360), size=9, replace=False))
+    """Five times of 2013 in order, the first an hour into the data, when hardly any entity has been seen."""
+    days = sorted(int(day) for day in rng.choice(np.arange(3, 360), size=4, replace=False))
     later = [
         datetime(2013, 1, 1, tzinfo=UTC)
         + timedelta(days=day, hours=int(rng.integers(0, 24)), minutes=int(rng.integers(0, 60)))
@@ -61,7 +69,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Proje
 
 
 def drawn(project: Project, rng: np.random.Generator) -> pa.Table:
-    """Fifty flights, a few of them by a plane or to a place that nobody has heard of."""
+    """A hundred flights, a few of them by a plane or to a place that nobody has heard of."""
     flights = pq.read_table(project.repo / "data" / "flights.parquet", columns=sorted({*KEYS, *REQUEST}))
     rows = flights.take(rng.choice(flights.num_rows, FLIGHTS_A_MOMENT, replace=False)).to_pylist()
     for i, row in enumerate(rows):
@@ -75,7 +83,9 @@ def same(left: Any, right: Any) -> bool:
     if left is None or right is None:
         return left is right
     if isinstance(left, float):
-        return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9) or (math.isnan(left) and math.isnan(right))
+        return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9) or (
+            math.isnan(left) and math.isnan(right)
+        )
     return bool(left == right)
 
 

@@ -123,8 +123,12 @@ def test_an_entity_key_that_the_source_lacks_or_that_is_no_key_names_the_view(tm
 
 
 def test_one_key_column_with_two_types_in_one_service_is_refused(tmp_path: Path) -> None:
-    extra = '\nother = ml.FeatureView("other", entity=carrier, source=flights, features="distance", columns={"carrier": "id"})\n'
-    views = VIEWS.replace("model = ", f"{extra}model = ").replace("[delays, speed]", "[delays, other]")
+    renamed = (
+        'path="data/flights.parquet", event_time="departure", rename={"id": "carrier", "carrier": "airline"}'
+    )
+    extra = f'\nother_flights = ml.ParquetSource("other_flights", {renamed})\n'
+    extra += 'other = ml.FeatureView("other", entity=carrier, source=other_flights, features="distance")\n'
+    views = VIEWS.replace("model = ", f"\n{extra}model = ").replace("[delays, speed]", "[delays, other]")
     assert 'key column "carrier" is int64 in view "other" and string in "delays"' in problem(
         tmp_path, views=views, pipeline=""
     )
