@@ -10,7 +10,9 @@ import typer
 from mlflow_core.cli.context import invocation
 
 if TYPE_CHECKING:
-    from mlflow_core.metadata.records import Run, Step
+    from collections.abc import Mapping
+
+    from mlflow_core.metadata.records import Metric, Run, Step
 
 __all__ = ["app", "list_runs", "show"]
 
@@ -49,7 +51,7 @@ def list_runs(
         for run in found
     ]
     call.out.table(
-        [asdict(run) for run in found], ("run", "pipeline", "state", "began", "took", "first metric"), rows
+        [asdict(run) for run in found], ("run", "pipeline", "state", "began", "took", "figure"), rows
     )
 
 
@@ -99,9 +101,10 @@ def _seconds(one: Run | Step) -> str:
     return f"{(one.ended_us - one.started_us) / 1e6:.1f} s"
 
 
-def _metric(metrics: object) -> str:
-    first = next(iter(metrics.items()), None) if isinstance(metrics, dict) else None
-    return "" if first is None else f"{first[0]} {first[1].value:.4f}"
+def _metric(metrics: Mapping[str, Metric]) -> str:
+    """Show the first figure of the test part, or the first of all where there is none."""
+    names = [name for name in metrics if name.startswith("test.")] or list(metrics)
+    return f"{names[0]} {metrics[names[0]].value:.4f}" if names else ""
 
 
 def _short(value: object) -> str:

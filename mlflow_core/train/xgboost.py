@@ -79,9 +79,6 @@ def fit(
 
     Raises:
         TrainError: The settings or the data cannot be trained with, or a worker was lost.
-
-    Example:
-        >>> model = fit(XGBoost(rounds=200, early_stopping=20), data, workdir=Path("work"))  # doctest: +SKIP
     """
     recorder, progress = recorder or NullRecorder(), progress or SilentProgress()
     check_settings(trainer)

@@ -31,7 +31,7 @@ __all__ = ["Notebook", "load", "open_workspace"]
 
 
 def load(path: str | Path = ".", *, env: str | None = None, progress: Progress | None = None) -> Notebook:
-    """Load a project.
+    r"""Load a project.
 
     Args:
         path: The project's folder, or any folder in it, e.g. its feature repository.
@@ -43,11 +43,11 @@ def load(path: str | Path = ".", *, env: str | None = None, progress: Progress |
         ConfigError: A setting is wrong.
 
     Example:
-        >>> machines = load("examples/machines")
-        >>> machines
-        Project machines: 1 views, 1 services, 1 pipelines
-        >>> print(machines.explain("machine_health"))
-        health  clock=served  on machine  4 features of readings
+        >>> Path("shop").mkdir()
+        >>> _ = Path("shop", "entities.py").write_text("import mlflow_core as ml")
+        >>> _ = Path("mlcore.toml").write_text('[project]\nfeature_repo = "shop"\nname = "corner"')
+        >>> load()
+        Project corner: 0 views, 0 services, 0 pipelines
     """
     start = Path(path).resolve()
     if not start.is_dir():

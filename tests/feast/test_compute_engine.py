@@ -137,7 +137,9 @@ def test_an_earlier_boundary_does_not_undo_a_later_one(tmp_path: Path) -> None:
 def test_a_version_of_the_same_event_created_later_replaces_the_stored_one(tmp_path: Path) -> None:
     def view_over(rows: list[tuple[str, float, datetime]]) -> ml.FeatureView:
         frame = pd.DataFrame(rows, columns=["customer", "amount", "created"])
-        frame = frame.assign(created=frame.created.dt.as_unit("us"), happened=pd.Timestamp(NOON).as_unit("us"))
+        frame = frame.assign(
+            created=frame.created.dt.as_unit("us"), happened=pd.Timestamp(NOON).as_unit("us")
+        )
         frame.to_parquet(tmp_path / "orders.parquet", index=False)
         source = ml.ParquetSource("orders", path="orders.parquet", event_time="happened", created="created")
         return ml.FeatureView("orders", entity=ml.Entity("customer"), source=source, features="amount")

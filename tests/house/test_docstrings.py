@@ -8,15 +8,19 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mlflow_core.cli.verbs import VERBS
 from tests.house.repository import PACKAGE, ROOT, our_files, shown
 
 MODULES = [path for path in our_files(".py", under=PACKAGE) if "migrations" not in path.parts]
 WITH_EXAMPLES = [path for path in MODULES if ">>> " in path.read_text()]
+EXAMPLE = re.compile(r"^ *Examples?: *(.*)$", re.MULTILINE)
+COMMAND = re.compile(rf"$|mlcore ({'|'.join(verb.name for verb in VERBS)})\b")
 Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -60,10 +64,11 @@ def test_an_example_section_holds_lines_that_can_be_run(path: Path) -> None:
         f"{shown(path)}:{getattr(node, 'lineno', 1)}"
         for node in documented
         for text in [ast.get_docstring(node) or ""]
-        if ("\nExample:" in text or "\nExamples:" in text) and ">>> " not in text
+        for example in EXAMPLE.findall(text)
+        if not (COMMAND.match(example) if "cli" in path.parts else ">>> " in text)
     ]
 
-    assert without_code == [], "write the example as >>> lines, they are run"
+    assert without_code == [], "write the example as >>> lines, they are run; a command's as the command"
 
 
 @pytest.mark.parametrize("path", WITH_EXAMPLES, ids=shown)

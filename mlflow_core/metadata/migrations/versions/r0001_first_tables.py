@@ -10,9 +10,7 @@ from sqlalchemy.dialects import postgresql
 
 revision = "0001"
 down_revision: str | None = None
-branch_labels: None = None
-depends_on: None = None
-
+branch_labels = depends_on = None
 INTEGER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 TEXT = sa.String()
@@ -22,6 +20,25 @@ TABLES = (
     "artifacts studies trials models model_versions aliases alias_moves deployments materialisations monitors alerts"
 )
 
+INDEXES = {
+    "applies": "project_id,applied_us",
+    "apply_specs": "spec_id",
+    "audit": "object project,at_us",
+    "datasets": "artifact_digest spec_fingerprint",
+    "runs": "dataset_id parent_id pipeline_fingerprint project_id,created_us project_id,state",
+    "steps": "cache_key output_digest",
+    "metrics": "name,value",
+    "artifacts": "digest step_id",
+    "studies": "run_id",
+    "trials": "run_id",
+    "model_versions": "artifact_digest dataset_id run_id",
+    "aliases": "version_id",
+    "alias_moves": "audit_seq",
+    "deployments": "version_id",
+    "materialisations": "run_id",
+    "alerts": "monitor_id project_id,dedup_key",
+}
+
 
 def upgrade() -> None:
     """Create every table and start the audit chain."""
@@ -30,6 +47,10 @@ def upgrade() -> None:
     _runs()
     _models()
     _operations()
+    for table, indexes in INDEXES.items():
+        for columns in indexes.split():
+            names = columns.split(",")
+            op.create_index(f"ix_mlcore_{table}_{'_'.join(names)}", f"mlcore_{table}", names)
 
 
 def downgrade() -> None:
@@ -38,12 +59,12 @@ def downgrade() -> None:
         op.drop_table(f"mlcore_{table}")
 
 
-def _columns(kind: Any, names: str) -> list[sa.Column[Any]]:
-    return [sa.Column(name, kind, nullable=False) for name in names.split()]
+def _columns(kind: Any, names: str, *, nullable: bool = False) -> list[sa.Column[Any]]:
+    return [sa.Column(name, kind, nullable=nullable) for name in names.split()]
 
 
 def _maybe(kind: Any, names: str) -> list[sa.Column[Any]]:
-    return [sa.Column(name, kind, nullable=True) for name in names.split()]
+    return _columns(kind, names, nullable=True)
 
 
 def _declared() -> None:
@@ -86,7 +107,6 @@ def _declared() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["mlcore_projects.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_mlcore_applies_project_id_applied_us", "mlcore_applies", ["project_id", "applied_us"])
     op.create_table(
         "mlcore_apply_specs",
         *_columns(INTEGER, "apply_id spec_id"),
@@ -94,7 +114,6 @@ def _declared() -> None:
         sa.ForeignKeyConstraint(["spec_id"], ["mlcore_specs.id"]),
         sa.PrimaryKeyConstraint("apply_id", "spec_id"),
     )
-    op.create_index("ix_mlcore_apply_specs_spec_id", "mlcore_apply_specs", ["spec_id"])
 
 
 def _audit() -> None:
@@ -106,8 +125,6 @@ def _audit() -> None:
         sa.PrimaryKeyConstraint("seq"),
         sa.UniqueConstraint("hash"),
     )
-    op.create_index("ix_mlcore_audit_object", "mlcore_audit", ["object"])
-    op.create_index("ix_mlcore_audit_project_at_us", "mlcore_audit", ["project", "at_us"])
     op.create_table(
         "mlcore_audit_head",
         sa.Column("id", INTEGER, autoincrement=False, nullable=False),
@@ -137,8 +154,6 @@ def _runs() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("project_id", "name", "content_hash"),
     )
-    op.create_index("ix_mlcore_datasets_artifact_digest", "mlcore_datasets", ["artifact_digest"])
-    op.create_index("ix_mlcore_datasets_spec_fingerprint", "mlcore_datasets", ["spec_fingerprint"])
     op.create_table(
         "mlcore_runs",
         *_columns(TEXT, "id"),
@@ -159,16 +174,11 @@ def _runs() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["mlcore_projects.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_mlcore_runs_dataset_id", "mlcore_runs", ["dataset_id"])
-    op.create_index("ix_mlcore_runs_parent_id", "mlcore_runs", ["parent_id"])
-    op.create_index("ix_mlcore_runs_pipeline_fingerprint", "mlcore_runs", ["pipeline_fingerprint"])
-    op.create_index("ix_mlcore_runs_project_id_created_us", "mlcore_runs", ["project_id", "created_us"])
     op.create_index(
         "ix_mlcore_runs_project_id_pipeline_created_us",
         "mlcore_runs",
         ["project_id", "pipeline", "created_us"],
     )
-    op.create_index("ix_mlcore_runs_project_id_state", "mlcore_runs", ["project_id", "state"])
     op.create_table(
         "mlcore_steps",
         sa.Column("id", INTEGER, autoincrement=True, nullable=False),
@@ -188,8 +198,6 @@ def _runs() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("run_id", "name", "attempt"),
     )
-    op.create_index("ix_mlcore_steps_cache_key", "mlcore_steps", ["cache_key"])
-    op.create_index("ix_mlcore_steps_output_digest", "mlcore_steps", ["output_digest"])
     op.create_table(
         "mlcore_params",
         *_columns(TEXT, "run_id name value"),
@@ -207,7 +215,6 @@ def _runs() -> None:
         sa.PrimaryKeyConstraint("run_id", "name", "step"),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_mlcore_metrics_name_value", "mlcore_metrics", ["name", "value"])
     op.create_table(
         "mlcore_artifacts",
         sa.Column("id", INTEGER, autoincrement=True, nullable=False),
@@ -222,8 +229,6 @@ def _runs() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("run_id", "name"),
     )
-    op.create_index("ix_mlcore_artifacts_digest", "mlcore_artifacts", ["digest"])
-    op.create_index("ix_mlcore_artifacts_step_id", "mlcore_artifacts", ["step_id"])
     op.create_table(
         "mlcore_studies",
         sa.Column("id", INTEGER, autoincrement=True, nullable=False),
@@ -239,7 +244,6 @@ def _runs() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("project_id", "name"),
     )
-    op.create_index("ix_mlcore_studies_run_id", "mlcore_studies", ["run_id"])
     op.create_table(
         "mlcore_trials",
         sa.Column("id", INTEGER, autoincrement=True, nullable=False),
@@ -256,7 +260,6 @@ def _runs() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("study_id", "number"),
     )
-    op.create_index("ix_mlcore_trials_run_id", "mlcore_trials", ["run_id"])
 
 
 def _models() -> None:
@@ -288,9 +291,6 @@ def _models() -> None:
         sa.UniqueConstraint("model_id", "run_id", "artifact_digest"),
         sa.UniqueConstraint("model_id", "version"),
     )
-    op.create_index("ix_mlcore_model_versions_artifact_digest", "mlcore_model_versions", ["artifact_digest"])
-    op.create_index("ix_mlcore_model_versions_dataset_id", "mlcore_model_versions", ["dataset_id"])
-    op.create_index("ix_mlcore_model_versions_run_id", "mlcore_model_versions", ["run_id"])
     op.create_table(
         "mlcore_aliases",
         *_columns(INTEGER, "model_id"),
@@ -300,7 +300,6 @@ def _models() -> None:
         sa.ForeignKeyConstraint(["version_id"], ["mlcore_model_versions.id"]),
         sa.PrimaryKeyConstraint("model_id", "alias"),
     )
-    op.create_index("ix_mlcore_aliases_version_id", "mlcore_aliases", ["version_id"])
     op.create_table(
         "mlcore_alias_moves",
         sa.Column("id", INTEGER, autoincrement=True, nullable=False),
@@ -315,7 +314,6 @@ def _models() -> None:
         sa.ForeignKeyConstraint(["model_id"], ["mlcore_models.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_mlcore_alias_moves_audit_seq", "mlcore_alias_moves", ["audit_seq"])
     op.create_index(
         "ix_mlcore_alias_moves_model_id_alias_id", "mlcore_alias_moves", ["model_id", "alias", "id"]
     )
@@ -339,7 +337,6 @@ def _models() -> None:
     op.create_index(
         "ix_mlcore_deployments_model_id_target_state", "mlcore_deployments", ["model_id", "target", "state"]
     )
-    op.create_index("ix_mlcore_deployments_version_id", "mlcore_deployments", ["version_id"])
 
 
 def _operations() -> None:
@@ -367,7 +364,6 @@ def _operations() -> None:
         "mlcore_materialisations",
         ["project_id", "view", "boundary_us"],
     )
-    op.create_index("ix_mlcore_materialisations_run_id", "mlcore_materialisations", ["run_id"])
     op.create_table(
         "mlcore_monitors",
         sa.Column("id", INTEGER, autoincrement=True, nullable=False),
@@ -399,8 +395,6 @@ def _operations() -> None:
         sa.ForeignKeyConstraint(["project_id"], ["mlcore_projects.id"]),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_index("ix_mlcore_alerts_monitor_id", "mlcore_alerts", ["monitor_id"])
-    op.create_index("ix_mlcore_alerts_project_id_dedup_key", "mlcore_alerts", ["project_id", "dedup_key"])
     op.create_index(
         "ix_mlcore_alerts_project_id_state_opened_us", "mlcore_alerts", ["project_id", "state", "opened_us"]
     )
