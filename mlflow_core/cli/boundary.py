@@ -40,6 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = typer.main.get_command(app).main(words, prog_name="mlcore", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer has turned Ctrl-C into its exit code
+            return _interrupted()
         return code if isinstance(code, int) else ExitCode.OK
     except MlcoreError as error:
         _say(error, error.exit_code, as_json, verbose)
@@ -49,8 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         return _usage(error, as_json)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("interrupted\n")
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         # Whoever read our output has gone; Python would say so again while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,6 +60,11 @@ def run(arguments: Sequence[str]) -> int:
         _log.debug("unexpected error", exc_info=True)
         _unexpected(error, as_json, verbose)
         return ExitCode.FAILED
+
+
+def _interrupted() -> int:
+    sys.stderr.write("interrupted\n")
+    return INTERRUPTED
 
 
 def _verb_and_rest(words: Sequence[str]) -> int:
