@@ -37,13 +37,14 @@ def list_runs(
     from mlflow_core.config.times import format_time
 
     call = invocation(context)
+    now = call.clock.now_us()
     found = call.metadata.list_runs(pipeline=pipeline, limit=limit)
     latest = call.metadata.latest_metrics([run.id for run in found])
     rows = [
         (
             run.id,
             run.pipeline,
-            run.state,
+            _state(run, now),
             format_time(run.created_us)[:19],
             _seconds(run),
             _metric(latest[run.id]),
@@ -80,8 +81,9 @@ def show(
         "metrics": {name: asdict(metric) for name, metric in final.items()},
         "artifacts": [asdict(file) for file in files],
     }
-    lines = [f"run {found.id} of {found.pipeline}: {found.state}, by {found.principal}, {_seconds(found)}"]
+    lines = [f"run {found.id} of {found.pipeline}: {_state(found, call.clock.now_us())}, by {found.principal}, {_seconds(found)}"]
     lines += [f"error    {found.error}"] if found.error else []
+    lines += [f"with     {', '.join(f'{name} {version}' for name, version in found.environment.items())}"]
     lines += [f"step     {step.name:<20}{step.state:<11}{_seconds(step)}" for step in steps]
     for name, metric in final.items():
         interval = (
@@ -93,6 +95,10 @@ def show(
     lines += [f"param    {name:<32}{_short(value)}" for name, value in params.items()]
     lines += [f"file     {file.name:<20}{file.size:,} bytes  {file.uri}" for file in files]
     call.result(data, "\n".join(lines))
+
+
+def _state(run: Run, now_us: int) -> str:
+    return "lost" if run.is_lost(now_us) else run.state.value
 
 
 def _seconds(one: Run | Step) -> str:

@@ -7,6 +7,7 @@ is and where it is computed is the route's business, what a feature means the al
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,18 +55,20 @@ def retrieve(
     """
     route, progress = route or InProcess(), progress or SilentProgress()
     spine = _checked_spine(plan, spine)
-    found: dict[str, dict[str, pa.ChunkedArray]] = {}
-    for read in plan.reads:
-        features = route.features(read, spine, time_column=plan.time_column, base=base, progress=progress)
-        found[read.view.name] = {name: features[read.output(name)] for name in read.features}
+    found = [
+        route.features(read, spine, time_column=plan.time_column, base=base, progress=progress)
+        for read in plan.reads
+    ]
     outputs = {
-        read.output(name): found[read.view.name][name] for read in plan.reads for name in read.features
+        read.output(name): features[read.output(name)]
+        for read, features in zip(plan.reads, found, strict=True)
+        for name in read.shown
     }
     result = spine
     for name in plan.columns:
         result = _with_column(result, name, outputs[name], spine)
     for one in plan.on_demand:
-        for name, column in _on_demand(one, found, spine).items():
+        for name, column in _on_demand(one, plan, found, spine).items():
             result = _with_column(result, name, column, spine)
     return result
 
@@ -142,12 +145,12 @@ def _with_column(result: pa.Table, name: str, column: pa.ChunkedArray, spine: pa
 
 
 def _on_demand(
-    one: OnDemandRead, found: dict[str, dict[str, pa.ChunkedArray]], spine: pa.Table
+    one: OnDemandRead, plan: RetrievalPlan, found: Sequence[pa.Table], spine: pa.Table
 ) -> dict[str, pa.Array]:
-    inputs = {
-        name: plain(found[view][feature], name=feature, title=view)
-        for (view, feature), name in input_names(one.on_demand).items()
-    }
+    inputs = {}
+    for (view, feature), name in input_names(one.on_demand).items():
+        at = plan.feeding(view, feature)
+        inputs[name] = plain(found[at][plan.reads[at].output(feature)], name=feature, title=view)
     for field in one.on_demand.request:
         if field not in spine.column_names:
             raise SourceError(

@@ -53,6 +53,11 @@ class Run:
     started_us: int | None
     ended_us: int | None
 
+    def is_lost(self, now_us: int) -> bool:
+        """Whether it still counts as running although its driver has given no sign of life within its lease."""
+        over = self.lease_until_us is not None and self.lease_until_us < now_us
+        return self.state == RunState.RUNNING and over
+
 
 @dataclass(frozen=True)
 class Step:

@@ -156,6 +156,30 @@ class Runs(Scope):
             row.lease_owner, row.lease_until_us = owner, now + for_us
             return _run(row)
 
+    def end_lost_runs(self) -> list[Run]:
+        """End the runs whose driver was lost: they and their open steps have crashed.
+
+        Returns:
+            Them; a run without a lease is not judged.
+        """
+        with self._database.writing() as session:
+            rows = list(
+                session.scalars(
+                    select(RunRow).where(
+                        RunRow.project_id == self._find_project(session),
+                        RunRow.state == RunState.RUNNING,
+                        RunRow.lease_until_us < self._clock.now_us(),
+                    )
+                )
+            )
+            for row in rows:
+                self._close_steps(session, row.id, RunState.CRASHED, "its driver was lost")
+                last = format_time(row.lease_until_us or 0)
+                row.state, row.ended_us = RunState.CRASHED, self._clock.now_us()
+                row.error = f"its driver {row.lease_owner} was lost; its lease ran out at {last}"
+                row.lease_owner = row.lease_until_us = None
+            return [_run(row) for row in rows]
+
     def use_dataset(self, run_id: str, dataset_id: int) -> Run:
         """Note which dataset a run reads.
 

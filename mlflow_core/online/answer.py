@@ -101,7 +101,7 @@ class Reader:
     def __init__(self, plan: RetrievalPlan, schemas: Mapping[str, pa.Schema]) -> None:
         self.plan = plan
         self._reads = [_PreparedRead(read, _schema_of(read, schemas)) for read in plan.reads]
-        outputs = [read.output(name) for read in plan.reads for name in read.features]
+        outputs = [read.output(name) for read in plan.reads for name in read.shown]
         for name in plan.columns:
             if name not in outputs:
                 raise PlanError(
@@ -127,9 +127,13 @@ class Reader:
             for read, some, rows in zip(self._reads, keys, stored, strict=True)
         ]
         shown = Answer()
+        by_output: dict[str, Answer] = {}
+        for read, values in zip(self.plan.reads, found, strict=True):
+            for name in read.shown:
+                # Feast's callers cannot say which inputs of on-demand features are hidden; they come last.
+                by_output.setdefault(read.output(name), values)
         for name in self.plan.columns:
-            # Of two views with a feature of this name the first is shown, the other only feeds on-demand ones.
-            _copy(next(one for one in found if name in one.columns), shown, name)
+            _copy(by_output[name], shown, name)
         for one in self.plan.on_demand:
             self._compute(one, found, shown, entity_rows)
         return shown
@@ -138,12 +142,10 @@ class Reader:
         self, one: OnDemandRead, found: list[Answer], shown: Answer, entity_rows: Mapping[str, Sequence[Any]]
     ) -> None:
         inputs: dict[str, pa.Array] = {}
-        names = input_names(one.on_demand)
-        for read, values in zip(self.plan.reads, found, strict=True):
-            for feature in read.features:
-                name, column = names.get((read.view.name, feature)), read.output(feature)
-                if name is not None and name not in inputs:
-                    inputs[name] = pa.array(values.columns[column], values.types[column])
+        for (view, feature), name in input_names(one.on_demand).items():
+            at = self.plan.feeding(view, feature)
+            column = self.plan.reads[at].output(feature)
+            inputs[name] = pa.array(found[at].columns[column], found[at].types[column])
         for name, dtype in one.on_demand.request.items():
             inputs[name] = request_array(entity_rows[name], dtype, name)
         outputs = evaluate_on_demand(one.on_demand, inputs)

@@ -25,6 +25,7 @@ class ViewRead:
         clock: Which events the join sees.
         keys: Pairs of the view's key column and the entity rows' column it is joined on.
         prefix: Output columns are called ``{prefix}__{feature}`` where it is given.
+        hidden: Those of the features that only feed on-demand features and are not put out.
     """
 
     view: FeatureView
@@ -32,10 +33,16 @@ class ViewRead:
     clock: ClockName
     keys: tuple[tuple[str, str], ...]
     prefix: str | None = None
+    hidden: tuple[str, ...] = ()
 
     def output(self, feature: str) -> str:
         """Return the output column of a feature."""
         return feature if self.prefix is None else f"{self.prefix}__{feature}"
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The features that are put out, in the view's order."""
+        return tuple(name for name in self.features if name not in self.hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,26 @@ class RetrievalPlan:
     on_demand: tuple[OnDemandRead, ...]
     columns: tuple[str, ...]
     time_column: str = "event_timestamp"
+
+    def feeding(self, view: str, feature: str) -> int:
+        """Return which of the reads gives an on-demand feature its input, as a place in ``reads``.
+
+        Of several reads of one view it is the one joined on the view's own key names, else the first.
+
+        Args:
+            view: The view's name.
+            feature: The feature's name.
+
+        Raises:
+            PlanError: No read has the feature.
+        """
+        places = [i for i, r in enumerate(self.reads) if r.view.name == view and feature in r.features]
+        if not places:
+            raise PlanError(
+                f'the plan does not read "{feature}", which feeds an on-demand feature', object=view
+            )
+        own = [i for i in places if all(key == column for key, column in self.reads[i].keys)]
+        return (own or places)[0]
 
     def describe(self) -> str:
         """Return the plan as text, one line a view."""
@@ -119,6 +146,7 @@ def plan_retrieval(
     """
     chosen = clock or clock_of(service)
     needed = _needed(service)
+    put_out = {(one.view.name, name) for one in service.selections for name in one.features}
     for selection in needed:
         if chosen == "served" and selection.view.availability is None:
             raise PlanError(
@@ -135,6 +163,7 @@ def plan_retrieval(
             clock=chosen,
             keys=tuple((key, key) for key in selection.view.keys),
             prefix=selection.view.name if full_feature_names else None,
+            hidden=tuple(name for name in selection.features if (selection.view.name, name) not in put_out),
         )
         for selection in needed
     )

@@ -9,7 +9,7 @@ their code is not the code that was applied. Nothing here reads the online store
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -180,6 +180,9 @@ class _Compiler:
     def _reads(self, stored: list[_Stored], on_demand: Iterable[OnDemand]) -> tuple[ViewRead, ...]:
         """Merge what is put out with what on-demand features read: one read an alias."""
         wanted: dict[str, tuple[_Stored, set[str]]] = {}
+        put_out: dict[str, set[str]] = {}
+        for one in stored:
+            put_out.setdefault(one.alias, set()).update(one.features)
         for one in (*stored, *(_of_selection(given) for each in on_demand for given in each.inputs)):
             _, features = wanted.setdefault(one.alias, (one, set()))
             features.update(one.features)
@@ -200,6 +203,7 @@ class _Compiler:
                     clock=view.source.clock,
                     keys=tuple((key, one.join_keys.get(key, key)) for key in view.keys),
                     prefix=alias,
+                    hidden=tuple(sorted(features - put_out.get(alias, set()))),
                 )
             )
         return tuple(reads)
@@ -295,7 +299,7 @@ def _plan(
 
 
 def _without_prefix(read: ViewRead) -> ViewRead:
-    return ViewRead(view=read.view, features=read.features, clock=read.clock, keys=read.keys)
+    return replace(read, prefix=None)
 
 
 def _distinct(stored: list[_Stored]) -> bool:

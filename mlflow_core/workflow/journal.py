@@ -1,7 +1,7 @@
 """A run as it is written down: its steps with how each one ended, and what training reports on the way.
 
 A run ends as ``failed`` if the user can mend it (any of our own errors), as ``cancelled`` after Ctrl-C, and as
-``crashed`` otherwise. Whatever happens, it ends.
+``crashed`` otherwise. Whatever happens in this process, it ends; of a killed process its lease tells.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mlflow_core.errors import MlcoreError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.metadata.records import Metric, RunState
 from mlflow_core.telemetry.progress import Progress
+from mlflow_core.workflow.lease import lease_held
 
 __all__ = ["Journal", "RunRecorder", "StepNote"]
 
@@ -74,9 +75,10 @@ class Journal:
 
     @contextmanager
     def whole(self) -> Iterator[None]:
-        """End the run as its block ends."""
+        """Hold the run's lease, and end the run as its block ends."""
         try:
-            yield
+            with lease_held(self.metadata, self.run_id):
+                yield
         except BaseException as error:
             self.metadata.finish_run(self.run_id, state_after(error), error=sentence(error))
             raise

@@ -209,8 +209,9 @@ def run_pipeline(
     """
     spec = workspace.pipeline(name)
     progress = progress or SilentProgress()
+    workspace.metadata.end_lost_runs()
     run_id = workspace.metadata.create_run(
-        name, pipeline_fingerprint=fingerprint(spec), seed=spec.trainer.seed
+        name, pipeline_fingerprint=fingerprint(spec), seed=spec.trainer.seed, environment=environment()
     ).id
     journal = Journal(workspace.metadata, workspace.artifacts, run_id, progress)
     workspace.workdir.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,39 @@ def test_views_that_only_feed_on_demand_features_are_read_and_not_put_out(base):
 
     assert out.column_names[5:] == ["mean", "more"]
     assert out["more"].to_pylist() == [5.0, None, None, 5.0]
+
+
+def test_a_feature_that_only_feeds_on_demand_features_never_stands_in_for_one_of_the_same_name(base):
+    first = plan_retrieval(FeatureService("model", [CARRIER[["delay"]], both]))
+    second = plan_retrieval(FeatureService("model", [AIRPORT[["wind"]], CARRIER[["delay"]], both]))
+
+    for plan in (first, second):
+        out = retrieve(plan, rows(), base=base)
+        assert out["delay"].to_pylist() == [4.0, 8.0, None, 4.0]
+        assert out["more"].to_pylist() == [5.0, None, None, 5.0]
+
+
+def test_one_view_joined_twice_under_two_prefixes_keeps_both_answers_apart(base):
+    read = plan_retrieval(FeatureService("model", [AIRPORT[["wind"]]])).reads[0]
+    joined = [replace(read, keys=(("origin", name),), prefix=name) for name in ("from", "to")]
+    table = rows().rename_columns(["carrier", "from", "event_timestamp", "miles", "tail"])
+    table = table.append_column("to", pa.array(["JFK", "EWR", None, "JFK"]))
+    early = table.set_column(2, "event_timestamp", times(20, 20, 20, 20))
+
+    out = retrieve(RetrievalPlan(tuple(joined), (), ("from__wind", "to__wind")), early, base=base)
+
+    assert out["from__wind"].to_pylist() == [30.0, 5.0, 30.0, 30.0]
+    assert out["to__wind"].to_pylist() == [5.0, 30.0, None, 5.0]
+
+
+def test_of_a_view_joined_twice_on_demand_features_read_the_one_under_its_own_keys(base):
+    plan = plan_retrieval(FeatureService("model", [AIRPORT[["wind"]], derived]))
+    moved = replace(plan.reads[0], keys=(("origin", "to"),), prefix="to")
+    table = rows().append_column("to", pa.array(["JFK"] * 4))
+
+    out = retrieve(replace(plan, reads=(moved, *plan.reads)), table, base=base)
+
+    assert out["windy"].to_pylist() == [True, False, True, True]
 
 
 def test_an_entity_row_column_of_another_name_joins_where_the_plan_says_so(base):

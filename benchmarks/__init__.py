@@ -1,0 +1,1 @@
+"""Benchmarks: each checks equality first, runs its peers in the same run, and prints ratios; see docs/benchmarks.md."""

@@ -1,0 +1,1 @@
+"""Point-in-time retrieval against pandas, DuckDB and Feast's own offline store."""
