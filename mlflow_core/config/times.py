@@ -1,7 +1,7 @@
 """Times and durations as text and as integers: int64 microseconds since the epoch, UTC.
 
 The only place where a time is read from or written as text outside a table. A naive time is UTC and
-nanoseconds are floored, as ``SEMANTICS`` ("Time and events") says. No clock is read here.
+nanoseconds are floored (docs/concepts.md, "Time and events"). No clock is read here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from mlflow_core.errors import UsageError
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_UNITS: Final = {
+UNITS: Final = {
     "us": 1,
     "ms": 1_000,
     "s": 1_000_000,
@@ -110,7 +110,7 @@ def parse_duration(text: str) -> int:
         raise UsageError(
             f'"{text}" is not a duration', expected="numbers with units, e.g. 90s, 24h, 14d, 1d12h"
         )
-    return sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    return sum(int(number) * UNITS[unit] for number, unit in _PART.findall(text))
 
 
 def format_duration(us: int) -> str:
@@ -127,7 +127,7 @@ def format_duration(us: int) -> str:
         raise UsageError(f"a duration of {us} microseconds is negative")
     parts = []
     for unit in ("d", "h", "m", "s", "ms", "us"):
-        count, us = divmod(us, _UNITS[unit])
+        count, us = divmod(us, UNITS[unit])
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"

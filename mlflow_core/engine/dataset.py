@@ -25,10 +25,9 @@ from mlflow_core.engine.dataset_checks import CheckResult, run_checks
 from mlflow_core.engine.retrieve import retrieve_to_shards
 from mlflow_core.engine.route import InProcess, Route
 from mlflow_core.engine.spine import EntityRows, entity_rows
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import SourceError, TrainError
 from mlflow_core.plan.dataset import PARTS, TIME_COLUMN, DatasetPlan
 from mlflow_core.sources import snapshot
-from mlflow_core.spec import Source
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 
 __all__ = ["MANIFEST", "ComputedDataset", "compute_dataset"]
@@ -48,6 +47,8 @@ class ComputedDataset:
         request: Those of them that come from the request alone.
         manifest: What ``dataset.json`` says.
         checks: What the views' checks found in the training part.
+        sources: Fingerprint of each source as it was read. It is not in the manifest: a file copied elsewhere, or
+            written again with the same rows, makes the same dataset.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class ComputedDataset:
     request: tuple[str, ...]
     manifest: Mapping[str, Any]
     checks: tuple[CheckResult, ...]
+    sources: Mapping[str, str]
 
 
 def compute_dataset(
@@ -81,10 +83,11 @@ def compute_dataset(
         The dataset. Failed checks are in it; whether they stop a run is the caller's decision.
 
     Raises:
-        SourceError: The spine's source has no event that makes a row.
+        SourceError: The spine's source has no event that makes a row, or a source changed while it was read.
         TrainError: No row, or not one positive, is left for training.
     """
     route, progress = route or InProcess(), progress or SilentProgress()
+    before = _snapshots(plan, base)
     with progress.stage("entity rows and labels", unit="rows") as stage:
         spine = entity_rows(plan, base)
         stage.advance(spine.table.num_rows)
@@ -109,12 +112,12 @@ def compute_dataset(
     manifest = _manifest(plan, spine, schema, features, request, shards, checks)
     manifest |= {
         "fingerprints": dict(sorted(fingerprints.items())),
-        "sources": {source.name: snapshot(source, base) for source in _sources(plan)},
         "route": type(route).__name__,
     }
     text = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
     (out / MANIFEST).write_bytes(text)
-    return ComputedDataset(out, shards, features, request, orjson.loads(text), checks)
+    _unchanged(plan, before, _snapshots(plan, base))
+    return ComputedDataset(out, shards, features, request, orjson.loads(text), checks, before)
 
 
 def _trainable(plan: DatasetPlan, spine: EntityRows) -> None:
@@ -225,10 +228,22 @@ def _parts(plan: DatasetPlan, spine: EntityRows) -> dict[str, dict[str, Any]]:
     return told
 
 
-def _sources(plan: DatasetPlan) -> tuple[Source, ...]:
+def _snapshots(plan: DatasetPlan, base: str) -> dict[str, str]:
     sources = [
         plan.dataset.spine.source,
         plan.label.source,
         *(read.view.source for read in plan.retrieval.reads),
     ]
-    return tuple({source.name: source for source in sources}.values())
+    return {name: snapshot(source, base) for name, source in {one.name: one for one in sources}.items()}
+
+
+def _unchanged(plan: DatasetPlan, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    """Refuse a dataset whose labels and features may come from different states of a source."""
+    changed = [name for name in before if before[name] != after[name]]
+    if changed:
+        raise SourceError(
+            f"source {', '.join(changed)} changed while the dataset was built",
+            object=f"Dataset of {plan.dataset.features.title}",
+            place=plan.dataset.place,
+            hint="Build it again when nothing writes there.",
+        )

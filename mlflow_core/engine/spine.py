@@ -18,7 +18,7 @@ from mlflow_core.algebra.types import TIME
 from mlflow_core.engine.split import Assignment, assign_parts
 from mlflow_core.engine.view import compute_view
 from mlflow_core.errors import SourceError
-from mlflow_core.plan.dataset import KNOWN, PARTS, TIME_COLUMN, DatasetPlan
+from mlflow_core.plan.dataset import COUNTED, KNOWN, PARTS, TIME_COLUMN, DatasetPlan
 from mlflow_core.sources import read_table
 from mlflow_core.spec import Source
 
@@ -136,8 +136,10 @@ def _aggregated(plan: DatasetPlan, base: str, kept: pa.Table) -> tuple[pa.Chunke
     ends = pa.array(t + label.horizon, TIME)
     queries = kept.select(list(label.read.view.keys)).append_column(TIME_COLUMN, ends)
     found = compute_view(future, queries, label.read)
+    # An absence is known when the horizon is over, and when all is known that might have been a presence.
     last_known = found[KNOWN].cast(TIME)
-    known = np.where(_numpy(pc.is_valid(last_known)), _ints(last_known), t + label.horizon)
+    last = np.where(_numpy(pc.is_valid(last_known)), _ints(last_known), np.iinfo(np.int64).min)
+    known = np.where(_ints(found[COUNTED]) > 0, last, np.maximum(last, t + label.horizon))
     event_time = _ints(future[label.source.event_time].cast(TIME))
     known_at = np.maximum(_or(future, label.source.known_at, event_time), event_time)
     settled = t + label.horizon <= (known_at.max() if len(known_at) else 0)

@@ -1,7 +1,7 @@
 """Models, their versions, and the aliases that say what a version is for, with every move and its reason.
 
 A version never changes and has no stage. The move of an alias, the evidence of its gate and the audit row
-are one transaction: either all three are there, or none.
+are one transaction, and so is a new version with its first alias: either all are there, or none.
 """
 
 from __future__ import annotations
@@ -40,8 +40,13 @@ class Models(Scope):
         artifact_uri: str | None = None,
         dataset_id: int | None = None,
         tags: Mapping[str, Any] | None = None,
+        alias: str | None = None,
+        why: str = "",
+        evidence: Mapping[str, Any] | None = None,
     ) -> ModelVersion:
         """Register a trained model under the next number. The same run and artifact again give the same version.
+
+        With an alias, the version and the alias that points at it are one transaction.
 
         Args:
             model: The model's name; made on first use.
@@ -52,12 +57,17 @@ class Models(Scope):
             artifact_uri: Where the folder is.
             dataset_id: What it was trained on; the run's dataset if None.
             tags: Anything else.
+            alias: Moves to the version; as for :meth:`move_alias`.
+            why: The reason of that move.
+            evidence: The evidence of that move.
 
         Raises:
-            UsageError: The name is none that an address like ``name@alias`` can hold.
+            UsageError: The name is none that an address like ``name@alias`` can hold, or the move has no reason.
             UnknownNameError: There is no such run in this project.
         """
         _check_name("a model", model)
+        if alias is not None:
+            _check_move(model, alias, why)
         with self._database.writing() as session:
             project = self._project_id(session)
             run = session.get(RunRow, run_id) if run_id is not None else None
@@ -92,6 +102,8 @@ class Models(Scope):
                 session.flush()
                 details = {"run": run_id, "artifact": artifact_digest, "metrics": metrics or {}}
                 self._note(session, "model.register", f"model:{model}:{row.version}", details)
+            if alias is not None:
+                self._move(session, parent, alias, row.version, why, evidence or {})
             return self._version(session, parent, row)
 
     def move_alias(
@@ -118,35 +130,10 @@ class Models(Scope):
             UsageError: The alias is no name, or there is no reason.
             UnknownNameError: There is no such model, version or alias.
         """
-        _check_name("an alias", alias)
-        if not why.strip():
-            raise UsageError(f"moving {model}@{alias} needs a reason")
+        _check_move(model, alias, why)
         with self._database.writing() as session:
             parent = self._model_row(session, model, make=False)
-            current = session.scalar(
-                select(AliasRow).where(AliasRow.model_id == parent.id, AliasRow.alias == alias)
-            )
-            before = session.get_one(ModelVersionRow, current.version_id).version if current else None
-            if version == before:
-                return self._unmoved(session, parent, alias, version)
-            self._point(session, parent, alias, current, version)
-            details = {"from": before, "to": version, "why": why, "evidence": evidence or {}}
-            seq = self._note(session, "alias.move", f"model:{model}@{alias}", details)
-            row = AliasMoveRow(
-                model_id=parent.id,
-                alias=alias,
-                from_version=before,
-                to_version=version,
-                why=why,
-                evidence=plain(evidence or {}),
-                principal=self._principal.name,
-                established=self._principal.established,
-                moved_us=self._clock.now_us(),
-                audit_seq=seq,
-            )
-            session.add(row)
-            session.flush()
-            return to_record(AliasMove, row, model=model)
+            return self._move(session, parent, alias, version, why, evidence or {})
 
     def resolve_model(self, reference: str) -> ModelVersion:
         """The version that a text means.
@@ -252,6 +239,40 @@ class Models(Scope):
         metrics = {name: number(value) for name, value in row.metrics.items()}
         return to_record(ModelVersion, row, model=parent.name, metrics=metrics, aliases=tuple(pointing))
 
+    def _move(
+        self,
+        session: Session,
+        parent: ModelRow,
+        alias: str,
+        version: int | None,
+        why: str,
+        evidence: Mapping[str, Any],
+    ) -> AliasMove:
+        current = session.scalar(
+            select(AliasRow).where(AliasRow.model_id == parent.id, AliasRow.alias == alias)
+        )
+        before = session.get_one(ModelVersionRow, current.version_id).version if current else None
+        if version == before:
+            return self._unmoved(session, parent, alias, version)
+        self._point(session, parent, alias, current, version)
+        details = {"from": before, "to": version, "why": why, "evidence": evidence}
+        seq = self._note(session, "alias.move", f"model:{parent.name}@{alias}", details)
+        row = AliasMoveRow(
+            model_id=parent.id,
+            alias=alias,
+            from_version=before,
+            to_version=version,
+            why=why,
+            evidence=plain(evidence),
+            principal=self._principal.name,
+            established=self._principal.established,
+            moved_us=self._clock.now_us(),
+            audit_seq=seq,
+        )
+        session.add(row)
+        session.flush()
+        return to_record(AliasMove, row, model=parent.name)
+
     def _point(
         self, session: Session, parent: ModelRow, alias: str, current: AliasRow | None, version: int | None
     ) -> None:
@@ -300,6 +321,12 @@ def _check_name(kind: str, name: str) -> None:
         raise UsageError(
             f'"{name}" cannot name {kind}', expected="a letter, then letters, digits, _, . and -"
         )
+
+
+def _check_move(model: str, alias: str, why: str) -> None:
+    _check_name("an alias", alias)
+    if not why.strip():
+        raise UsageError(f"moving {model}@{alias} needs a reason")
 
 
 def _known(names: Iterable[str]) -> str:

@@ -1,6 +1,6 @@
 """The one reader: from entity rows to values and statuses, shared by Feast's face, the command and the server.
 
-Its rules are those of "Latest-value views", "Window aggregates" and "What is stored online" in the semantics:
+Its rules are those of "Latest-value views", "Window aggregates" and "What is stored online" in docs/concepts.md:
 TTL counts at ``now`` and touches latest values only; an unknown (or erased) key has count 0 and null otherwise,
 NOT_FOUND; a stored null is NULL_VALUE; a value that is too old is null, OUTSIDE_MAX_AGE. Answers stand in the
 order of the entity rows, duplicates included, and all views are read in one round trip.

@@ -22,6 +22,7 @@ __all__ = ["PARTS", "TIME_COLUMN", "Cuts", "DatasetPlan", "LabelPlan", "plan_dat
 PARTS = ("train", "validate", "test")
 TIME_COLUMN = "event_timestamp"
 KNOWN = "mlcore_known_at"
+COUNTED = "mlcore_counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,9 @@ class LabelPlan:
         source: Whose events it reads.
         expression: SQL over the spine's own event, or None for an aggregate.
         known_at: Column with the time at which the expression's value was known, or None.
-        read: For an aggregate, the window that gives its value and when its last event was known. It is read
-            under the ``event`` clock at ``t + horizon``, which is the window ``(t, t + horizon]``.
+        read: For an aggregate, the window that gives its value, how many events it counts, and when the last
+            event was known that could have counted. It is read under the ``event`` clock at ``t + horizon``,
+            which is the window ``(t, t + horizon]``.
         horizon: How far after ``t`` the aggregate looks, in microseconds; 0 for an expression.
     """
 
@@ -219,9 +221,10 @@ def _label(
 
 
 def label_view(label: Label, aggregate: Agg, source: Source) -> FeatureView:
-    """Make the view whose windows are the label's value and the time at which its last event was known.
+    """Make the view whose windows are the label's value, its number of events, and when the last one was known.
 
-    Its source is without identity and versions: it is given final versions only.
+    Its source is without identity and versions: it is given final versions only. An event that the condition
+    turns down had to be known all the same before the label was, so the time is that of all events.
     """
     known = f"greatest({source.known_at}, {source.event_time})" if source.known_at else source.event_time
     window = aggregate.over[0]
@@ -235,13 +238,14 @@ def label_view(label: Label, aggregate: Agg, source: Source) -> FeatureView:
         features=[
             aggregate.model_copy(update={"name": label.name}),
             Agg(
-                column=KNOWN,
-                functions="max",
+                column="*",
+                functions="count",
                 over=window,
                 where=aggregate.where,
                 accuracy=aggregate.accuracy,
-                name=KNOWN,
+                name=COUNTED,
             ),
+            Agg(column=KNOWN, functions="max", over=window, accuracy=aggregate.accuracy, name=KNOWN),
         ],
     )
 

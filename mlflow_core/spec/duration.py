@@ -12,19 +12,9 @@ from typing import Any, Self
 
 from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["UNITS", "Duration", "Length"]
+from mlflow_core.config.times import format_duration, parse_duration
 
-UNITS = {
-    "us": 1,
-    "ms": 1_000,
-    "s": 1_000_000,
-    "m": 60_000_000,
-    "h": 3_600_000_000,
-    "d": 86_400_000_000,
-    "w": 604_800_000_000,
-}
-_PART = re.compile(r"(\d+)(us|ms|s|m|h|d|w)")
-_WHOLE = re.compile(r"-?(?:\d+(?:us|ms|s|m|h|d|w))+\Z")
+__all__ = ["Duration", "Length"]
 
 
 class Duration(int):
@@ -85,20 +75,12 @@ def _microseconds(text: str) -> int:
         raise ValueError(
             f'"{text}" has no unit, so its length is ambiguous; write "{text}s", "{text}m", "{text}h" or "{text}d"'
         )
-    if not _WHOLE.match(text):
-        raise ValueError(
-            f'"{text}" is not a length of time; write numbers with units ({", ".join(UNITS)}), e.g. "90m", "1h30m", "14d"'
-        )
-    total = sum(int(number) * UNITS[unit] for number, unit in _PART.findall(text))
-    return -total if text.startswith("-") else total
+    length = parse_duration(text.removeprefix("-"))
+    return -length if text.startswith("-") else length
 
 
 def _written(microseconds: int) -> str:
-    sign, left = ("-", -microseconds) if microseconds < 0 else ("", microseconds)
-    for unit in ("d", "h", "m", "s", "ms", "us"):
-        if left % UNITS[unit] == 0:
-            return f"{sign}{left // UNITS[unit]}{unit}"
-    raise AssertionError("every whole number of microseconds is written in us")
+    return f"{'-' if microseconds < 0 else ''}{format_duration(abs(microseconds))}"
 
 
 Length = str | timedelta | Duration

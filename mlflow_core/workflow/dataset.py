@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,13 @@ class StoredDataset:
         artifact: The folder of its shards and manifest.
         manifest: What ``dataset.json`` says.
         data: Its shards as trainers read them.
+        sources: Fingerprint of each source as it was read; empty where it was not read now.
     """
 
     artifact: Artifact
     manifest: Mapping[str, Any]
     data: TrainingData
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -110,7 +112,7 @@ def build_dataset(
         _refuse(plan, [check for check in computed.checks if check.severity == "error" and not check.holds])
         with progress.stage("storing the dataset"):
             artifact = artifacts.put_tree(computed.folder, name=name, link=True)
-    return open_dataset(artifact, artifacts)
+    return replace(open_dataset(artifact, artifacts), sources=computed.sources)
 
 
 def open_dataset(artifact: Artifact, artifacts: ArtifactStore) -> StoredDataset:

@@ -6,9 +6,11 @@ A run ends as ``failed`` if the user can mend it (any of our own errors), as ``c
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from mlflow_core.metadata.records import Metric, RunState
 from mlflow_core.telemetry.progress import Progress
 from mlflow_core.workflow.lease import lease_held
 
-__all__ = ["Journal", "RunRecorder", "StepNote"]
+__all__ = ["Journal", "RunRecorder", "StepNote", "environment"]
 
+_PACKAGES = ("mlflow-core", "xgboost", "dask", "feast", "pyarrow", "numpy", "duckdb")
 _MEDIA_TYPES = {".html": "text/html", ".json": "application/json", ".png": "image/png"}
 
 
@@ -138,6 +141,12 @@ class RunRecorder:
     def artifact(self, name: str, path: Path) -> None:
         """Record a file or folder."""
         self._journal.keep(f"{self._prefix}{name}", path, self._step)
+
+
+def environment() -> dict[str, str]:
+    """Name what a run ran on: the machine, Python, and the packages that its figures depend on."""
+    packages = {name: version(name) for name in _PACKAGES}
+    return {"machine": platform.platform(), "python": platform.python_version(), **packages}
 
 
 def state_after(error: BaseException) -> RunState:

@@ -31,7 +31,7 @@ from mlflow_core.train.gate import GateResult, judge
 from mlflow_core.train.model import Model
 from mlflow_core.workflow.clocks import ClockComparison, compare_clocks, other_clocks
 from mlflow_core.workflow.dataset import StoredDataset, build_dataset, plan_of
-from mlflow_core.workflow.journal import Journal, RunRecorder
+from mlflow_core.workflow.journal import Journal, RunRecorder, environment
 from mlflow_core.workflow.reporting import Measured, write_run_report
 from mlflow_core.workflow.workspace import Workspace
 
@@ -166,7 +166,7 @@ def build_for_pipeline(
         rows=manifest["rows"],
         clock=manifest["clock"],
         split=manifest["split"],
-        source_snapshot=manifest["sources"],
+        source_snapshot=stored.sources,
         spec_fingerprint=fingerprint(spec.data.features),
         artifact_digest=stored.artifact.digest,
         uri=stored.artifact.uri,
@@ -357,6 +357,8 @@ def _register(
         artifact = run.journal.keep("model", model.save(run.draft / "model"), note)
         note.output_digest = artifact.digest
         scores = {metric: evaluation.score(metric).value for metric in evaluation.metrics}
+        evidence = gate.to_json() if gate is not None else {"scores": scores}
+        why = f"run {run.journal.run_id} passed its gate" if gate else f"run {run.journal.run_id}, no gate"
         version = metadata.register_model_version(
             spec.model,
             run.journal.run_id,
@@ -366,10 +368,10 @@ def _register(
             artifact_uri=artifact.uri,
             dataset_id=record.id,
             tags={"clock": dataset.manifest["clock"], "pipeline": spec.name},
+            alias=spec.alias,
+            why=why,
+            evidence=evidence,
         )
-        evidence = gate.to_json() if gate is not None else {"scores": scores}
-        why = f"run {run.journal.run_id} passed its gate" if gate else f"run {run.journal.run_id}, no gate"
-        metadata.move_alias(spec.model, spec.alias, version.version, why, evidence)
     return version.version
 
 

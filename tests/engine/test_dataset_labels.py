@@ -114,25 +114,33 @@ def test_a_label_of_the_own_event_is_known_and_placed_as_the_oracle_says(tmp_pat
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
-@given(events=EVENTS, function=st.sampled_from(["count", "sum", "max"]), hours=st.integers(1, 6))
+@given(
+    events=EVENTS,
+    function=st.sampled_from(["count", "sum", "max"]),
+    hours=st.integers(1, 6),
+    where=st.sampled_from([None, "value > 0"]),
+)
 def test_a_label_of_the_time_after_the_query_is_known_and_placed_as_the_oracle_says(
-    tmp_path, events, function, hours
+    tmp_path, events, function, hours, where
 ):
     written(tmp_path, events)
     column = "*" if function == "count" else "value"
     spec = dataset(
         lambda source, entity: ml.Label(
-            aggregate=ml.Agg(column, function, over=f"{hours}h"), entity=entity, name="y"
+            aggregate=ml.Agg(column, function, over=f"{hours}h", where=where), entity=entity, name="y"
         )
     )
 
     found = rows_of(spec, tmp_path)
 
+    def counts(event):
+        return where is None or (event.value is not None and event.value > 0)
+
     end = max(event.known for event in oracle.last_versions(events))
     expected = []
     for event in oracle.last_versions(events):
         t = event.time - HOUR
-        label, known = oracle.aggregate_label(events, event.key, t, hours * HOUR, function)
+        label, known = oracle.aggregate_label(events, event.key, t, hours * HOUR, function, counts)
         settled = t + hours * HOUR <= end
         expected.append((event.key, t, label, expected_place(t, label, known, settled=settled)))
     check(found, expected, "y")
@@ -147,6 +155,21 @@ def test_the_horizon_leaves_out_the_query_time_and_holds_its_own_end(tmp_path):
 
     # t is an hour before each event: (0, 3] holds 1 and 2, (1, 4] holds 2, (4, 7] holds 5.
     assert found.table.filter(pa.compute.equal(found.table["key"], "a"))["y"].to_pylist() == [2, 1, 1]
+
+
+def test_that_nothing_happened_is_known_when_the_last_event_that_might_have_counted_is(tmp_path):
+    quiet = [oracle.Event("a", HOUR, 1.0), oracle.Event("a", 2 * HOUR, -1.0, known_at=12 * HOUR)]
+    written(tmp_path, [*quiet, oracle.Event("b", 9 * HOUR, 1.0)])
+    spec = dataset(
+        lambda s, e: ml.Label(aggregate=ml.Agg("*", "count", over="3h", where="value > 0"), entity=e, name="y"),
+        where="key = 'a'",
+    )
+
+    found = rows_of(spec, tmp_path)
+
+    # At 0 and at 1 o'clock: whether the event of 2 o'clock counts is known at 12, after the cut of 10 o'clock.
+    assert found.rows["train"] == 0
+    assert found.left_out["label_unknown_at_cut"] == 2
 
 
 def test_a_spine_whose_condition_no_event_meets_names_its_source(tmp_path):

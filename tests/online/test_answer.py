@@ -1,4 +1,4 @@
-"""The one reader: values, statuses and times of entity rows, to the letter of the semantics."""
+"""The one reader: values, statuses and times of entity rows, to the letter of docs/concepts.md."""
 
 from __future__ import annotations
 

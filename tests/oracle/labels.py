@@ -5,7 +5,7 @@ Times are whole microseconds. Nothing here is clever, and nothing is shared with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -42,11 +42,20 @@ def last_versions(events: Sequence[Event]) -> list[Event]:
 
 
 def aggregate_label(
-    events: Sequence[Event], key: str, t: int, horizon: int, function: str
+    events: Sequence[Event],
+    key: str,
+    t: int,
+    horizon: int,
+    function: str,
+    where: Callable[[Event], bool] = lambda _: True,
 ) -> tuple[float | None, int]:
-    """Count, sum or max over the events in (t, t + horizon], and when that was known."""
-    inside = [e for e in last_versions(events) if e.key == key and t < e.time <= t + horizon]
-    known = max((e.known for e in inside), default=t + horizon)
+    """Count, sum or max over the events in (t, t + horizon] that meet a condition, and when that was known.
+
+    It is known with the last event that had to be looked at; that none met the condition, not before the end.
+    """
+    looked_at = [e for e in last_versions(events) if e.key == key and t < e.time <= t + horizon]
+    inside = [e for e in looked_at if where(e)]
+    known = max([e.known for e in looked_at] + ([] if inside else [t + horizon]))
     values = [e.value for e in inside if e.value is not None]
     if function == "count":
         return float(len(inside)), known

@@ -79,7 +79,7 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: agg("last(0)"), "n must be a whole number of at least 1"),
     (lambda: agg([]), "needs at least one function and one window"),
     (lambda: agg(over="1"), '"1" has no unit, so its length is ambiguous'),
-    (lambda: agg(over="soon"), '"soon" is not a length of time'),
+    (lambda: agg(over="soon"), '"soon" is not a duration'),
     (lambda: agg(over="0h"), "a window of 0h holds nothing"),
     (lambda: agg(over=["1h", "60m"]), 'field "over" gives one window twice (1h, 60m)'),
     (lambda: agg(["mean", "max"], name="m"), 'field "name" is "m" but 2 columns are declared'),

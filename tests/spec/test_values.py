@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import mlflow_core as ml
+from mlflow_core.config.times import UNITS
 from mlflow_core.spec import Duration, OnDemand, Spec
-from mlflow_core.spec.duration import UNITS
 
 names = st.from_regex(r"[a-z][a-z0-9]{0,6}", fullmatch=True)
 durations = st.builds(
