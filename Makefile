@@ -8,6 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 PYTEST_WORKERS ?= 2
 # Arguments for one run: make test ARGS="tests/engine -k window"
 ARGS ?=
@@ -66,7 +67,6 @@ format: $(STAMP) ## let ruff format the code and mend what it can
 	$(BIN)/ruff check --fix $(CODE)
 
 .PHONY: docs
-MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 docs: $(STAMP) ## the documentation into site/, warnings are errors
 	$(MKDOCS) build --strict
 

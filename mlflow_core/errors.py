@@ -24,6 +24,7 @@ Each class is also the built-in error that fits it, so that callers who know onl
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import ClassVar
@@ -47,6 +48,7 @@ __all__ = [
     "TrainError",
     "UnknownNameError",
     "UsageError",
+    "disk_is_full",
     "nearest",
 ]
 
@@ -189,6 +191,16 @@ class AwaitsApproval(MlcoreError):
     """A change that somebody else has to approve."""
 
     exit_code = ExitCode.AWAITS_APPROVAL
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or the user's share of it, has no space left.
+
+    Example:
+        >>> disk_is_full(OSError(28, "No space left on device"))
+        True
+    """
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 12) -> str:

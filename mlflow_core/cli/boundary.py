@@ -5,6 +5,7 @@ This is the one place that catches everything. A traceback is shown with ``-v`` 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -15,12 +16,13 @@ import orjson
 import typer
 
 from mlflow_core.cli.root import app, hoisted
-from mlflow_core.errors import ExitCode, MlcoreError
+from mlflow_core.errors import ExitCode, MlcoreError, disk_is_full
 from mlflow_core.telemetry.logs import get_logger
 
 __all__ = ["INTERRUPTED", "run"]
 
 INTERRUPTED = 130
+_ASKED_WRONGLY = (400, 404, 422)
 
 _log = get_logger("cli")
 
@@ -44,8 +46,10 @@ def run(arguments: Sequence[str]) -> int:
             return _interrupted()
         return code if isinstance(code, int) else ExitCode.OK
     except MlcoreError as error:
-        _say(error, error.exit_code, as_json, verbose)
-        return error.exit_code
+        # What a server refuses because of what was asked is, on a command line, wrong usage.
+        code = ExitCode.USAGE if getattr(error, "status", None) in _ASKED_WRONGLY else error.exit_code
+        _say(error, code, as_json, verbose)
+        return code
     except typer.Exit as ended:
         return ended.exit_code
     except typer.TyperException as error:
@@ -98,6 +102,22 @@ def _usage(error: typer.TyperException, as_json: bool) -> int:
 def _unexpected(error: Exception, as_json: bool, verbose: bool) -> None:
     if verbose:
         traceback.print_exception(error)
+    if disk_is_full(error):
+        full = MlcoreError(
+            "the disk is full",
+            place=str(getattr(error, "filename", None) or "") or None,
+            hint="Free some space, then try again; what was written half is taken away.",
+        )
+        _say(full, ExitCode.FAILED, as_json, verbose=False)
+        return
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        refused = MlcoreError(
+            f"may not be used: {error.strerror}",
+            place=str(error.filename or "") or None,
+            hint="Look at the permissions of the file and its folder, and at how its disk is mounted.",
+        )
+        _say(refused, ExitCode.FAILED, as_json, verbose=False)
+        return
     text = " ".join(str(error).split())
     shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if as_json:

@@ -14,7 +14,7 @@ from mlflow_core.cli.context import Invocation, invocation
 from mlflow_core.cli.features_get import get
 
 if TYPE_CHECKING:
-    from mlflow_core.spec import FeatureView, OnDemand, WindowColumn
+    from mlflow_core.spec import FeatureService, FeatureView, OnDemand, WindowColumn
 
 __all__ = ["app", "lineage", "list_features", "show"]
 
@@ -171,11 +171,9 @@ def _described(call: Invocation, name: str) -> dict[str, Any]:
 
     rows = list(_features(call))
     project = call.project
-    for kind, declared in (
-        ("view", project.views),
-        ("on demand", project.on_demand),
-        ("service", project.services),
-    ):
+    if name in project.services:
+        return _described_service(project.services[name], rows)
+    for kind, declared in (("view", project.views), ("on demand", project.on_demand)):
         if name in declared:
             spec = declared[name]
             fields = orjson.loads(spec.canonical_json())
@@ -195,6 +193,27 @@ def _described(call: Invocation, name: str) -> dict[str, Any]:
         "feature",
     )
     raise AssertionError("a name that is known was found above")
+
+
+def _described_service(service: FeatureService, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Tell what a request of the service gives and what it has to bring."""
+    views = [
+        *(one.view for one in service.selections),
+        *(view for group in service.on_demand for view in group.views),
+    ]
+    stored = {(one.view.name, feature) for one in service.selections for feature in one.features}
+    groups = {one.name for one in service.on_demand}
+    return {
+        "kind": "service",
+        "name": service.name,
+        "description": service.description,
+        "owner": service.owner,
+        "clock": service.clock,
+        "declared at": service.place,
+        "keys": list(dict.fromkeys(key for view in views if view.entity for key in view.entity.keys)),
+        "request": {field: str(kind) for group in service.on_demand for field, kind in group.request.items()},
+        "features": [row for row in rows if (row["view"], row["name"]) in stored or row["view"] in groups],
+    }
 
 
 def _view_of_feature(call: Invocation, name: str) -> str | None:

@@ -122,26 +122,30 @@ def _report(call: Invocation, job: EngineJob, started: int, ended: int) -> dict[
     from mlflow_core.plan.fingerprint import fingerprint
     from mlflow_core.plan.from_feast import view_of
 
-    view = view_of(job.task.feature_view, repo_path=call.repo)
+    report = {
+        "view": job.task.feature_view.name,
+        "boundary": format_time(job.boundary),
+        "boundary_us": job.boundary,
+        "written": job.written,
+        "error": None if job.failure is None else str(job.failure) or type(job.failure).__name__,
+        "started_us": started,
+        "ended_us": ended,
+    }
+    if job.materialised is None:  # perhaps it could not even be read what the view is
+        return {**report, "rows": 0, "nulls": {}, "dropped_keys": 0, "missed": False, "late": None}
+    view, found = view_of(job.task.feature_view, repo_path=call.repo), job.materialised.report
     before = call.metadata.last_boundary(view.name)
     again = before is not None and before >= job.boundary  # a boundary is missed by its first run only
     delay = view.availability.delay if view.availability is not None else None
     late = 0 if delay is None or again else ended - job.boundary - delay
-    found = job.materialised.report if job.materialised is not None else None
     return {
-        "view": view.name,
-        "boundary": format_time(job.boundary),
-        "boundary_us": job.boundary,
-        "rows": found.rows if found else 0,
-        "nulls": dict(found.nulls) if found else {},
-        "dropped_keys": found.dropped_keys if found else 0,
-        "written": job.written,
+        **report,
+        "rows": found.rows,
+        "nulls": dict(found.nulls),
+        "dropped_keys": found.dropped_keys,
         "missed": late > 0,
         "late": format_duration(_rounded(late)) if late > 0 else None,
-        "error": None if job.failure is None else str(job.failure),
         "fingerprint": fingerprint(view),
-        "started_us": started,
-        "ended_us": ended,
     }
 
 

@@ -22,9 +22,8 @@ def plan(context: typer.Context) -> None:
     from mlflow_core.feast.registry import has_registry, plan_project
 
     call = invocation(context)
-    project = call.project
-    call.schemas  # noqa: B018 (reading them checks the declarations against the data)
-    changes = plan_project(project, call.store if has_registry(call.repo) else None)
+    project, schemas = call.project, call.schemas
+    changes = plan_project(project, schemas, call.store if has_registry(call.repo) else None)
     call.result(changes_data(changes), changes_text(changes, done=False))
     if changes:
         raise typer.Exit(ExitCode.PLAN_HAS_CHANGES)

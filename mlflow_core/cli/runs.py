@@ -30,12 +30,10 @@ def list_runs(
     pipeline: Annotated[str | None, typer.Argument(help="Only this pipeline's runs.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1)] = 20,
 ) -> None:
-    """List runs, the newest first.
+    """List runs, the newest first; a run's id begins with when it began.
 
     Example: mlcore runs list late_arrival
     """
-    from mlflow_core.config.times import format_time
-
     call = invocation(context)
     now = call.clock.now_us()
     found = call.metadata.list_runs(pipeline=pipeline, limit=limit)
@@ -45,15 +43,12 @@ def list_runs(
             run.id,
             run.pipeline,
             _state(run, now),
-            format_time(run.created_us)[:19],
             _seconds(run),
             _metric(latest[run.id]),
         )
         for run in found
     ]
-    call.out.table(
-        [asdict(run) for run in found], ("run", "pipeline", "state", "began", "took", "figure"), rows
-    )
+    call.out.table([asdict(run) for run in found], ("run", "pipeline", "state", "took", "figure"), rows)
 
 
 @app.command()
@@ -81,7 +76,9 @@ def show(
         "metrics": {name: asdict(metric) for name, metric in final.items()},
         "artifacts": [asdict(file) for file in files],
     }
-    lines = [f"run {found.id} of {found.pipeline}: {_state(found, call.clock.now_us())}, by {found.principal}, {_seconds(found)}"]
+    lines = [
+        f"run {found.id} of {found.pipeline}: {_state(found, call.clock.now_us())}, by {found.principal}, {_seconds(found)}"
+    ]
     lines += [f"error    {found.error}"] if found.error else []
     lines += [f"with     {', '.join(f'{name} {version}' for name, version in found.environment.items())}"]
     lines += [f"step     {step.name:<20}{step.state:<11}{_seconds(step)}" for step in steps]
@@ -110,7 +107,7 @@ def _seconds(one: Run | Step) -> str:
 def _metric(metrics: Mapping[str, Metric]) -> str:
     """Show the first figure of the test part, or the first of all where there is none."""
     names = [name for name in metrics if name.startswith("test.")] or list(metrics)
-    return f"{names[0]} {metrics[names[0]].value:.4f}" if names else ""
+    return f"{names[0].removeprefix('test.')} {metrics[names[0]].value:.4f}" if names else ""
 
 
 def _short(value: object) -> str:

@@ -40,5 +40,7 @@ VERBS = (
     Verb("serve", "mlflow_core.cli.serve:app", "Serve features and predictions over HTTP."),
     Verb("runs", "mlflow_core.cli.runs:app", "List and show runs."),
     Verb("models", "mlflow_core.cli.models:app", "List, show and promote models."),
+    Verb("db", "mlflow_core.cli.db:app", "Check and upgrade the metadata database."),
+    Verb("audit", "mlflow_core.cli.audit:app", "Check the record of who changed what."),
     Verb("config", "mlflow_core.cli.config:app", "Show the settings and where each one comes from."),
 )

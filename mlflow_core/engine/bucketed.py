@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from mlflow_core import sources
 from mlflow_core.engine.arrays import plain
-from mlflow_core.engine.keys import check_key_types, stable_hash
+from mlflow_core.engine.keys import check_key_types, check_source, stable_hash
 from mlflow_core.engine.snapshot import Snapshot, snapshot_at
 from mlflow_core.engine.versions import ROW, with_ends
 from mlflow_core.engine.view import compute_view, needed_columns
@@ -68,7 +68,7 @@ def bucketed_features(
 
     Raises:
         SourceError: As for ``compute_view``; or a worker's file cannot be read.
-        EngineError: A sum of integers does not fit in int64.
+        EngineError: A sum of integers does not fit in int64, a bucket kills its workers, or the cluster goes away.
     """
     check_key_types(sources.read_schema(read.view.source, base), spine.schema, read)
     with _folder(workdir) as folder:
@@ -114,7 +114,7 @@ def bucketed_snapshot(
 
     Raises:
         SourceError: The source cannot be read, or lacks a column.
-        EngineError: A sum of integers does not fit in int64.
+        EngineError: As for ``bucketed_features``.
     """
     with _folder(workdir) as folder:
         found = sources.parts(read.view.source, base)
@@ -136,7 +136,8 @@ def _folder(workdir: Path) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        # Tasks that were cancelled may still be writing: under another name the folder is out of their reach.
+        shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.gone")), ignore_errors=True)
 
 
 def _bucket_count(client: Client, found: Sequence[SourcePart]) -> int:
@@ -156,7 +157,9 @@ def _parted_events(
 ) -> list[str]:
     """Part the source by key, and tell the files' names."""
     source = read.view.source
-    columns = needed_columns(read, sources.read_schema(source, base).names)
+    schema = sources.read_schema(source, base)
+    check_source(schema, read.view)
+    columns = needed_columns(read, schema.names)
     by = list(read.view.keys) if source.event_id is None else [source.event_id]
     tasks = [
         client.submit(_part_file, part, number, columns, by, n, folder, pure=False)
@@ -172,7 +175,7 @@ def _parted_events(
 
 def _finished(client: Client, tasks: list[Any], name: str, unit: str, progress: Progress) -> list[Any]:
     """Wait for tasks; the first failure cancels the others."""
-    from distributed import KilledWorker, as_completed
+    from distributed import CancelledError, KilledWorker, as_completed
 
     try:
         with progress.stage(name, total=len(tasks), unit=unit) as stage:
@@ -186,8 +189,14 @@ def _finished(client: Client, tasks: list[Any], name: str, unit: str, progress: 
             f"{name}: a bucket killed the workers that tried it ({error})",
             hint="Most likely it outgrew their memory: use more buckets, or workers with more memory.",
         ) from error
+    except CancelledError as error:
+        raise EngineError(
+            f"{name}: the Dask cluster went away while it was at work",
+            hint="Nothing was written; start a cluster and run it again.",
+        ) from error
     finally:
-        client.cancel(tasks)
+        if client.status == "running":
+            client.cancel(tasks)
 
 
 def _part_file(

@@ -17,8 +17,42 @@ from mlflow_core.engine.arrays import codes, plain, storage
 from mlflow_core.engine.times import Int64
 from mlflow_core.errors import SourceError, nearest
 from mlflow_core.plan.retrieval import ViewRead
+from mlflow_core.spec import FeatureView
 
-__all__ = ["check_key_types", "key_codes", "stable_hash"]
+__all__ = ["check_key_types", "check_source", "key_codes", "stable_hash"]
+
+
+def check_source(events: pa.Schema, view: FeatureView) -> None:
+    """Refuse a source whose keys or identities cannot be told apart exactly.
+
+    Args:
+        events: The source's columns.
+        view: Which of them are keys, and which is the event's identity.
+
+    Raises:
+        SourceError: A key column is missing; a key is no integer, string, bytes or UUID; an identity is a float (as
+            decimals are inside), of which two may round to one, or nested.
+    """
+    for key in view.keys:
+        _need(events, key, view.source.title)
+        kind = events.field(key).type
+        if _family(kind) in (None, "float"):
+            raise SourceError(
+                f'key column "{key}" holds {kind}',
+                object=view.source.title,
+                expected="integers, strings, bytes or UUIDs",
+                hint=None if _family(kind) is None else _NO_FLOAT,
+            )
+    name = view.source.event_id
+    if name is not None and name in events.names:
+        kind = events.field(name).type
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_nested(kind):
+            raise SourceError(
+                f'event_id column "{name}" holds {kind}',
+                object=view.source.title,
+                expected="integers, strings, bytes or UUIDs",
+                hint="Two identities must never round to one: store it as an integer or a string.",
+            )
 
 
 def check_key_types(events: pa.Schema, rows: pa.Schema, read: ViewRead) -> None:
@@ -30,27 +64,19 @@ def check_key_types(events: pa.Schema, rows: pa.Schema, read: ViewRead) -> None:
         read: Which of them are keys.
 
     Raises:
-        SourceError: A key column is missing or of another type than the source's.
+        SourceError: A key column is missing or of another type than the source's; or as ``check_source``.
     """
+    check_source(events, read.view)
     for key, column in read.keys:
-        _need(events, key, read.view.source.title)
         _need(rows, column, "entity rows")
         ours, theirs = _family(rows.field(column).type), _family(events.field(key).type)
-        if theirs is None:
-            raise SourceError(
-                f'key column "{key}" holds {events.field(key).type}',
-                object=read.view.source.title,
-                expected="integers, strings, bytes or UUIDs",
-            )
         if ours not in (theirs, "null"):
             raise SourceError(
                 f'key column "{column}" of the entity rows holds {rows.field(column).type}, '
                 f'column "{key}" of {read.view.source.title} holds {events.field(key).type}',
                 object=read.view.title,
                 expected="the same kind of key on both sides",
-                hint="Cast the entity rows' column."
-                if ours != "float"
-                else "A float cannot be a key: cast it to an integer; missing keys stay null.",
+                hint="Cast the entity rows' column." if ours != "float" else _NO_FLOAT,
             )
 
 
@@ -111,6 +137,7 @@ def stable_hash(table: pa.Table, columns: Sequence[str]) -> NDArray[np.uint64]:
     return np.asarray(mixed ^ (mixed >> np.uint64(32)), np.uint64)
 
 
+_NO_FLOAT = "A float cannot be a key: cast it to an integer; missing keys stay null."
 _FAMILIES: Mapping[str, Any] = {
     "null": pa.types.is_null,
     "integer": pa.types.is_integer,

@@ -33,7 +33,8 @@ def _merge_sort(times: Int64, order: Int64, scratch: Int64, first: int, stop: in
                 else:
                     scratch[at] = order[b]
                     b += 1
-        order[first:stop] = scratch[first:stop]
+        for at in range(first, stop):  # assigning a slice takes numba seconds to compile
+            order[at] = scratch[at]
         width *= 2
 
 

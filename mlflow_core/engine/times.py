@@ -55,7 +55,8 @@ def microseconds(column: pa.ChunkedArray | pa.Array, *, name: str, title: str) -
     if unit == "ns":
         return values // 1_000, nulls
     factor = _A_DAY if unit == "day" else _PER_UNIT[unit]
-    if len(values) and int(np.abs(values).max()) > NEVER // factor:
+    reach = NEVER // factor
+    if len(values) and not -reach <= int(values.min()) <= int(values.max()) <= reach:
         raise SourceError(
             f'column "{name}" holds a time beyond the reach of microseconds in 64 bits', object=title
         )

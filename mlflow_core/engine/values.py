@@ -110,7 +110,7 @@ def window_values(
         One array (n_rows,) for each function, in the entity rows' sorted order.
 
     Raises:
-        EngineError: A sum of integers does not fit in int64.
+        EngineError: A sum of integers does not fit in int64, or lists do not fit in one column.
         PlanError: A function does not apply to the column's type.
     """
     kinds = [
@@ -198,13 +198,19 @@ def _by_order(sweep: Sweep, values: Any, counted: Flags, functions: Functions, _
     return [arrays.pick(values, at[i]) for i in range(len(functions))]
 
 
-def _lists(sweep: Sweep, values: Any, counted: Flags, functions: Functions, _title: str) -> Results:
+def _lists(sweep: Sweep, values: Any, counted: Flags, functions: Functions, title: str) -> Results:
     n = kernels.counts(*sweep.operations, counted, sweep.n_rows)
     results = []
     for function in functions:
         most = int(function.argument or 1)
         offset = np.zeros(sweep.n_rows + 1, np.int64)
         np.cumsum(np.minimum(n, most), out=offset[1:])
+        if offset[-1] > _LIST_VALUES:
+            raise EngineError(
+                f"{function} has {int(offset[-1]):,} values in all lists together, an Arrow column holds {_LIST_VALUES:,}",
+                object=title,
+                hint="Keep fewer values in a list, or ask for fewer entity rows at a time.",
+            )
         newest = function.name == "last"
         at = kernels.lists(*sweep.operations, counted, sweep.event_from, most, newest, offset)
         # A null list is said by a null offset.
@@ -213,6 +219,7 @@ def _lists(sweep: Sweep, values: Any, counted: Flags, functions: Functions, _tit
     return results
 
 
+_LIST_VALUES = 2**31 - 1
 _ENDS = {"min": 0.0, "max": 1.0, "first": 0.0, "last": 1.0}
 _COMPUTE: dict[str, Callable[..., Results]] = {
     "count": _counts,

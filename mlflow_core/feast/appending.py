@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ __all__ = ["append_to_log", "append_to_source"]
 
 def append_to_source(feature_view: FeastView, table: pa.Table, *, repo_path: str) -> None:
     """Append rows to a view's Parquet file, or add a file to its folder; complete or not at all.
+
+    Several processes may do so at once: none loses another's rows.
 
     Args:
         feature_view: The view whose batch source grows.
@@ -36,16 +42,24 @@ def append_to_source(feature_view: FeastView, table: pa.Table, *, repo_path: str
             expected="a local Parquet file or folder",
         )
     target = Path(repo_path) / source.path.removeprefix("file://")
-    if target.is_dir():
-        _write(
-            _aligned(table, _schema_of_folder(target), source.name), target / f"{uuid.uuid4().hex}.parquet"
+    if target.name.endswith("*.parquet") and not any(sign in str(target.parent) for sign in "*?["):
+        target = target.parent
+        target.mkdir(parents=True, exist_ok=True)
+    if any(sign in str(target) for sign in "*?["):
+        raise UsageError(
+            f'a path of several folders or files cannot be appended to ("{source.path}")',
+            object=f'source "{source.name}"',
+            expected="a file, a folder, or FOLDER/*.parquet",
         )
+    if target.is_dir():
+        aligned = _aligned(table, _schema_of_folder(target), source.name)
+        _write(aligned, target / f"{uuid.uuid4().hex}.parquet")
         return
-    if not target.exists():
+    with _alone(target.parent):
+        if target.exists():
+            before = pq.read_table(target)
+            table = pa.concat_tables([before, _aligned(table, before.schema, source.name)])
         _write(table, target)
-        return
-    before = pq.read_table(target)
-    _write(pa.concat_tables([before, _aligned(table, before.schema, source.name)]), target)
 
 
 def append_to_log(rows: pa.Table, destination: Any, *, repo_path: str) -> None:
@@ -62,6 +76,20 @@ def append_to_log(rows: pa.Table, destination: Any, *, repo_path: str) -> None:
     folder = Path(repo_path) / destination.path
     folder.mkdir(parents=True, exist_ok=True)
     _write(rows, folder / f"{uuid.uuid4().hex}.parquet")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock: of two processes that read, extend and replace one file, one would lose its rows."""
+    try:
+        held = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise SourceError(f"cannot be written: {error.strerror}", place=str(folder)) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def _schema_of_folder(folder: Path) -> pa.Schema | None:

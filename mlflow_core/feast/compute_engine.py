@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -40,10 +40,12 @@ from mlflow_core.errors import MlcoreError, PlanError
 from mlflow_core.feast.online_store import PackedOnlineStore
 from mlflow_core.plan.from_feast import view_of
 from mlflow_core.spec import FeatureView
+from mlflow_core.telemetry import get_logger
 
 __all__ = ["DaskComputeEngine", "DaskComputeEngineConfig", "EngineJob", "boundary_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_log = get_logger("feast")
 
 
 class DaskComputeEngineConfig(FeastConfigBaseModel):
@@ -63,7 +65,8 @@ class EngineJob(MaterializationJob):
 
     Attributes:
         task: What Feast asked for.
-        boundary: The boundary that was materialised, microseconds since epoch, UTC.
+        boundary: The boundary that was materialised, microseconds since epoch, UTC; the end asked for where the
+            view could not even be read.
         materialised: The values and the report; None if it failed.
         written: Rows that changed in the online store.
         failure: Why it failed, or None.
@@ -152,16 +155,24 @@ class DaskComputeEngine(ComputeEngine):
         return list(self.last_jobs)
 
     def _one(self, registry: BaseRegistry, task: MaterializationTask, route: Route) -> EngineJob:
-        repo_path = str(self.repo_config.repo_path or ".")
+        job = EngineJob(task, _us(task.end_time))
+        try:
+            return self._materialised(registry, job, route)
+        except MlcoreError as error:
+            return replace(job, failure=error)
+        except Exception as error:
+            # The boundary of one view's run: Feast would undo the states of all views, also of those written.
+            _log.exception("a view was not materialised", extra={"view": task.feature_view.name})
+            return replace(job, failure=error)
+
+    def _materialised(self, registry: BaseRegistry, job: EngineJob, route: Route) -> EngineJob:
+        task, repo_path = job.task, str(self.repo_config.repo_path or ".")
         view = view_of(task.feature_view, repo_path=repo_path)
         boundary = boundary_of(view, task.end_time, self._clock())
-        try:
-            # The whole history up to the boundary, whatever start Feast made up: windows need it, and a row that
-            # is written again with the same version changes nothing.
-            result = materialise(view, boundary, base=repo_path, start=_us(task.start_time), route=route)
-            written = self._write(task.feature_view, view, result.table, boundary)
-        except MlcoreError as error:
-            return EngineJob(task, boundary, failure=error)
+        # The whole history up to the boundary, whatever start Feast made up: windows need it, and a row that is
+        # written again with the same version changes nothing.
+        result = materialise(view, boundary, base=repo_path, start=_us(task.start_time), route=route)
+        written = self._write(task.feature_view, view, result.table, boundary)
         end = _EPOCH + timedelta(microseconds=boundary)
         registry.apply_materialization(
             task.feature_view, task.project, min(_aware(task.start_time), end), end
@@ -169,7 +180,7 @@ class DaskComputeEngine(ComputeEngine):
         if task.tqdm_builder and result.table.num_rows:
             with task.tqdm_builder(result.table.num_rows) as bar:
                 bar.update(result.table.num_rows)
-        return EngineJob(task, boundary, result, written)
+        return replace(job, boundary=boundary, materialised=result, written=written)
 
     def _write(self, feast_view: FeastView, view: FeatureView, table: pa.Table, boundary: int) -> int:
         if isinstance(self.online_store, PackedOnlineStore):

@@ -39,7 +39,13 @@ from mlflow_core.config.clock import Clock, parse_clock
 from mlflow_core.config.times import parse_time
 from mlflow_core.errors import StoreError
 from mlflow_core.feast.online_request import columns_of, resolve, respond
-from mlflow_core.feast.stored_view import read_of_stored, schema_of_stored, stored_codec, stored_view
+from mlflow_core.feast.stored_view import (
+    read_of_stored,
+    schema_of_stored,
+    stored_codec,
+    stored_view,
+    was_unseen,
+)
 from mlflow_core.feast.values import from_value, to_value
 from mlflow_core.online.answer import Reader, Status
 from mlflow_core.online.backend import OnlineBackend, StoredRow
@@ -280,7 +286,8 @@ class PackedOnlineStore(OnlineStore):
         """Drop views that are gone and make the applied definitions the current ones.
 
         Raises:
-            StoreError: A view has a feature of a type that cannot be stored, or the store cannot be written.
+            StoreError: A view has a feature of a type that cannot be stored, the store cannot be written, or Feast's
+                command deletes views of ours, which it does not see: their rows are kept.
         """
         current = {
             table.name: stored_codec(table).schema_hash
@@ -288,11 +295,19 @@ class PackedOnlineStore(OnlineStore):
             if getattr(table, "write_to_online_store", True)
         }
         backend, _ = self._backend(config)
-        gone = [table.name for table in tables_to_delete if table.name not in current]
+        unseen = [table.name for table in tables_to_delete if was_unseen(table)]
+        gone = [table.name for table in tables_to_delete if table.name not in {*current, *unseen}]
         if gone:
             backend.drop(gone)
         for name, schema_hash in current.items():
             backend.declare(name, schema_hash)
+        if unseen:
+            raise StoreError(
+                "feast apply sees only Feast's own objects, and so has removed from the registry what mlcore apply "
+                f"wrote (feature views {', '.join(sorted(unseen))} and what belongs to them)",
+                expected="mlcore apply, which applies both",
+                hint="Run: mlcore apply. It puts everything back; the online rows were kept.",
+            )
 
     def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
         """Remove every row of this project, and nothing of others that share the store."""

@@ -24,6 +24,8 @@ from feast.repo_config import RepoConfig
 from pydantic import ValidationError
 
 from mlflow_core.errors import ConfigError, MlcoreError, RegistryError
+from mlflow_core.feast.stored_view import marked_as_removed
+from mlflow_core.feast.drift import stale_on_demand, with_drift
 from mlflow_core.feast.transaction import one_transaction, registry_errors
 from mlflow_core.plan.diff import Diff, diff
 from mlflow_core.plan.from_feast import MANIFEST_TAG, SPEC_TAG
@@ -124,14 +126,23 @@ def applied_specs(store: FeatureStore) -> Applied:
         }
 
 
-def plan_project(project: Project, store: FeatureStore | None) -> Diff:
-    """Compare a project with what was applied.
+def plan_project(project: Project, schemas: Mapping[str, pa.Schema], store: FeatureStore | None) -> Diff:
+    """Compare a project with what was applied: its declarations, and what the registry made of them.
 
     Args:
-        project: The loaded project.
+        project: The loaded and checked project.
+        schemas: View name -> schema; from ``check_project``.
         store: The opened store; None where there is no registry yet.
+
+    Raises:
+        PlanError: The project cannot be expressed in Feast.
+        RegistryError: The registry cannot be read.
     """
-    return diff(applied_specs(store) if store is not None else {}, project)
+    wanted = to_feast(project, schemas)
+    if store is None:
+        return diff({}, project)
+    with registry_errors(_where(store)):
+        return with_drift(diff(applied_specs(store), project), wanted, store)
 
 
 def apply_project(project: Project, schemas: Mapping[str, pa.Schema], store: FeatureStore) -> Diff:
@@ -152,7 +163,7 @@ def apply_project(project: Project, schemas: Mapping[str, pa.Schema], store: Fea
     Note:
         Removes only what an earlier apply wrote; what others put into the registry stays.
     """
-    changes = plan_project(project, store)
+    changes = plan_project(project, schemas, store)
     if not changes and not project.native and not _manifest(store).get("native"):
         return changes
     wanted = to_feast(project, schemas)
@@ -164,7 +175,9 @@ def apply_project(project: Project, schemas: Mapping[str, pa.Schema], store: Fea
             warnings.filterwarnings(
                 "ignore", "On demand feature view is an experimental feature", RuntimeWarning
             )
-            store.apply(wanted, objects_to_delete=gone, partial=False)
+            for name in stale_on_demand(changes):
+                store.registry.delete_feature_view(name, store.project, commit=False)
+            store.apply(wanted, objects_to_delete=marked_as_removed(gone), partial=False)
     except (FeastError, ValueError, TypeError) as error:
         if isinstance(error, MlcoreError):
             raise

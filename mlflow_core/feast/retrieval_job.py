@@ -12,7 +12,7 @@ from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.on_demand_feature_view import OnDemandFeatureView
-from feast.saved_dataset import SavedDatasetStorage
+from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 from mlflow_core.errors import UsageError
 
@@ -63,6 +63,17 @@ class EngineRetrievalJob(RetrievalJob):
     def metadata(self) -> RetrievalMetadata | None:
         """What Feast stores of a saved dataset."""
         return self._metadata
+
+    def to_df(
+        self, validation_reference: ValidationReference | None = None, timeout: int | None = None
+    ) -> pd.DataFrame:
+        """Return the rows as a pandas frame; an integer column with nulls is pandas' nullable ``Int64`` or ``Int32``.
+
+        Args:
+            validation_reference: What Feast checks the rows against.
+            timeout: Not used; the evaluation runs to its end.
+        """
+        return _as_frame(self.to_arrow(validation_reference=validation_reference, timeout=timeout))
 
     def explain(self) -> str:
         """Return the plan as text, one line a view."""
@@ -117,5 +128,18 @@ class EngineRetrievalJob(RetrievalJob):
         return self._rows
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
-        frame: pd.DataFrame = self._to_arrow_internal(timeout).to_pandas()
-        return frame
+        return _as_frame(self._to_arrow_internal(timeout))
+
+
+def _as_frame(rows: pa.Table) -> pd.DataFrame:
+    """Return rows as a frame in which an integer stays one beside a null: pandas' own are floats, exact to 2**53."""
+    beside_nulls = {
+        name: rows[name].to_pandas(types_mapper=_WITH_NULLS.get)
+        for name, kind in zip(rows.column_names, rows.schema.types, strict=True)
+        if kind in _WITH_NULLS and rows[name].null_count
+    }
+    frame: pd.DataFrame = rows.to_pandas()
+    return frame.assign(**beside_nulls)
+
+
+_WITH_NULLS = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}

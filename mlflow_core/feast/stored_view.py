@@ -6,6 +6,7 @@ any source and on-demand views that Feast writes online are all latest values he
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,8 +22,16 @@ from mlflow_core.plan.from_feast import SPEC_TAG, view_of
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import Duration, Entity, FeatureView, ParquetSource
 
-__all__ = ["read_of_stored", "schema_of_stored", "stored_codec", "stored_view"]
+__all__ = [
+    "marked_as_removed",
+    "read_of_stored",
+    "schema_of_stored",
+    "stored_codec",
+    "stored_view",
+    "was_unseen",
+]
 
+_REMOVED_TAG = "mlcore.removed"
 _NO_SOURCE = ParquetSource(name="native", path="native", event_time="event_timestamp")
 
 
@@ -86,6 +95,22 @@ def read_of_stored(table: Any, features: list[str], full_feature_names: bool) ->
         keys=tuple((key, projection.join_key_map.get(key, key)) for key in view.keys),
         prefix=projection.name_to_use() if full_feature_names else None,
     )
+
+
+def marked_as_removed(objects: Sequence[Any]) -> list[Any]:
+    """Mark objects of Feast's registry that are deleted because their declarations are gone; see ``was_unseen``."""
+    for one in objects:
+        one.tags = {**one.tags, _REMOVED_TAG: "true"}
+    return list(objects)
+
+
+def was_unseen(table: Any) -> bool:
+    """Say whether a view of ours is deleted by somebody who does not know our declarations, such as ``feast apply``.
+
+    Args:
+        table: A view that Feast deletes.
+    """
+    return SPEC_TAG in table.tags and _REMOVED_TAG not in table.tags
 
 
 def _written_on_demand(table: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlflow_core.algebra.aggregates import empty_value
-from mlflow_core.algebra.on_demand import evaluate_on_demand, input_names
+from mlflow_core.algebra.on_demand import evaluate_on_demand, infer_outputs, input_names
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import PlanError, ServeError, StoreError, UnknownNameError, nearest
 from mlflow_core.online.backend import OnlineBackend, StoredRow
@@ -25,7 +25,7 @@ from mlflow_core.online.codec import RowCodec
 from mlflow_core.online.entity_rows import checked_columns, checked_keys, request_array
 from mlflow_core.online.layout import codec_of
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan, ViewRead
-from mlflow_core.spec import DType
+from mlflow_core.spec import DType, OnDemand
 
 __all__ = ["Answer", "Reader", "Status", "answer"]
 
@@ -96,6 +96,8 @@ class Reader:
     Raises:
         PlanError: A view has no schema, or the plan puts out what it does not read.
         StoreError: A feature has no type.
+        UnknownNameError: An on-demand feature is asked for that its function does not return.
+        EngineError: An on-demand function fails.
     """
 
     def __init__(self, plan: RetrievalPlan, schemas: Mapping[str, pa.Schema]) -> None:
@@ -107,6 +109,7 @@ class Reader:
                 raise PlanError(
                     f'the plan puts out "{name}", which it does not read', hint=nearest(name, outputs)
                 )
+        self._on_demand = [_prepared_on_demand(one, self._reads) for one in plan.on_demand]
 
     def answer(
         self, entity_rows: Mapping[str, Sequence[Any]], *, backend: OnlineBackend, now_us: int
@@ -134,34 +137,57 @@ class Reader:
                 by_output.setdefault(read.output(name), values)
         for name in self.plan.columns:
             _copy(by_output[name], shown, name)
-        for one in self.plan.on_demand:
-            self._compute(one, found, shown, entity_rows)
+        for one in self._on_demand:
+            _compute(one, found, shown, entity_rows)
         return shown
 
-    def _compute(
-        self, one: OnDemandRead, found: list[Answer], shown: Answer, entity_rows: Mapping[str, Sequence[Any]]
-    ) -> None:
-        inputs: dict[str, pa.Array] = {}
-        for (view, feature), name in input_names(one.on_demand).items():
-            at = self.plan.feeding(view, feature)
-            column = self.plan.reads[at].output(feature)
-            inputs[name] = pa.array(found[at].columns[column], found[at].types[column])
-        for name, dtype in one.on_demand.request.items():
-            inputs[name] = request_array(entity_rows[name], dtype, name)
-        outputs = evaluate_on_demand(one.on_demand, inputs)
-        for name in one.features or outputs:
-            if name not in outputs:
-                raise UnknownNameError(
-                    f'returns no "{name}"', object=one.on_demand.title, hint=nearest(name, outputs)
-                )
-            column = name if one.prefix is None else f"{one.prefix}__{name}"
-            values = outputs[name].to_pylist()
-            shown.columns[column] = values
-            shown.statuses[column] = [
-                Status.NULL_VALUE if value is None else Status.PRESENT for value in values
-            ]
-            shown.event_times[column] = [None] * len(values)
-            shown.types[column] = outputs[name].type
+
+@dataclass(frozen=True, slots=True)
+class _PreparedOnDemand:
+    """On-demand features with what does not change between requests: where inputs are, and the outputs' types."""
+
+    on_demand: OnDemand
+    features: tuple[str, ...]
+    prefix: str | None
+    stored: tuple[tuple[int, str, str], ...]  # which read, which of its columns, the name the function knows
+
+
+def _prepared_on_demand(one: OnDemandRead, reads: Sequence[_PreparedRead]) -> _PreparedOnDemand:
+    names, stored, types = input_names(one.on_demand), [], {}
+    for i, prepared in enumerate(reads):
+        for feature, cell in zip(prepared.read.features, prepared.features, strict=True):
+            name = names.get((prepared.read.view.name, feature))
+            if name is not None and name not in types:
+                stored.append((i, cell.column, name))
+                types[name] = arrow_type(cell.dtype)
+    inferred = infer_outputs(one.on_demand, types)
+    outputs = {name: dtype_of_arrow(name, kind) for name, kind in inferred.items()}
+    features = one.features or tuple(outputs)
+    for name in features:
+        if name not in outputs:
+            raise UnknownNameError(
+                f'returns no "{name}"', object=one.on_demand.title, hint=nearest(name, outputs)
+            )
+    declared = one.on_demand.model_copy(update={"outputs": outputs})
+    return _PreparedOnDemand(declared, features, one.prefix, tuple(stored))
+
+
+def _compute(
+    one: _PreparedOnDemand, found: list[Answer], shown: Answer, entity_rows: Mapping[str, Sequence[Any]]
+) -> None:
+    inputs: dict[str, pa.Array] = {
+        name: pa.array(found[i].columns[column], found[i].types[column]) for i, column, name in one.stored
+    }
+    for name, dtype in one.on_demand.request.items():
+        inputs[name] = request_array(entity_rows[name], dtype, name)
+    outputs = evaluate_on_demand(one.on_demand, inputs)
+    for name in one.features:
+        column = name if one.prefix is None else f"{one.prefix}__{name}"
+        values = outputs[name].to_pylist()
+        shown.columns[column] = values
+        shown.statuses[column] = [Status.NULL_VALUE if value is None else Status.PRESENT for value in values]
+        shown.event_times[column] = [None] * len(values)
+        shown.types[column] = outputs[name].type
 
 
 class _PreparedRead:

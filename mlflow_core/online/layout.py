@@ -1,14 +1,14 @@
 """Which codec a feature view's stored rows have: its features' types, and what they were computed from.
 
-Two views with the same columns but another window, condition or expression give other values, so the
-definition of what is computed is part of the schema hash. A view of plain latest values has none beyond its
-columns. Where the events lie, who owns the view, TTL, availability and checks change no stored value.
+Two views with the same columns but another window, condition, source column or schedule of boundaries give other
+values, or give their values versions that cannot be compared with those of before: a row of the former view could
+win over a newer one for ever. So what is computed, from which columns and at which boundaries, is part of the
+schema hash. Where the events lie, who owns the view, TTL and checks change no stored value.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 import orjson
 import pyarrow as pa
@@ -20,6 +20,7 @@ from mlflow_core.spec import FeatureView
 __all__ = ["codec_of", "definition_of"]
 
 _KEEPS = {"column", "functions", "over", "offset", "where", "name", "boundary", "accuracy"}
+_SOURCE_KEEPS = ("event_time", "known_at", "created", "event_id", "deleted", "rename")
 
 
 def codec_of(view: FeatureView, schema: pa.Schema) -> RowCodec:
@@ -41,19 +42,15 @@ def codec_of(view: FeatureView, schema: pa.Schema) -> RowCodec:
 
 
 def definition_of(view: FeatureView) -> str:
-    """Return a digest of what a view computes, empty for plain latest values."""
-    if not view.columns and not view.windows:
-        return ""
-    source: Mapping[str, object] = {
-        name: getattr(view.source, name)
-        for name in ("event_time", "known_at", "event_id", "deleted", "rename")
-    }
+    """Return a digest of what a view computes, from which columns of its source, and at which boundaries."""
+    features = [
+        one if isinstance(one, str) else one.model_dump(mode="json", include=_KEEPS) for one in view.features
+    ]
+    availability = view.availability
     what = {
         "columns": view.columns,
-        "features": [
-            one if isinstance(one, str) else one.model_dump(mode="json", include=_KEEPS)
-            for one in view.features
-        ],
-        "source": source,
+        "features": features,
+        "source": {name: getattr(view.source, name) for name in _SOURCE_KEEPS},
+        "availability": None if availability is None else availability.model_dump(mode="json"),
     }
     return hashlib.sha256(orjson.dumps(what, option=orjson.OPT_SORT_KEYS)).hexdigest()

@@ -82,6 +82,7 @@ class SqliteBackend:
         self._open: dict[int, sqlite3.Connection] = {}
         self._inherited: dict[int, sqlite3.Connection] = {}
         self._process = os.getpid()
+        self._was_there = False
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker in another process opens its own connections.
@@ -240,15 +241,34 @@ class SqliteBackend:
             raise StoreError(f"a version is no int64: {error}", place=str(self.path)) from error
 
     def _mine(self) -> sqlite3.Connection:
-        """Return this thread's connection; one from before a fork belongs to the parent."""
+        """Return this thread's connection to the file that is there now.
+
+        One from before a fork belongs to the parent, and one to a file that has been replaced would go on reading
+        what is no longer there. A file that was here and has gone is not made again: it would answer "not found".
+        """
         mine: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if mine is None or self._process != os.getpid():
+        inode = self._inode()
+        if mine is None or self._local.inode != inode or self._process != os.getpid():
+            if inode is None and self._was_there:
+                raise StoreError(
+                    "the online store has been removed",
+                    place=str(self.path),
+                    hint="Put the file back, or start this process again to begin with an empty one.",
+                )
             self._close_idle()
             mine = _connected(self.path, self.timeout_s)
-            self._local.connection = mine
+            self._local.connection, self._local.inode = mine, self._inode()
+            self._was_there = True
             with self._lock:
                 self._open[threading.get_ident()] = mine
         return mine
+
+    def _inode(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _close_idle(self) -> None:
         """Close connections whose thread has ended, but never those of the process this one was forked from."""

@@ -203,6 +203,10 @@ _PACKAGE = Path(__file__).parent.parent
 
 
 def _hint(error: BaseException, files: Mapping[str, Path]) -> str | None:
+    if isinstance(error, NameError) and error.name:
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        known = [name for name in frames[-1].f_globals if not name.startswith("_")] if frames else []
+        return nearest(error.name, known)
     if isinstance(error, ModuleNotFoundError) and error.name and error.name not in sys.modules:
         if error.name.partition(".")[0] in {name.partition(".")[0] for name in files}:
             return nearest(error.name, files)

@@ -11,10 +11,10 @@ route                     method  answer
 ========================  ======  ====================================================================
 
 How values are written is in ``wire``. An error is ``{"error", "name", "nearest", "hint"}`` with 400 (no JSON), 404
-(no such service, model or route), 405, 409 (the model's features have changed), 413, 422 (anything else that is
-wrong with the request), 500 (our fault: the cause is logged, never sent), 503 with Retry-After (too much at once,
-or the store is down) or 504 (no answer in time). Reads of the store block, so they run in a few threads; what
-does not fit into the bounded queue before these is refused at once instead of waiting.
+(no such service, model or route), 405, 408 (the body did not arrive in time), 409 (the model's features have
+changed), 413, 422 (anything else that is wrong with the request), 500 (our fault: the cause is logged, never sent),
+503 with Retry-After (too much at once, or the store is down) or 504 (no answer in time). Reads of the store block, so
+they run in a few threads; what does not fit into the bounded queue before these is refused at once instead of waiting.
 """
 
 from __future__ import annotations
@@ -197,19 +197,29 @@ class Application:
             return self._routes.services()
         if route == "/readyz":
             return await self._in_thread(self._aside, self._routes.ready)
-        if self._in_flight >= self.limits.in_flight:
-            raise Refusal("too many requests at once", status=503, hint="Try again.", retry_after_s=1)
+        self._refuse_if_full()
+        body = await self._body(scope, receive)
+        self._refuse_if_full()
         self._in_flight += 1
         self.metrics.in_flight.set(self._in_flight)
-        try:
-            body = await read_body(scope, receive, self.limits.body_bytes)
-        except BaseException:
-            self._leave()
-            raise
         if route == "/v1/features":
             return await self._work(partial(self._routes.features, body))
         model = unquote(scope["path"].removeprefix(_PREDICT))
         return await self._work(partial(self._routes.predict, model, body))
+
+    def _refuse_if_full(self) -> None:
+        if self._in_flight >= self.limits.in_flight:
+            raise Refusal("too many requests at once", status=503, hint="Try again.", retry_after_s=1)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        """Read the body before the request takes a place: callers that send slowly keep nobody else out."""
+        try:
+            reading = read_body(scope, receive, self.limits.body_bytes)
+            return await asyncio.wait_for(reading, self.limits.deadline_s)
+        except TimeoutError:
+            raise Refusal(
+                f"the body did not arrive within {self.limits.deadline_s:g} s", status=408
+            ) from None
 
     async def _work(self, work: Callable[[], Reply]) -> Reply:
         """Run blocking work; its place is free again when it has ended, not when the caller gives up."""

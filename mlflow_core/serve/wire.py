@@ -25,6 +25,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -39,6 +40,7 @@ from mlflow_core.spec import DType
 __all__ = ["read_text", "read_value", "write_column"]
 
 _EXACT = 2**53
+_DECIMAL = re.compile("-?[0-9]{1,19}")  # int() would also read "1_0", " 1" and digits of other scripts
 _TEXT_OF = {math.inf: "Infinity", -math.inf: "-Infinity"}
 _NUMBER_OF = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _BOOLS = {"true": True, "false": False}
@@ -129,9 +131,9 @@ def _int_of(bits: int) -> Callable[[Any], int]:
     least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
     def read(value: Any) -> int:
-        if isinstance(value, str) or (
-            isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT
-        ):
+        if isinstance(value, str) and _DECIMAL.fullmatch(value):
+            number = int(value)
+        elif isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
             number = int(value)
         elif isinstance(value, int) and not isinstance(value, bool):
             number = value

@@ -24,6 +24,7 @@ __all__ = ["Evaluation", "Slice", "evaluate"]
 
 _SMALL_ROWS, _SMALL_CLASS = 200, 20
 _MIN_DAYS = 10
+_ROWS_BESIDE_DAYS = 300
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Evaluation:
         positives: Rows whose label is 1; None for a regression.
         days: Days of query time with rows; None if no time was given.
         unit: What is resampled by default: ``day`` where there are at least ten days, else ``row``.
-        resamples: How many resamples each interval rests on.
+        resamples: How many resamples each interval of the default unit rests on.
         seed: Their seed.
         values: Figure on all rows, (metrics, models).
         draws: Figures on the resamples by unit, (metrics, models, resamples).
@@ -174,7 +175,8 @@ def evaluate(
         metrics: Names from ``spec.pipeline.METRICS``.
         slices: Columns that cut the rows into slices, n rows; None for none.
         times: Query time of each row, (n,), microseconds since epoch, UTC; with it whole days are resampled too.
-        count: How many resamples.
+        count: How many resamples. Rows, where they are resampled only beside days, at most 300 times: they take
+            far longer, and nothing is decided by them.
         seed: Their seed.
         progress: Told of each resample.
 
@@ -200,9 +202,10 @@ def evaluate(
     n_days = None if days is None else int(days.max()) + 1
     unit: Unit = "day" if n_days is not None and n_days >= _MIN_DAYS else "row"
     draws: dict[Unit, Floats] = {}
-    units = count * (1 if days is None else 2)
+    by_row = min(count, _ROWS_BESIDE_DAYS) if unit == "day" else count
+    units = by_row + (0 if days is None else count)
     with (progress or SilentProgress()).stage("bootstrapping", units, "resamples") as stage:
-        draws["row"] = _draw(measures, len(truth), count, seed, stage)
+        draws["row"] = _draw(measures, len(truth), by_row, seed, stage)
         if days is not None and n_days is not None:
             by_day = [[measure.by_group(days, n_days) for measure in row] for row in measures]
             draws["day"] = _draw(by_day, n_days, count, seed, stage)

@@ -8,6 +8,7 @@ often as its weight says. That is all that a bootstrap needs. The definitions ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Protocol
 
 import numpy as np
@@ -150,27 +151,34 @@ class _AucOfGroups:
 
 
 class _AveragePrecision:
-    """The sum over thresholds of precision times the step in recall."""
+    """The sum over thresholds of precision times the step in recall.
+
+    Each positive adds its weight times the precision at its own threshold, which is that of the last row with its
+    score. So running sums are looked up at the positives only.
+    """
 
     def __init__(self, y: Floats, predictions: Floats) -> None:
-        self._order = np.argsort(-predictions, kind="stable")
-        ordered = predictions[self._order]
-        self._y = y[self._order]
-        self._ends = (
-            np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(y) else np.empty(0, int)
-        )
+        self._weight_of = np.argsort(-predictions, kind="stable")  # by rank: whose weight the row has
+        ordered = predictions[self._weight_of]
+        last = np.searchsorted(-ordered, -ordered, side="right") - 1
+        self._positives = np.flatnonzero(y[self._weight_of] == 1)
+        self._last = last[self._positives]
+        self._last_positive = np.searchsorted(self._positives, self._last, side="right") - 1
 
     def at(self, weights: Floats) -> float:
-        ordered = weights[self._order]
-        found = np.cumsum(ordered * self._y)[self._ends]
-        named = np.cumsum(ordered)[self._ends]
-        if not len(found) or found[-1] == 0:
+        ordered = weights[self._weight_of]
+        ours = ordered[self._positives]
+        sums = np.cumsum(ours)
+        if not len(sums) or sums[-1] == 0:
             return float("nan")
+        found, named = sums[self._last_positive], np.cumsum(ordered)[self._last]
         precision = np.divide(found, named, out=np.zeros_like(found), where=named > 0)
-        return _dot(np.diff(found, prepend=0.0), precision) / float(found[-1])
+        return _dot(ours, precision) / float(sums[-1])
 
-    def by_group(self, groups: NDArray[np.int64], count: int) -> Measure:
-        return _Spread(self, groups, count)
+    def by_group(self, groups: NDArray[np.int64], count: int) -> Measure:  # noqa: ARG002 any count will do
+        by_group = copy(self)
+        by_group._weight_of = groups[self._weight_of]
+        return by_group
 
 
 class _Spread:

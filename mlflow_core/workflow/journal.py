@@ -1,6 +1,6 @@
 """A run as it is written down: its steps with how each one ended, and what training reports on the way.
 
-A run ends as ``failed`` if the user can mend it (any of our own errors), as ``cancelled`` after Ctrl-C, and as
+A run ends as ``failed`` if the user can mend it (any of our own errors, a full disk), as ``cancelled`` after Ctrl-C, and as
 ``crashed`` otherwise. Whatever happens in this process, it ends; of a killed process its lease tells.
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_core.artifacts import Artifact, ArtifactStore
-from mlflow_core.errors import MlcoreError
+from mlflow_core.errors import MlcoreError, disk_is_full
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.metadata.records import Metric, RunState
 from mlflow_core.telemetry.progress import Progress
@@ -151,7 +151,7 @@ def environment() -> dict[str, str]:
 
 def state_after(error: BaseException) -> RunState:
     """Say how a run ends that an error ended."""
-    if isinstance(error, MlcoreError):
+    if isinstance(error, MlcoreError) or disk_is_full(error):
         return RunState.FAILED
     return RunState.CANCELLED if isinstance(error, KeyboardInterrupt) else RunState.CRASHED
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Trained", "build_for_pipeline", "run_pipeline"]
 
-RESAMPLES = 300
+RESAMPLES = 1000
 CHAMPION = "champion"
 
 Floats = NDArray[np.float64]

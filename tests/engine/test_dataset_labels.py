@@ -161,7 +161,9 @@ def test_that_nothing_happened_is_known_when_the_last_event_that_might_have_coun
     quiet = [oracle.Event("a", HOUR, 1.0), oracle.Event("a", 2 * HOUR, -1.0, known_at=12 * HOUR)]
     written(tmp_path, [*quiet, oracle.Event("b", 9 * HOUR, 1.0)])
     spec = dataset(
-        lambda s, e: ml.Label(aggregate=ml.Agg("*", "count", over="3h", where="value > 0"), entity=e, name="y"),
+        lambda s, e: ml.Label(
+            aggregate=ml.Agg("*", "count", over="3h", where="value > 0"), entity=e, name="y"
+        ),
         where="key = 'a'",
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from random import Random
 
 import numpy as np
@@ -120,6 +123,40 @@ def test_events_after_a_rows_own_change_no_bit_of_its_sum():
         bits.add(total[0].as_py())
 
     assert len(bits) == 1
+
+
+def test_lists_that_do_not_fit_in_one_column_are_refused_before_they_are_made():
+    n = 50_000
+    at = np.zeros(n, np.int64)
+    edges = np.array([0, n])
+    sweep = Sweep.of(edges, at, at, at + 9, edges, at)
+
+    with pytest.raises(EngineError, match=r"last\(50000\) has 2,500,000,000 values in all lists together"):
+        window_values(sweep, pa.array(at), np.ones(n, np.bool_), [Function("last", n)], title="v")
+
+
+def test_no_kernel_takes_five_seconds_to_compile_the_first_time(tmp_path):
+    watched = """
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+from mlflow_core.engine.kernels import warm
+
+@contextmanager
+def stage(name, total=None, unit=""):
+    ticks = [time.process_time()]
+    yield SimpleNamespace(advance=lambda n: ticks.append(time.process_time()))
+    print(max(b - a for a, b in zip(ticks, ticks[1:])), len(ticks) - 1)
+
+warm(SimpleNamespace(stage=stage))
+"""
+    fresh = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", watched], env=fresh, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    longest, kernels_compiled = done.stdout.split()
+    assert float(longest) < 5.0
+    assert int(kernels_compiled) == 10
 
 
 def test_warming_compiles_each_kernel_once_and_for_good():

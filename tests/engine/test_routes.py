@@ -233,6 +233,26 @@ def test_a_key_of_another_type_is_refused_with_both_types(world, tmp_path):
         retrieve(plan_of(world.view, "event"), rows, base=str(tmp_path))
 
 
+def test_a_source_keyed_by_floats_or_identified_by_lists_is_refused_before_anything_is_parted(
+    client, tmp_path
+):
+    moments = pa.array([1, 2]).cast(pa.timestamp("us"))
+    pq.write_table(
+        pa.table({"k": [1.0, 2.0], "n": [1, 2], "id": [[1], [1]], "t": moments, "x": [1, 2]}),
+        tmp_path / "s.parquet",
+    )
+    plain = ParquetSource("s", path="s.parquet", event_time="t")
+    floats = FeatureView("v", entity=Entity("k"), source=plain, features=["x"])
+    lists = FeatureView(
+        "v", entity=Entity("n"), source=plain.model_copy(update={"event_id": "id"}), features=["x"]
+    )
+    for route in (InProcess(), OnDask(client, tmp_path / "work")):
+        with pytest.raises(SourceError, match=r'key column "k" holds double.*A float cannot be a key'):
+            materialise(floats, 9, base=str(tmp_path), route=route)
+        with pytest.raises(SourceError, match=r'event_id column "id" holds list<'):
+            materialise(lists, 9, base=str(tmp_path), route=route)
+
+
 def test_an_entity_row_column_called_like_a_feature_is_refused(world, tmp_path):
     with pytest.raises(UsageError, match='already have a column "f"'):
         retrieve(

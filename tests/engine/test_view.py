@@ -13,27 +13,8 @@ import pytest
 from mlflow_core.engine.view import compute_view, needed_columns
 from mlflow_core.errors import PlanError, SourceError
 from mlflow_core.plan.retrieval import ViewRead
-from mlflow_core.spec import Agg, Entity, Every, FeatureView, ParquetSource
-
-US = pa.timestamp("us", "UTC")
-
-
-def source_of(**columns) -> ParquetSource:
-    return ParquetSource("s", path="s.parquet", event_time="t", **columns)
-
-
-def view_of(*features, keys=("k",), source=None, **fields) -> FeatureView:
-    entity = Entity("e", keys=keys) if keys else None
-    return FeatureView("v", entity=entity, source=source or source_of(), features=features, **fields)
-
-
-def times(*values) -> pa.Array:
-    return pa.array(values, pa.int64()).cast(US)
-
-
-def asked(view, events, rows, clock="event", features=None) -> dict:
-    read = ViewRead(view, features or view.feature_names, clock, tuple((key, key) for key in view.keys))
-    return compute_view(pa.table(events), pa.table(rows), read).to_pydict()
+from mlflow_core.spec import Agg, Every
+from tests.engine.by_eye import US, asked, source_of, times, view_of
 
 
 @pytest.mark.parametrize(
@@ -140,44 +121,6 @@ def test_a_stored_null_is_the_latest_value_and_nan_is_a_null():
 
 
 @pytest.mark.parametrize(
-    "keys",
-    [
-        pa.array([1, 2, None], pa.int32()),
-        pa.array(["a", "", None]),
-        pa.array(["a", "b", None]).dictionary_encode(),
-        pa.array([b"\xff", b"", None], pa.large_binary()),
-        pa.array([uuid.UUID(int=1), uuid.UUID(int=2), None], pa.uuid()),
-    ],
-    ids=["int32", "string", "dictionary", "bytes", "uuid"],
-)
-def test_keys_of_each_kind_match_themselves_and_a_null_matches_nothing(keys):
-    events = {"k": keys, "t": times(1, 1, 1), "x": [10, 20, 30]}
-
-    out = asked(
-        view_of("x"), events, {"k": keys.take(pa.array([1, 0, 2, 1])), "event_timestamp": times(1, 1, 1, 1)}
-    )
-
-    assert out["x"] == [20, 10, None, 20]
-
-
-@pytest.mark.parametrize("keys", [pa.array(["1"]), pa.array([1.0]), pa.array([b"1"]), pa.array([True])])
-def test_a_key_of_another_kind_than_the_sources_is_an_error_that_names_both(keys):
-    with pytest.raises(
-        SourceError,
-        match=rf'"k" of the entity rows holds {keys.type}, column "k" of ParquetSource "s" holds int64',
-    ):
-        asked(view_of("x"), {"k": [1], "t": times(1), "x": [1]}, {"k": keys, "event_timestamp": times(1)})
-
-
-def test_composite_keys_match_whole_and_views_without_keys_match_every_row():
-    events = {"a": ["x", "x", ""], "b": [1, 2, 1], "t": times(1, 1, 2), "v": [1, 2, 3]}
-    rows = {"a": ["x", "", "x", None], "b": [2, 1, 9, 1], "event_timestamp": times(5, 5, 5, 5)}
-
-    assert asked(view_of("v", keys=("a", "b")), events, rows) == {"v": [2, 3, None, None]}
-    assert asked(view_of("v", keys=()), events, {"event_timestamp": times(0, 1, 2)}) == {"v": [None, 2, 3]}
-
-
-@pytest.mark.parametrize(
     "moments",
     [
         pa.array([1_999, 2_000], pa.timestamp("ns")),
@@ -189,6 +132,13 @@ def test_times_of_any_unit_and_zone_are_floored_to_microseconds_in_utc(moments):
     out = asked(view_of("x"), {"k": [1], "t": times(2), "x": [5]}, {"k": [1, 1], "event_timestamp": moments})
 
     assert out["x"] == [None, 5]
+
+
+def test_a_time_before_all_that_microseconds_can_say_is_refused():
+    first = pa.array([-(2**63)], pa.int64()).cast(pa.timestamp("s"))
+
+    with pytest.raises(SourceError, match='column "t" holds a time beyond the reach of microseconds'):
+        asked(view_of("x"), {"k": [1], "t": first, "x": [1]}, {"k": [1], "event_timestamp": times(9)})
 
 
 def test_nanoseconds_before_the_epoch_are_floored_too():

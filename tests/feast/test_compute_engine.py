@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from feast import FeatureStore, RepoConfig
+from feast import BatchFeatureView, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+from feast.types import String
 
 import mlflow_core as ml
 from mlflow_core import sources
 from mlflow_core.config.clock import FixedClock
-from mlflow_core.errors import SourceError
+from mlflow_core.errors import PlanError, SourceError
 from mlflow_core.feast.compute_engine import boundary_of
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.schema import view_schema
@@ -193,3 +194,57 @@ def test_a_local_cluster_gives_the_same_values(tmp_path: Path) -> None:
     }
     store.materialize(NOON - HOUR, NOON + 20 * MINUTE)
     assert read(store)["amount_sum_2h"] == [None, 2.0, None]
+
+
+@pytest.mark.filterwarnings("ignore:Batch feature views are experimental:RuntimeWarning")
+def test_a_view_that_cannot_be_computed_does_not_stop_the_others_or_touch_their_states(
+    tmp_path: Path,
+) -> None:
+    store = store_of(tmp_path, orders(tmp_path), online_store=ours(NOON + 20 * MINUTE))
+    times = pd.Series([NOON - HOUR]).dt.as_unit("us")
+    pd.DataFrame({"customer": ["a"], "city": ["x"], "happened": times}).to_parquet(tmp_path / "homes.parquet")
+    source = FileSource(name="homes", path="homes.parquet", timestamp_field="happened")
+    customer = store.get_entity("customer")
+    schema = [Field(name="customer", dtype=String), Field(name="city", dtype=String)]
+    homes = FeatureView(name="homes", entities=[customer], schema=schema, source=source)
+    moved = BatchFeatureView(
+        name="a_moved",
+        entities=[customer],
+        schema=schema,
+        source=source,
+        mode="python",
+        udf=_moved,
+        online=True,
+    )
+    store.apply([source, homes, moved])
+    before = store.get_feature_view("a_moved").state
+
+    with pytest.raises(PlanError, match="a_moved"):
+        store.materialize(NOON - HOUR, NOON + 20 * MINUTE)
+
+    assert read(store)["amount_sum_2h"] == [None, 2.0, None]
+    answer = store.get_online_features(features=["homes:city"], entity_rows=[{"customer": "a"}]).to_dict()
+    assert answer["city"] == ["x"]
+    states = {view.name: view.state.name for view in store.list_batch_feature_views()}
+    assert states == {"orders": "AVAILABLE_ONLINE", "homes": "AVAILABLE_ONLINE", "a_moved": before.name}
+
+
+def _moved(rows):
+    return rows
+
+
+def test_a_failure_that_nobody_foresaw_is_its_views_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tmp_path, orders(tmp_path), online_store=ours(NOON + 20 * MINUTE))
+    before = store.get_feature_view("orders").state
+    online = store._get_provider().online_store
+
+    def full(*_: object) -> int:
+        raise MemoryError("no room for the rows")
+
+    monkeypatch.setattr(online, "write_materialised", full)
+    with pytest.raises(MemoryError, match="no room"):
+        store.materialize(NOON - HOUR, NOON + 20 * MINUTE)
+    assert store.get_feature_view("orders").state is before
+    assert store.get_feature_view("orders").materialization_intervals == []

@@ -9,6 +9,8 @@ import pytest
 
 import mlflow_core as ml
 from mlflow_core.errors import ServeError, StoreError
+from mlflow_core.feast.stored_view import marked_as_removed
+from mlflow_core.online.layout import definition_of
 from mlflow_core.online.write import EVENT_TIME
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.to_feast import to_feast
@@ -115,3 +117,29 @@ def test_applying_another_window_refuses_rows_of_the_former_one(ours):
     view.tags["mlcore.spec"] = former
     ours.apply([view])
     assert ours.get_online_features(["delays:delay"], asked).to_dict()["delay"] == [5.0]
+
+
+def test_a_deletion_by_who_does_not_know_our_declarations_is_told_and_keeps_the_rows(ours):
+    asked, view = {"origin": ["EWR"], "dest": ["ORD"]}, ours.get_feature_view("delays")
+    with pytest.raises(StoreError, match=r"feast apply sees only Feast's own .* delays .* Run: mlcore apply"):
+        ours.apply([], objects_to_delete=[view], partial=False)  # what the command of Feast does
+    ours.apply([view])
+    assert ours.get_online_features(["delays:delay"], asked).to_dict()["delay"] == [5.0]
+
+    ours.apply([], objects_to_delete=marked_as_removed([ours.get_feature_view("delays")]), partial=False)
+    ours.apply([view])
+    assert ours.get_online_features(["delays:delay"], asked).to_dict()["delay"] == [None]
+
+
+def test_rows_are_not_read_by_a_view_of_another_source_column_identity_or_schedule():
+    source = delays.source
+    plain = delays.model_copy(update={"features": ("delay",), "columns": {}})
+    others = [
+        plain.model_copy(update={"source": source.model_copy(update={"rename": {"arr_delay": "delay"}})}),
+        plain.model_copy(update={"source": source.model_copy(update={"event_id": "flight"})}),
+        plain.model_copy(update={"source": source.model_copy(update={"event_time": "another"})}),
+        plain.model_copy(update={"availability": ml.Every("2h")}),
+    ]
+    assert len({definition_of(view) for view in [plain, *others]}) == 5
+    same = plain.model_copy(update={"ttl": None, "owner": "somebody", "description": "said otherwise"})
+    assert definition_of(same) == definition_of(plain)

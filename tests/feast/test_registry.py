@@ -131,7 +131,7 @@ def test_a_second_apply_changes_nothing_not_even_a_byte(project: Project, repo: 
 
     store = open_store(repo)
 
-    assert not plan_project(project, store)
+    assert not plan_project(project, SCHEMAS, store)
     assert not apply_project(project, SCHEMAS, store)
     assert contents(repo) == before
 
@@ -264,7 +264,7 @@ def test_a_read_only_registry_is_readable_and_refuses_to_change(project: Project
 
     store = open_store(repo)
 
-    assert not plan_project(project, store)
+    assert not plan_project(project, SCHEMAS, store)
     with pytest.raises(RegistryError, match="is read-only"):
         apply_project(without(project, "delay"), SCHEMAS, store)
     assert contents(repo) == before

@@ -58,7 +58,9 @@ def test_every_promised_extra_exists() -> None:
 
 
 def test_everything_installed_accepts_the_oldest_python_that_is_promised() -> None:
-    installed = ((found.name, found.version, found.metadata.get("Requires-Python")) for found in distributions())
+    installed = (
+        (found.name, found.version, found.metadata.get("Requires-Python")) for found in distributions()
+    )
 
     too_new = [
         f"{name}=={version} wants Python {wanted}"

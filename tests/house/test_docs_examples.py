@@ -1,12 +1,12 @@
 """The Python blocks of README.md and docs/ run: per page in order, in one namespace, in a copy of the repository.
 
-Console blocks are not run here; tests/journeys/ goes through the commands.
+Blocks with a title are files of a project that the page builds, and console blocks are commands: neither is run here;
+tests/journeys/test_pages.py walks through them.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,22 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.pages import blocks_of
 from tests.house.repository import ROOT, our_files, shown
 
-FENCE = re.compile(r"^```(?P<language>\w*)")
 COPIED = ("feature_repo", "pipelines", "examples", "pyproject.toml", "mlcore.toml")
 
 
 def python_of(page: str) -> str:
-    """The page as a script: lines of its Python blocks where they stand, all others empty, so that errors point home."""
-    script, language = [], None
-    for line in page.splitlines():
-        fence = FENCE.match(line)
-        if fence:
-            language = None if language is not None else fence["language"]
-            script.append("")
-        else:
-            script.append(line if language == "python" else "")
+    """The page as a script: its Python blocks where they stand, all other lines empty, so that errors point home."""
+    script = [""] * len(page.splitlines())
+    for block in blocks_of(page):
+        if block.language == "python" and block.title is None:
+            lines = block.text.splitlines()
+            script[block.line - 1 : block.line - 1 + len(lines)] = lines
     return "\n".join(script) + "\n"
 
 
@@ -76,6 +73,9 @@ def test_the_examples_of_a_page_run(page: Path, copy: Path) -> None:
 
 
 def test_a_page_becomes_a_script_whose_lines_keep_their_numbers() -> None:
-    page = "# Title\n\n```python\na = 1\n```\ntext\n```console\n$ make\n```\n```python\nassert a == 1\n```\n"
+    page = (
+        "# Title\n\n```python\na = 1\n```\ntext\n```console\n$ make\n```\n```python\nassert a == 1\n```\n"
+        '```python title="file.py"\nraise\n```\n'
+    )
 
-    assert python_of(page) == "\n\n\na = 1\n\n\n\n\n\n\nassert a == 1\n\n"
+    assert python_of(page) == "\n\n\na = 1\n\n\n\n\n\n\nassert a == 1\n\n\n\n\n"

@@ -21,6 +21,7 @@ import pytest
 
 from mlflow_core.cli.boundary import run
 from mlflow_core.config import Principal, SystemClock, os_principal
+from mlflow_core.feast.registry import open_store
 from mlflow_core.metadata import MetadataStore
 
 YAML = """project: shop
@@ -142,6 +143,69 @@ def test_code_of_on_demand_features_is_part_of_the_plan_and_comments_are_not(sho
     assert planned.returncode == 4
     assert "~ on-demand features basket" in planned.stdout
 
+    assert "~ on-demand features basket" in mlcore("apply", cwd=shop).stdout
+    assert mlcore("plan", cwd=shop).returncode == 0  # Feast takes both for the same, and would have kept the old
+    assert mlcore("apply", cwd=shop).stdout.startswith("Nothing to change.")
+
+
+def test_a_code_tag_that_is_not_the_codes_is_written_again(shop: Path) -> None:
+    assert mlcore("apply", cwd=shop).returncode == 0
+    store = open_store(shop / "feature_repo")
+    basket = store.get_on_demand_feature_view("basket")
+    code, basket.tags["mlcore.code"] = basket.tags["mlcore.code"], "0" * 64
+    store.registry.delete_feature_view("basket", "shop")
+    store.registry.apply_feature_view(basket, "shop")
+
+    planned = mlcore("plan", cwd=shop)
+    applied = mlcore("apply", cwd=shop)
+
+    assert (planned.returncode, applied.returncode) == (4, 0)
+    assert "tag mlcore.code" in planned.stdout
+    store.refresh_registry()
+    assert store.get_on_demand_feature_view("basket").tags["mlcore.code"] == code
+    assert mlcore("plan", cwd=shop).returncode == 0
+
+
+def test_data_that_changed_its_type_changes_what_was_applied(shop: Path) -> None:
+    assert mlcore("apply", cwd=shop).returncode == 0
+    file = shop / "feature_repo" / "orders.parquet"
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(1, "amount", table["amount"].cast(pa.int64())), file)
+
+    planned = mlcore("plan", cwd=shop)
+
+    assert planned.returncode == 4
+    assert 'type of amount: "double" -> "int64"' in planned.stdout
+    assert mlcore("apply", cwd=shop).returncode == 0
+    assert mlcore("plan", cwd=shop).returncode == 0
+
+
+def test_tags_alone_are_a_change(shop: Path) -> None:
+    assert mlcore("apply", cwd=shop).returncode == 0
+    rewrite(shop, 'ttl="30d"', 'ttl="30d", tags={"team": "sales"}')
+
+    assert mlcore("plan", cwd=shop).returncode == 4
+    assert mlcore("apply", cwd=shop).returncode == 0
+    assert open_store(shop / "feature_repo").get_feature_view("spending").tags["team"] == "sales"
+    assert mlcore("plan", cwd=shop).returncode == 0
+
+
+def test_the_database_and_the_record_of_changes_can_be_checked(shop: Path) -> None:
+    assert "no tables yet" in mlcore("db", "check", cwd=shop).stdout
+    assert "From no tables to revision" in mlcore("db", "upgrade", cwd=shop).stdout
+    assert "Nothing to change" in mlcore("db", "upgrade", cwd=shop).stdout
+    assert mlcore("apply", cwd=shop).returncode == 0
+    assert json.loads(mlcore("db", "check", "--json", cwd=shop).stdout)["state"] == "current"
+    assert "1 rows, whole" in mlcore("audit", "verify", cwd=shop).stdout
+
+    with sqlite3.connect(shop / ".mlcore" / "metadata.db") as database:
+        for (trigger,) in list(database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")):
+            database.execute(f"DROP TRIGGER {trigger}")
+        database.execute("UPDATE mlcore_audit SET principal = 'nobody'")
+    broken = mlcore("audit", "verify", cwd=shop)
+    assert broken.returncode == 1
+    assert "row 1 changed" in broken.stdout
+
 
 def test_features_are_listed_shown_and_traced(shop: Path) -> None:
     listed = mlcore("features", "list", "--json", cwd=shop)
@@ -151,6 +215,14 @@ def test_features_are_listed_shown_and_traced(shop: Path) -> None:
 
     shown = json.loads(mlcore("features", "show", "spending", "--json", cwd=shop).stdout)
     assert (shown["kind"], shown["ttl"], shown["declared at"]) == ("view", "30d", "feature_repo/specs.py:5")
+
+    service = json.loads(mlcore("features", "show", "offers", "--json", cwd=shop).stdout)
+    assert (service["kind"], service["keys"]) == ("service", ["customer"])
+    assert [row["name"] for row in service["features"]] == FEATURES
+    told = mlcore("features", "show", "offers", cwd=shop)
+    assert told.returncode == 0, told.stderr
+    assert "keys: customer" in told.stdout
+    assert all(name in told.stdout for name in [*FEATURES, *service["request"]])
 
     traced = json.loads(mlcore("features", "lineage", "amount_sum_7d", "--json", cwd=shop).stdout)
     assert traced["upstream"] == ["customer (entity)", "orders (source)"]

@@ -108,6 +108,31 @@ def test_alias_evidence_and_audit_row_are_one_transaction(store: MetadataStore, 
     assert store.audit_verify().ok
 
 
+def test_a_version_and_its_first_alias_are_one_transaction(store: MetadataStore, tmp_path: Path) -> None:
+    run = store.create_run("late")
+    raw = sqlite3.connect(tmp_path / ".mlcore/metadata.db")
+    raw.execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON mlcore_alias_moves BEGIN SELECT RAISE(ABORT, 'refused here'); END"
+    )
+    raw.commit()
+    given = {"alias": "champion", "why": "passed its gate", "evidence": {"passed": True}}
+    with pytest.raises(MetadataError, match="refused here"):
+        store.register_model_version("late", run.id, "sha256:a", **given)
+    assert store.list_models() == []
+    raw.execute("DROP TRIGGER refuse")
+    raw.commit()
+    raw.close()
+
+    version = store.register_model_version("late", run.id, "sha256:a", **given)
+
+    assert (version.version, version.aliases) == (1, ("champion",))
+    assert store.alias_history("late")[0].evidence == {"passed": True}
+    assert [entry.action for entry in store.audit_entries()] == ["model.register", "alias.move"]
+    with pytest.raises(UsageError, match="needs a reason"):
+        store.register_model_version("late", run.id, "sha256:b", alias="champion")
+    assert len(store.list_versions("late")) == 1
+
+
 def test_what_is_not_there_is_named_with_what_is(store: MetadataStore) -> None:
     three_versions(store)
     store.move_alias("late", "champion", 1, "first")

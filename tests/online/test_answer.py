@@ -368,3 +368,14 @@ def test_two_views_with_a_feature_of_one_name_do_not_mix(flown):
     rows = {"carrier": ["UA"], "distance": [1.0], "departure": [NOON]}
     got = answer(plan, {**SCHEMAS, "other": schema}, rows, backend=flown, now_us=NOON)
     assert (got.columns["delay_mean_3h"], got.columns["per_mile"]) == ([99.0], [2.5])
+
+
+def test_a_hidden_input_of_the_first_view_does_not_stand_in_for_the_second_views_feature(flown):
+    other = FeatureView("other", entity=Entity("carrier"), source=SOURCE, features=["delay_mean_3h"])
+    schema = pa.schema([("carrier", pa.string()), ("delay_mean_3h", pa.float64())])
+    table = materialised(UA=(None, None, 99.0, 0, NOON)).select(["carrier", "delay_mean_3h", EVENT_TIME])
+    write_materialised(flown, other, table, NOON)
+    plan = plan_retrieval(FeatureService("s", [DELAYS[["note"]], other, request_features]))
+    rows = {"carrier": ["UA"], "distance": [1.0], "departure": [NOON]}
+    got = answer(plan, {**SCHEMAS, "other": schema}, rows, backend=flown, now_us=NOON)
+    assert (got.columns["delay_mean_3h"], got.columns["per_mile"]) == ([99.0], [2.5])

@@ -220,3 +220,18 @@ def test_a_bulk_write_is_one_transaction(open_store):
     store._mine().set_trace_callback(None)
     assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 1
     assert store.read([("v", [bytes(3)])])[0][0].value == packed("y")
+
+
+def test_a_file_that_is_replaced_is_read_anew_and_one_that_has_gone_is_not_made_again(tmp_path, open_store):
+    store, path = open_store(), tmp_path / "online.db"
+    store.write("v", [stored(b"k", 5)])
+    other = open_store(tmp_path / "restored.db")
+    other.write("v", [stored(b"k", 7)])
+    other.close()
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    with pytest.raises(StoreError, match=r"online\.db: the online store has been removed.*Put the file back"):
+        store.read([("v", [b"k"])])
+    assert not path.exists()
+    (tmp_path / "restored.db").rename(path)
+    assert store.read([("v", [b"k"])]) == [[stored(b"k", 7)]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
+import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -182,6 +184,21 @@ def test_too_much_at_once_is_refused_at_once_and_a_slow_answer_in_time(
     assert alive.status_code == 200
     assert late == [504, 504]
     assert after.status_code == 200
+
+
+def test_callers_that_send_slowly_keep_nobody_out_and_are_told_in_the_end(project: Path) -> None:
+    limits = Limits(in_flight=2, deadline_s=5.0)
+    app: Application = application(Served(str(project), clock=NOW, limits=limits))
+    with running(app) as url, ExitStack() as stack:
+        host, port = url.removeprefix("http://").split(":")
+        slow = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(8)]
+        for one in slow:
+            one.sendall(b"POST /v1/features HTTP/1.1\r\nHost: shop\r\nContent-Length: 99\r\n\r\n{")
+            one.settimeout(30)
+        assert ask(url).status_code == 200
+        told = [one.recv(4096) for one in slow]
+    assert all(answer.startswith(b"HTTP/1.1 408 ") for answer in told)
+    assert b"the body did not arrive within 5 s" in told[0]
 
 
 def test_code_that_is_kept_in_the_registry_is_refused_unless_allowed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from mlflow_core.train.curves import calibration, roc
 from mlflow_core.train.evaluate import Evaluation, evaluate
 from mlflow_core.train.gate import judge
 from mlflow_core.train.metrics import measure
+from tests.oracle import metrics as oracle
 
 
 def made(rows: int = 3000, seed: int = 3) -> tuple[np.ndarray, dict[str, np.ndarray], pa.Table, np.ndarray]:
@@ -66,6 +67,28 @@ def test_a_row_interval_covers_the_truth_about_as_often_as_it_says() -> None:
         covered += found.low <= 0.3 <= found.high
 
     assert 88 <= covered <= 100
+
+
+def test_a_paired_interval_by_days_is_that_of_a_loop_that_copies_whole_days() -> None:
+    random = np.random.default_rng(23)
+    times = np.sort(random.integers(0, 12 * DAY_US, 240))
+    y = (random.random(240) < 0.4).astype(float)
+    good = np.round(y * 0.3 + random.random(240), 1)  # ties on purpose
+    poor = np.round(random.random(240), 1)
+
+    found = evaluate(y, {"good": good, "poor": poor}, ["auc"], times=times, count=40, seed=5)
+
+    days, draw = times // DAY_US, np.random.default_rng(5)
+    assert len(np.unique(days)) == 12
+    differences = []
+    for _ in range(40):
+        drawn = draw.integers(0, 12, 12, dtype=np.int32)
+        rows = np.concatenate([np.flatnonzero(days == day) for day in drawn])
+        once = [1.0] * len(rows)
+        differences.append(oracle.auc(y[rows], good[rows], once) - oracle.auc(y[rows], poor[rows], once))
+    interval = found.difference("auc", "good", "poor")
+    assert found.unit == "day"
+    assert [interval.low, interval.high] == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=1e-12)
 
 
 def test_days_that_share_their_luck_give_wider_intervals_than_rows() -> None:

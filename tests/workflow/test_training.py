@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import pytest
+import xgboost
 
 import mlflow_core as ml
+from mlflow_core.cli.boundary import run
+from mlflow_core.config import FixedClock, Principal
+from mlflow_core.engine.retrieve import retrieve_to_shards
 from mlflow_core.errors import GateFailed, SourceError, TrainError, UnknownNameError
+from mlflow_core.metadata import MetadataStore
 from mlflow_core.train.model import Model
+from mlflow_core.workflow.lease import lease_held
 from mlflow_core.workflow.training import build_for_pipeline, run_pipeline
 
 
@@ -56,6 +68,32 @@ def test_the_same_recipe_gives_the_same_dataset_and_another_clock_another_one(wo
     assert record.id == same.id
     assert other.artifact.digest != first.artifact.digest
     assert another.clock == "event"
+
+
+def test_files_written_again_with_the_same_rows_give_the_same_dataset(workspace):
+    spec = workspace.pipeline("breakdown")
+    first, record = build_for_pipeline(workspace, spec)
+    readings = workspace.project.repo / "data" / "readings.parquet"
+    os.utime(readings, (0, 0))
+
+    again, same = build_for_pipeline(workspace, spec)
+
+    assert again.artifact.digest == first.artifact.digest
+    assert same.id == record.id
+    assert again.sources != first.sources, "the record says which files they were, the content does not"
+
+
+def test_a_source_that_changes_while_it_is_read_makes_no_dataset(workspace, monkeypatch):
+    readings = workspace.project.repo / "data" / "readings.parquet"
+
+    def late(*arguments, **named):
+        os.utime(readings, (0, 0))
+        return retrieve_to_shards(*arguments, **named)
+
+    monkeypatch.setattr("mlflow_core.engine.dataset.retrieve_to_shards", late)
+    with pytest.raises(SourceError, match="readings changed while the dataset was built"):
+        build_for_pipeline(workspace, workspace.pipeline("breakdown"))
+    assert workspace.metadata.list_datasets() == []
 
 
 def test_the_same_pipeline_gives_the_same_model_byte_for_byte(workspace):
@@ -150,6 +188,89 @@ def test_an_unexpected_error_leaves_a_crashed_run(workspace, monkeypatch):
     run = workspace.metadata.get_run("latest")
     assert run.state == "crashed"
     assert run.error == "MemoryError: no more memory"
+
+
+def test_a_full_disk_fails_the_run_leaves_no_draft_and_is_said_in_one_line(
+    machines, workspace, monkeypatch, capsys
+):
+    def full(*_args, **_kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("mlflow_core.engine.retrieve.pq.write_table", full)
+    assert run(["--root", str(machines), "train", "breakdown", "--in-process"]) == 1
+
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert told == [
+        "error: the disk is full. Free some space, then try again; what was written half is taken away."
+    ]
+    assert workspace.metadata.get_run("latest").state == "failed"
+    assert list(workspace.workdir.iterdir()) == []
+    assert list(workspace.artifacts.list()) == []
+
+
+def test_ctrl_c_cancels_the_run_and_its_step(workspace, monkeypatch):
+    def interrupted(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlflow_core.workflow.training.fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_pipeline(workspace, "breakdown")
+
+    run = workspace.metadata.get_run("latest")
+    assert (run.state, run.lease_owner) == ("cancelled", None)
+    assert [step.state for step in workspace.metadata.list_steps(run.id)] == ["succeeded", "cancelled"]
+
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from mlflow_core.workflow import training
+from mlflow_core.workflow.project import open_workspace
+
+def killed(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+training.fit = killed
+training.run_pipeline(open_workspace(Path(sys.argv[1])), "breakdown")
+"""
+
+
+def test_a_killed_run_is_lost_when_its_lease_runs_out_and_the_next_run_ends_it(machines, workspace):
+    ended = subprocess.run([sys.executable, "-c", DRIVER, str(machines)], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+    run = workspace.metadata.get_run("latest")
+    assert run.state == "running"
+    assert not run.is_lost(run.lease_until_us), "its driver may only be slow"
+    later = FixedClock(run.lease_until_us + 1)
+    assert run.is_lost(later.now_us())
+    store = MetadataStore(
+        workspace.settings.metadata_url(), later, Principal("ada", "os"), project=workspace.project.name
+    )
+    run_pipeline(replace(workspace, metadata=store), "breakdown")
+
+    lost = store.get_run(run.id)
+    assert lost.state == "crashed"
+    assert "was lost" in lost.error
+    assert [step.state for step in store.list_steps(run.id)] == ["succeeded", "crashed"]
+    assert store.resolve_model("breakdown").version == 1
+    store.close()
+
+
+def test_a_lease_is_renewed_while_its_driver_lives(workspace):
+    run = workspace.metadata.create_run("breakdown")
+
+    with lease_held(workspace.metadata, run.id, lease_s=0.3):
+        first = workspace.metadata.get_run(run.id).lease_until_us
+        time.sleep(0.8)
+        assert workspace.metadata.get_run(run.id).lease_until_us > first
+        assert workspace.metadata.end_lost_runs() == []
+
+
+def test_a_run_says_what_it_ran_on(workspace):
+    trained = run_pipeline(workspace, "breakdown")
+
+    assert workspace.metadata.get_run(trained.run_id).environment["xgboost"] == xgboost.__version__
 
 
 def test_an_unknown_pipeline_names_the_nearest(workspace):

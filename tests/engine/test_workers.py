@@ -1,0 +1,121 @@
+"""The Dask route when its workers die, fail or vanish: an answer or one clear error, and no files left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlflow_core import sources
+from mlflow_core.config.settings import ClusterSettings
+from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.retrieve import retrieve
+from mlflow_core.engine.route import OnDask
+from mlflow_core.errors import EngineError, SourceError
+from mlflow_core.plan.retrieval import plan_retrieval
+from mlflow_core.spec import Agg, Entity, FeatureService, FeatureView, ParquetSource
+from tests.engine.bad_parts import Broken, Deadly, Part
+
+VIEW = FeatureView(
+    "v",
+    entity=Entity("k"),
+    source=ParquetSource("events", path="events.parquet", event_time="t"),
+    features=["x", Agg("x", "sum", over="1h", name="s")],
+)
+PLAN = plan_retrieval(FeatureService("m", [VIEW]))
+ANSWER = {"x": [1.0, 2.0], "s": [1.0, 2.0]}
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets of workers killed on purpose
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    # One death is forgiven, the second is the task's fault: Dask's own three only make the test slow.
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        open_cluster(ClusterSettings(workers=2, memory="1GiB")) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def asked(tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Retrieve, with the source's only part replaced by others."""
+    moments = pa.array([1, 2], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"k": [1, 2], "t": moments, "x": [1.0, 2.0]}), tmp_path / "events.parquet")
+    rows = pa.table({"k": [1, 2], "event_timestamp": moments})
+    [inner] = sources.parts(VIEW.source, str(tmp_path))
+
+    client.wait_for_workers(2, timeout=60)  # the test before may have killed them
+
+    def ask(*kinds: tuple[type[Part], float]) -> dict[str, Any]:
+        parts = tuple(kind(inner, tmp_path / "flag", wait) for kind, wait in kinds)
+        monkeypatch.setattr(sources, "parts", lambda source, base: parts)
+        route = OnDask(client, tmp_path / "work", buckets=3)
+        return retrieve(PLAN, rows, base=str(tmp_path), route=route).select(["x", "s"]).to_pydict()
+
+    return ask
+
+
+def when_read(flag: Path, act: Callable[[int], object]) -> threading.Thread:
+    """Do something as soon as a worker reads, with its process number."""
+
+    def watch() -> None:
+        while not (flag.exists() and flag.read_text().endswith("\n")):
+            time.sleep(0.01)
+        act(int(flag.read_text().split()[0]))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def left(tmp_path: Path) -> list[Path]:
+    return list((tmp_path / "work").rglob("*"))
+
+
+def test_a_worker_killed_at_work_costs_time_and_no_value(asked, tmp_path):
+    killer = when_read(tmp_path / "flag", lambda pid: os.kill(pid, signal.SIGKILL))
+
+    answer = asked((Part, 1.0))
+
+    killer.join()
+    assert answer == ANSWER
+    assert len(set((tmp_path / "flag").read_text().split())) == 2
+    assert left(tmp_path) == []
+
+
+def test_a_part_that_kills_every_worker_is_one_clear_error_and_leaves_no_file(asked, tmp_path):
+    with pytest.raises(EngineError, match=r"parting events: .* killed the workers that tried it"):
+        asked((Part, 0.0), (Deadly, 0.0))
+
+    assert left(tmp_path) == []
+
+
+def test_a_task_that_is_still_writing_when_another_fails_leaves_no_file(asked, tmp_path):
+    with pytest.raises(SourceError, match="events: cannot be read"):
+        asked((Part, 1.0), (Broken, 0.0))
+
+    assert left(tmp_path) == []
+    time.sleep(1.5)  # the task that was not to be stopped has ended
+    assert left(tmp_path) == []
+
+
+# Last, because the module's cluster is gone afterwards.
+def test_a_cluster_that_goes_away_is_one_clear_error_and_leaves_no_file(asked, client, tmp_path):
+    closer = when_read(tmp_path / "flag", lambda _: client.cluster.close())
+
+    with pytest.raises(EngineError, match="parting events: the Dask cluster went away"):
+        asked((Part, 2.0))
+
+    closer.join()
+    assert left(tmp_path) == []
