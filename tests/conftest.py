@@ -26,3 +26,12 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def repository() -> Path:
     """The root of this repository."""
     return Path(__file__).resolve().parents[1]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what passing tests have to show: figures that they recorded under the name ``figures``."""
+    for report in terminalreporter.stats.get("passed", []):
+        for name, text in report.user_properties:
+            if name == "figures":
+                terminalreporter.section(report.nodeid.rpartition("::")[2])
+                terminalreporter.write_line(text)

@@ -40,7 +40,8 @@ def get(
     features = Features.open(call.repo, clock, allow_registry_code=allow_registry_code)
     try:
         asked = features.service(service)
-        answer = features.answer(asked, columns_of_text(asked, given))
+        # Several features of one name are told apart by their views, without being asked to.
+        answer = features.answer(asked, columns_of_text(asked, given), full_feature_names=asked.short is None)
     finally:
         features.close()
     data = answer_data(answer, Asked((), event_timestamps=True, types=True))

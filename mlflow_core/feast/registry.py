@@ -24,8 +24,8 @@ from feast.repo_config import RepoConfig
 from pydantic import ValidationError
 
 from mlflow_core.errors import ConfigError, MlcoreError, RegistryError
-from mlflow_core.feast.stored_view import marked_as_removed
 from mlflow_core.feast.drift import stale_on_demand, with_drift
+from mlflow_core.feast.stored_view import marked_as_removed
 from mlflow_core.feast.transaction import one_transaction, registry_errors
 from mlflow_core.plan.diff import Diff, diff
 from mlflow_core.plan.from_feast import MANIFEST_TAG, SPEC_TAG

@@ -265,7 +265,7 @@ class SqliteBackend:
 
     def _inode(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self.path)
+            found = self.path.stat()
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino

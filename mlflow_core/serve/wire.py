@@ -131,9 +131,8 @@ def _int_of(bits: int) -> Callable[[Any], int]:
     least, most = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
     def read(value: Any) -> int:
-        if isinstance(value, str) and _DECIMAL.fullmatch(value):
-            number = int(value)
-        elif isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        whole = isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT
+        if whole or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
             number = int(value)
         elif isinstance(value, int) and not isinstance(value, bool):
             number = value

@@ -174,7 +174,7 @@ def _declared_at() -> str | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if frame.f_code is Spec.from_json.__func__.__code__:
+        if frame.f_code.co_name == "from_json" and file == __file__:
             return None  # read back from a text: whoever reads it has not declared it
         if not file.startswith((_PACKAGE, "<")) and "site-packages" not in file:
             return f"{_shorten(file)}:{frame.f_lineno}"

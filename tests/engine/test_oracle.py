@@ -26,7 +26,7 @@ def test_every_value_is_what_a_plain_loop_over_the_events_gives(history, clock):
     assert mismatches(history, clock) == []
 
 
-def test_two_hundred_thousand_values_agree_with_the_truth_for_each_aggregate_and_clock():
+def test_two_hundred_thousand_values_agree_with_the_truth_for_each_aggregate_and_clock(record_property):
     random = Random(SEED)
     counted: Counter = Counter()
     wrong: list[str] = []
@@ -36,13 +36,14 @@ def test_two_hundred_thousand_values_agree_with_the_truth_for_each_aggregate_and
             wrong += mismatches(history, clock, counted)
     functions = sorted({label for label, _ in counted if "," not in label})
     compared = sum(counted[label, clock] for label in functions for clock in CLOCKS)
-    print(f"\nseed {SEED}: {compared:,} values compared")
+    figures = [f"seed {SEED}: {compared:,} values compared"]
     for label in functions:
-        figures = (
+        shares = (
             f"{clock} {counted[label, clock]:>6} ({counted[f'{label}, not empty', clock]:>5} not empty)"
             for clock in CLOCKS
         )
-        print(f"{label:>16}  " + "  ".join(figures))
+        figures.append(f"{label:>16}  " + "  ".join(shares))
+    record_property("figures", "\n".join(figures))
 
     assert wrong[:5] == []
     assert compared >= AT_LEAST_VALUES

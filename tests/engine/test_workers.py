@@ -34,7 +34,10 @@ VIEW = FeatureView(
 PLAN = plan_retrieval(FeatureService("m", [VIEW]))
 ANSWER = {"x": [1.0, 2.0], "s": [1.0, 2.0]}
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets of workers killed on purpose
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # sockets of workers killed on purpose
+]
 
 
 @pytest.fixture(scope="module")

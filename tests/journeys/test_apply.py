@@ -144,7 +144,9 @@ def test_code_of_on_demand_features_is_part_of_the_plan_and_comments_are_not(sho
     assert "~ on-demand features basket" in planned.stdout
 
     assert "~ on-demand features basket" in mlcore("apply", cwd=shop).stdout
-    assert mlcore("plan", cwd=shop).returncode == 0  # Feast takes both for the same, and would have kept the old
+    assert (
+        mlcore("plan", cwd=shop).returncode == 0
+    )  # Feast takes both for the same, and would have kept the old
     assert mlcore("apply", cwd=shop).stdout.startswith("Nothing to change.")
 
 

@@ -137,9 +137,11 @@ def kept(root: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+SECOND = """other = ml.FeatureView("spending", entity=customer, source=orders, features=["amount"])
+offers = """
 REFUSED = {
-    "a circle of imports": ("feature_repo/specs.py", "import mlflow_core as ml\n", "import mlflow_core as ml\nimport feature_repo.more\n", 2, "circle"),
-    "two objects of one name": ("feature_repo/specs.py", "offers = ", 'other = ml.FeatureView("spending", entity=customer, source=orders, features=["amount"])\noffers = ', 2, "declared twice"),
+    "a circle of imports": ("feature_repo/specs.py", "import mlflow_core", "import feature_repo.more\nimport mlflow_core", 2, "circle"),
+    "two objects of one name": ("feature_repo/specs.py", "offers = ", SECOND, 2, "declared twice"),
     "an unknown column of a label": ("pipelines/large.py", "amount > 100", "amuont > 100", 2, 'Did you mean "amount"?'),
     "an unknown entity": ("feature_repo/specs.py", "entity=customer", "entity=custmer", 2, 'Did you mean "customer"?'),
     "an unknown view": ("feature_repo/specs.py", "[spending])", "[spendin])", 2, 'Did you mean "spending"?'),
@@ -299,11 +301,16 @@ def test_a_disk_that_may_only_be_read_is_told(disk: Path, verb: tuple[str, ...])
     root = made(disk / "shop")
     assert mlcore(root, "apply").code == 0
     rewrite(root, "feature_repo/specs.py", "features=[", 'ttl="9d", features=[')
+    view = disk.parent / "view"
+    view.mkdir()
     files = kept(root)
-    assert _mount("-o", "remount,ro", str(disk)) == 0
-
-    answer = mlcore(root, *verb)
+    assert _mount("--bind", str(disk), str(view)) == 0
+    try:
+        assert _mount("-o", "remount,bind,ro", str(view)) == 0
+        answer = mlcore(view / "shop", *verb)
+    finally:
+        subprocess.run(["umount", "-l", str(view)], check=True)
 
     assert answer.code == 1
-    assert str(disk) in answer.message
+    assert str(view) in answer.message
     assert kept(root) == files

@@ -123,10 +123,10 @@ def test_features_get_shows_a_table_of_values_statuses_and_times(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("features", "get", "shpo", "user_id=1"), 1, 'Did you mean "shop"?'),
-        (("features", "get", "shop", "user=1", "basket=1"), 1, 'Did you mean "user_id"?'),
-        (("features", "get", "shop", "user_id=1"), 1, '"basket" is missing'),
-        (("features", "get", "shop", "user_id=one", "basket=1"), 1, "Expected int64"),
+        (("features", "get", "shpo", "user_id=1"), 2, 'Did you mean "shop"?'),
+        (("features", "get", "shop", "user=1", "basket=1"), 2, 'Did you mean "user_id"?'),
+        (("features", "get", "shop", "user_id=1"), 2, '"basket" is missing'),
+        (("features", "get", "shop", "user_id=one", "basket=1"), 2, "Expected int64"),
         (("features", "get", "shop", "user_id"), 2, "is no KEY=VALUE"),
         (("features", "get", "shop", "user_id=1", "user_id=2"), 2, "given twice"),
         (("features", "get", "shop", "--at", "noon", "user_id=1", "basket=1"), 2, "is not a time"),
