@@ -83,9 +83,7 @@ def feasts_own(folder: Path, size: int) -> list[Row]:
     truth = ours(tied, "value")["value"]
     kept = feast_dask(tied).drop_duplicates("row").set_index("row")["value"].reindex(range(size)).to_numpy()
     wrong = float(((truth != kept) & ~(np.isnan(truth) & np.isnan(kept))).sum())
-    counted = Row(
-        f"ties, {size:,} x {size:,}", "wrong or lost values", 0.0, "Feast dask", wrong, wrong
-    )
+    counted = Row(f"ties, {size:,} x {size:,}", "wrong or lost values", 0.0, "Feast dask", wrong, wrong)
     return [timed, counted]
 
 
