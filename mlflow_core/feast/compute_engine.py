@@ -7,12 +7,9 @@ values wins by the online store.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -31,12 +28,11 @@ from feast.utils import _convert_arrow_to_proto
 
 from mlflow_core.algebra.types import TIME
 from mlflow_core.config.clock import Clock, SystemClock
-from mlflow_core.config.settings import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
 from mlflow_core.engine.materialise import Materialised, materialise
-from mlflow_core.engine.route import InProcess, OnDask, Route
+from mlflow_core.engine.route import Route
 from mlflow_core.engine.view import CREATED, EVENT_TIME
 from mlflow_core.errors import MlcoreError, PlanError
+from mlflow_core.feast.cluster import ClusterName, open_route
 from mlflow_core.feast.online_store import PackedOnlineStore
 from mlflow_core.plan.from_feast import view_of
 from mlflow_core.spec import FeatureView
@@ -55,8 +51,10 @@ class DaskComputeEngineConfig(FeastConfigBaseModel):
         "mlflow_core.feast.compute_engine.DaskComputeEngine"
     )
     """Which compute engine this is."""
-    cluster: str = "in-process"
+    cluster: ClusterName = "in-process"
     """``in-process``, ``local`` (a cluster of this machine's cores) or a scheduler's address, ``tcp://host:port``."""
+    workdir: str | None = None
+    """A folder that all workers of a remote cluster reach; files of a run are removed when it ends."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,10 @@ class EngineJob(MaterializationJob):
 class DaskComputeEngine(ComputeEngine):
     """Materialisation by the engine, all views of one call on one cluster."""
 
-    def __init__(self, *, cluster: str = "in-process", **kwargs: Any) -> None:
+    def __init__(self, *, cluster: str = "in-process", workdir: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._cluster = cluster
+        self._workdir = workdir
         self.last_jobs: list[EngineJob] = []
         """The jobs of the last call: Feast drops what an engine returns, and somebody may want to report it."""
 
@@ -149,7 +148,7 @@ class DaskComputeEngine(ComputeEngine):
         """
         todo = [tasks] if isinstance(tasks, MaterializationTask) else tasks
         self.last_jobs = []
-        with self._route() as route:
+        with open_route(self._cluster, workdir=self._workdir) as route:
             for task in todo:
                 self.last_jobs.append(self._one(registry, task, route))
         return list(self.last_jobs)
@@ -210,18 +209,6 @@ class DaskComputeEngine(ComputeEngine):
         if isinstance(self.online_store, PackedOnlineStore):
             return self.online_store.clock(self.repo_config)
         return SystemClock()
-
-    @contextmanager
-    def _route(self) -> Iterator[Route]:
-        if self._cluster == "in-process":
-            yield InProcess()
-            return
-        address = None if self._cluster == "local" else self._cluster
-        with (
-            open_cluster(ClusterSettings(address=address)) as client,
-            tempfile.TemporaryDirectory(prefix="mlcore-materialise-") as workdir,
-        ):
-            yield OnDask(client, Path(workdir))
 
 
 def boundary_of(view: FeatureView, end: datetime, clock: Clock) -> int:

@@ -24,11 +24,13 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.feast.appending import append_to_log, append_to_source
+from mlflow_core.feast.cluster import ClusterName, open_route
 from mlflow_core.feast.entity_rows import as_table, in_utc, time_column_of
 from mlflow_core.feast.event_rows import events_between, latest_events
 from mlflow_core.feast.requests import plan_request
 from mlflow_core.feast.retrieval_job import EngineRetrievalJob
 from mlflow_core.feast.snapshot import entities_at
+from mlflow_core.plan.retrieval import RetrievalPlan
 
 __all__ = ["DaskOfflineStore", "DaskOfflineStoreConfig"]
 
@@ -40,6 +42,10 @@ class DaskOfflineStoreConfig(FeastConfigBaseModel):
         "mlflow_core.feast.offline_store.DaskOfflineStore"
     )
     """Which offline store this is."""
+    cluster: ClusterName = "in-process"
+    """``in-process``, ``local`` (a cluster of this machine's cores) or a scheduler's address, ``tcp://host:port``."""
+    workdir: str | None = None
+    """A folder that all workers of a remote cluster reach; files of a run are removed when it ends."""
 
 
 class DaskOfflineStore(OfflineStore):
@@ -99,7 +105,7 @@ class DaskOfflineStore(OfflineStore):
             filter_by_created_timestamp=filter_by_created_timestamp,
         )
         return EngineRetrievalJob(
-            partial(retrieve, plan, rows, base=repo_path),
+            partial(_retrieved, plan, rows, config.offline_store, repo_path),
             describe=plan.describe(),
             repo_path=repo_path,
             full_feature_names=full_feature_names,
@@ -196,6 +202,11 @@ class DaskOfflineStore(OfflineStore):
         """Add logged features to the folder that a feature service logs to; arguments as in Feast."""
         rows = pq.read_table(data) if isinstance(data, Path) else data
         append_to_log(rows, logging_config.destination, repo_path=str(config.repo_path or "."))
+
+
+def _retrieved(plan: RetrievalPlan, rows: pa.Table, section: Any, repo_path: str) -> pa.Table:
+    with open_route(section.cluster, workdir=section.workdir) as route:
+        return retrieve(plan, rows, base=repo_path, route=route)
 
 
 def _metadata(rows: pa.Table, feature_refs: list[str], time_column: str) -> RetrievalMetadata:

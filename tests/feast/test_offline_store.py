@@ -173,6 +173,22 @@ def test_entity_rows_come_in_any_of_the_usual_forms(tmp_path: Path, kind: str) -
     assert seen["amount"].tolist() == [2.0, 3.0]
 
 
+def test_the_same_rows_come_back_from_a_local_dask_cluster(tmp_path: Path) -> None:
+    asked = ask([(3, NOON), (1, NOON), (2, NOON), (1, NOON), (99, NOON)])
+    answers = []
+    for cluster in ("in-process", "local"):
+        types = {"offline_store": {**OURS["offline_store"], "cluster": cluster}}
+        store = store_of(tmp_path / cluster, simple_events(), types)
+        answers.append(store.get_historical_features(asked, ["orders:amount", "counts:basket"]).to_arrow())
+    assert answers[0].equals(answers[1])
+
+
+def test_a_cluster_that_is_neither_is_refused(tmp_path: Path) -> None:
+    types = {"offline_store": {**OURS["offline_store"], "cluster": "somewhere"}}
+    with pytest.raises(ValueError, match="cluster"):
+        store_of(tmp_path / "ours", simple_events(), types)
+
+
 def test_without_entity_rows_every_entity_of_the_range_is_told_as_of_its_end(tmp_path: Path) -> None:
     store = store_of(tmp_path / "ours", simple_events(), OURS)
     seen = store.get_historical_features(
