@@ -20,6 +20,9 @@ from typing import Any
 import pyarrow as pa
 
 from mlflow_core.algebra.moments import (
+    GROW,
+    SHRINK,
+    Moments,
     limbs_fit,
     limbs_of,
     limbs_value,
@@ -36,6 +39,8 @@ __all__ = ["Aggregate", "aggregate_of", "empty_value", "output_type"]
 
 Order = tuple[int, int, int]
 COUNTS = ("count", "count_distinct")
+_TwoMoments = tuple[Moments, Moments]  # of the numbers, and of the numbers shrunk
+_NOTHING: Moments = (0, 0.0, 0.0, 0.0)
 _NUMERIC = ("sum", "mean", "std", "var", "quantile")
 _COMPARED = ("min", "max", "count_distinct")
 
@@ -74,7 +79,7 @@ def aggregate_of(function: Function, input: pa.DataType | None) -> Aggregate:
     if name == "sum" and input is not None and _whole(input):
         return Aggregate((0, 0, 0), _add_whole, _added, _whole_sum)
     if name in _MOMENTS:
-        return Aggregate((0, 0.0, 0.0, 0.0), _add_moments, _merged_moments, _MOMENTS[name])
+        return Aggregate((_NOTHING, _NOTHING), _add_moments, _merged_moments, _MOMENTS[name])
     if name == "count":
         return Aggregate(0, lambda n, _value, _order: n + 1, lambda a, b: a + b, lambda n: n)
     if name == "count_distinct":
@@ -159,19 +164,28 @@ def _whole_sum(state: tuple[int, int, int]) -> int | None:
     return limbs_value(high, low)
 
 
-def _add_moments(state: tuple[int, float, float, float], value: float, _order: Order) -> Any:
-    return merge_moments(*state, *moments_of(float(value)))
+def _add_moments(state: _TwoMoments, value: float, _order: Order) -> _TwoMoments:
+    return _merged_moments(state, (moments_of(float(value)), moments_of(float(value) * SHRINK)))
 
 
-def _merged_moments(a: tuple[int, float, float, float], b: tuple[int, float, float, float]) -> Any:
-    return merge_moments(*a, *b)
+def _merged_moments(a: _TwoMoments, b: _TwoMoments) -> _TwoMoments:
+    return merge_moments(*a[0], *b[0]), merge_moments(*a[1], *b[1])
 
 
-_MOMENTS: dict[str, Callable[[Any], float | None]] = {
-    "sum": lambda s: _number(s[0], s[1]),
-    "mean": lambda s: _number(s[0], s[2]),
-    "var": lambda s: _number(s[0], variance(s[0], s[3])),
-    "std": lambda s: _number(s[0], math.sqrt(variance(s[0], s[3]))),
+def _finite(
+    of: Callable[[Moments], float], state: _TwoMoments, grow: float, again: float = 1.0
+) -> float | None:
+    """Take a result from the numbers as they are, or from the shrunk ones where it overflowed on the way."""
+    plain, shrunk = state
+    value = of(plain)
+    return _number(plain[0], value if math.isfinite(value) else of(shrunk) * grow * again)
+
+
+_MOMENTS: dict[str, Callable[[_TwoMoments], float | None]] = {
+    "sum": lambda state: _finite(lambda m: m[1], state, GROW),
+    "mean": lambda state: _finite(lambda m: m[2], state, GROW),
+    "var": lambda state: _finite(lambda m: variance(m[0], m[3]), state, GROW, GROW),
+    "std": lambda state: _finite(lambda m: math.sqrt(variance(m[0], m[3])), state, GROW),
 }
 
 

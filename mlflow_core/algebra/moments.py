@@ -13,6 +13,10 @@ from __future__ import annotations
 import math
 
 __all__ = [
+    "GROW",
+    "HUGE",
+    "SHRINK",
+    "Moments",
     "limbs_fit",
     "limbs_of",
     "limbs_value",
@@ -24,6 +28,13 @@ __all__ = [
 ]
 
 Moments = tuple[int, float, float, float]
+
+SHRINK = 2.0**-600
+"""Moments of huge numbers times this overflow nowhere on the way; a power of two, so no bit is lost."""
+GROW = 2.0**600
+"""Brings a sum, mean or standard deviation of shrunk numbers back; a variance takes it twice."""
+HUGE = 2.0**450
+"""Moments of numbers up to here do not overflow, however many they are."""
 
 
 def moments_of(x: float) -> Moments:

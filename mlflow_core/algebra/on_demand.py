@@ -9,8 +9,9 @@ everything else as objects with None.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +22,7 @@ from mlflow_core.algebra.types import TIME, arrow_type
 from mlflow_core.errors import EngineError, PlanError, nearest
 from mlflow_core.spec import OnDemand, Selection
 
-__all__ = ["evaluate_on_demand", "infer_outputs", "input_names", "load_on_demand"]
+__all__ = ["evaluate_on_demand", "infer_outputs", "input_names", "load_function", "load_on_demand"]
 
 Column: TypeAlias = Any  # an Arrow array or chunked array, shape (n,)
 
@@ -101,20 +102,47 @@ def load_on_demand(import_path: str) -> OnDemand:
     Raises:
         PlanError: The module cannot be imported, or holds no on-demand features of this name.
     """
+    module, name = _imported(import_path)
+    found = getattr(module, name, None)
+    if not isinstance(found, OnDemand):
+        known = [key for key, value in vars(module).items() if isinstance(value, OnDemand)]
+        raise PlanError(
+            f'module {module.__name__} has no on-demand features "{name}"', hint=nearest(name, known)
+        )
+    return found
+
+
+def load_function(import_path: str) -> Callable[[Any], Any]:
+    """Import the function of on-demand features.
+
+    Args:
+        import_path: ``module:name`` of the function, or of the declaration that has taken its name.
+
+    Raises:
+        PlanError: The module cannot be imported, or holds no function of this name.
+    """
+    module, name = _imported(import_path)
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, OnDemand):
+        found = found.function
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value)]
+        raise PlanError(f'module {module.__name__} has no function "{name}"', hint=nearest(name, known))
+    return cast(Callable[[Any], Any], found)
+
+
+def _imported(import_path: str) -> tuple[ModuleType, str]:
     module_name, _, name = import_path.partition(":")
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name), name
     except ImportError as error:
         raise PlanError(
             f"cannot import {module_name}: {error}",
             object=f'on-demand features "{import_path}"',
             hint="The project's folder must be on the import path of every process that computes them.",
         ) from error
-    found = getattr(module, name, None)
-    if not isinstance(found, OnDemand):
-        known = [key for key, value in vars(module).items() if isinstance(value, OnDemand)]
-        raise PlanError(f'module {module_name} has no on-demand features "{name}"', hint=nearest(name, known))
-    return found
 
 
 def _arrays(on_demand: OnDemand, inputs: Mapping[str, Column]) -> dict[str, np.ndarray[Any, Any]]:

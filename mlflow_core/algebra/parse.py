@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +83,31 @@ _MACROS = frozenset(
         "nullif",
         "pg_typeof",
         "split_part",
+    ]
+)
+# Keywords that stand in expressions by right, so that a column of that name is not what was meant.
+_OPERATORS = frozenset(
+    [
+        "and",
+        "as",
+        "asc",
+        "between",
+        "case",
+        "cast",
+        "else",
+        "false",
+        "ilike",
+        "in",
+        "is",
+        "like",
+        "not",
+        "null",
+        "or",
+        "over",
+        "similar",
+        "then",
+        "true",
+        "when",
     ]
 )
 # DuckDB reads these names as functions where no column is called so.
@@ -211,7 +237,7 @@ def _statement(expression: str) -> dict[str, Any]:
         position = _character(expression, int(answer["position"])) if "position" in answer else None
         if "serialized" in answer["error_message"]:  # it parsed, as another statement than SELECT
             raise _Refused(None, _QUERY)
-        raise _Refused(position, answer["error_message"])
+        raise _Refused(position, answer["error_message"], _keyword_hint(expression, position))
     if len(answer["statements"]) != 1:
         raise _Refused(None, "it is several statements")
     select = answer["statements"][0]["node"]
@@ -225,6 +251,25 @@ def _statement(expression: str) -> dict[str, Any]:
     if only["alias"]:
         raise _Refused(None, f'it names itself "{only["alias"]}"; the name stands outside the expression')
     return only
+
+
+def _keyword_hint(expression: str, position: int | None) -> str | None:
+    """Tell how to write a column that is called like a keyword: the word that is refused, or the one before it."""
+    if position is None:
+        return None
+    start = position - 1
+    near = (re.search(r"\w+(?=\s*\Z)", expression[:start]), re.match(r"\w+", expression[start:]))
+    for word in (found[0] for found in near if found):
+        if word.lower() in _keywords() - _OPERATORS:
+            return f'If {word} is a column, write "{word}", in double quotes: it is also a word of SQL.'
+    return None
+
+
+@functools.lru_cache(maxsize=1)
+def _keywords() -> frozenset[str]:
+    """The words that DuckDB does not take for a column's name everywhere."""
+    words = connection().execute("SELECT keyword_name, keyword_category FROM duckdb_keywords()").fetchall()
+    return frozenset(word for word, kind in words if kind in ("reserved", "type_function"))
 
 
 def _walk(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pyarrow as pa
 
 from mlflow_core.errors import SourceError
@@ -40,18 +42,25 @@ def dtype_of_arrow(column: str, kind: pa.DataType) -> DType:
     Raises:
         SourceError: No feature can have this type.
     """
-    if pa.types.is_dictionary(kind):
-        return dtype_of_arrow(column, kind.value_type)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return dtype_of_arrow(column, kind.value_type).list
-    for matches, dtype in _MATCHES:
-        if matches(kind):
-            return dtype
+    dtype = _dtype(kind)
+    if dtype is not None:
+        return dtype
     raise SourceError(
         f'column "{column}" has type {kind}, which no feature can have',
         expected=", ".join(DType),
         hint="Convert it with an SQL expression in the view's columns.",
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _dtype(kind: pa.DataType) -> DType | None:
+    """The spec's type, or None where no feature can have it; the server asks for each column of each answer."""
+    if pa.types.is_dictionary(kind):
+        return _dtype(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        item = _dtype(kind.value_type)
+        return None if item is None else item.list
+    return next((dtype for matches, dtype in _MATCHES if matches(kind)), None)
 
 
 def _is_int32(kind: pa.DataType) -> bool:

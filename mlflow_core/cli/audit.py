@@ -11,7 +11,9 @@ from mlflow_core.errors import ExitCode
 
 __all__ = ["app", "verify"]
 
-app = typer.Typer(help="Check the record of changes.", rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(
+    help="Check the record of changes.", rich_markup_mode=None, add_completion=False, no_args_is_help=True
+)
 
 
 @app.callback()

@@ -6,17 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_core.cli.context import invocation
+from mlflow_core.cli.context import Invocation, invocation
 
 if TYPE_CHECKING:
     from mlflow_core.metadata.records import DatasetRecord
+    from mlflow_core.spec import ClockName
 
 __all__ = ["app", "build", "show"]
 
-app = typer.Typer(help="Build and show training sets.", rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(
+    help="Build and show training sets.", rich_markup_mode=None, add_completion=False, no_args_is_help=True
+)
 
 ClockOption = Annotated[
-    str | None, typer.Option("--clock", help="event, known or served; by default the pipeline's own.")
+    str | None,
+    typer.Option(
+        "--clock",
+        metavar="event|known|served",
+        help="Which events an entity row sees: all that happened by its time (event), those known by then "
+        "(known), or those that the online store would have held (served); by default the pipeline's own.",
+    ),
 ]
 
 
@@ -60,22 +69,43 @@ def show(
     name: Annotated[
         str | None, typer.Argument(help="A pipeline's name, a number or a digest; all if left out.")
     ] = None,
+    clock: Annotated[
+        str | None,
+        typer.Option(
+            "--clock",
+            metavar="event|known|served",
+            help="Only what was built under this clock; for a pipeline's name by default its own.",
+        ),
+    ] = None,
 ) -> None:
-    """List the training sets that were built, or show one.
+    """List the training sets that were built, or show one; of a pipeline the newest under its own clock.
 
     Example: mlcore dataset show late_arrival
     """
-    call = invocation(context)
+    from mlflow_core.cli.workspace import clock_named
+
+    call, chosen = invocation(context), clock_named(clock)
     if name is None:
-        records = call.metadata.list_datasets()
+        records = call.metadata.list_datasets(clock=chosen)
         rows = [
             (one.id, one.name, one.clock, f"{sum(one.rows.values()):,}", one.content_hash[7:19])
             for one in records
         ]
         call.out.table([_data(one) for one in records], ("id", "pipeline", "clock", "rows", "digest"), rows)
         return
-    record = call.metadata.get_dataset(int(name) if name.isdecimal() else name)
+    if name.isdecimal() or name.startswith("sha256:"):
+        record = call.metadata.get_dataset(int(name) if name.isdecimal() else name, clock=chosen)
+    else:
+        record = call.metadata.get_dataset(name, clock=chosen or _own_clock(call, name))
     call.result(_data(record), _text(record))
+
+
+def _own_clock(call: Invocation, pipeline: str) -> ClockName | None:
+    """Return the clock that a pipeline is trained under; None where it is not declared (any more)."""
+    from mlflow_core.plan.retrieval import clock_of
+
+    spec = call.project.pipelines.get(pipeline)
+    return None if spec is None else spec.data.clock or clock_of(spec.data.features)
 
 
 def _data(record: DatasetRecord) -> dict[str, Any]:

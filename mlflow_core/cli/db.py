@@ -12,7 +12,10 @@ from mlflow_core.errors import ExitCode
 __all__ = ["app", "check", "upgrade"]
 
 app = typer.Typer(
-    help="Check and upgrade the metadata database.", rich_markup_mode=None, no_args_is_help=True
+    help="Check and upgrade the metadata database.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
 )
 
 

@@ -55,22 +55,21 @@ def show(
 
     Example: mlcore features show carrier_delay
     """
-    call = invocation(context)
-    data = _described(call, name)
-    lines = [
-        f"{key}: {_flat(value)}"
-        for key, value in data.items()
-        if key != "features" and value not in ("", None, {})
-    ]
-    rows = data.get("features")
-    if isinstance(rows, list):
-        from mlflow_core.cli.output import table
+    from mlflow_core.cli.feature_words import facts_text, on_demand_facts, view_facts
+    from mlflow_core.cli.output import table
 
-        lines += [
-            "",
-            table(("feature", "type", "window"), [_short(row) for row in rows], width=call.out.width),
-        ]
-    call.result(data, "\n".join(lines))
+    call = invocation(context)
+    data, project = _described(call, name), call.project
+    facts: Any = {key: value for key, value in data.items() if key != "features"}
+    if data["kind"] == "view":
+        facts = view_facts(project.views[name])
+    elif data["kind"] == "on demand":
+        facts = on_demand_facts(project.on_demand[name])
+    text, rows = facts_text(facts, call.out.width), data.get("features")
+    if isinstance(rows, list):
+        shown = [(row["name"], row["type"], row["window"]) for row in rows]
+        text += "\n\n" + table(("feature", "type", "window"), shown, width=call.out.width)
+    call.result(data, text)
 
 
 @app.command()
@@ -102,8 +101,9 @@ def _grouped(rows: list[dict[str, Any]], width: int) -> Iterator[str]:
     name_width = max((len(row["name"]) for row in rows), default=0)
     for view, own in groupby(rows, key=itemgetter("view")):
         features = list(own)
-        facts = [f"of {features[0]['entity']}"] if features[0]["entity"] else []
-        facts += [f"from {features[0]['source']}"]
+        facts = ["native Feast view"] if features[0]["native"] else []
+        facts += [f"of {features[0]['entity']}"] if features[0]["entity"] else []
+        facts += [f"from {features[0]['source']}"] if features[0]["source"] else []
         facts += [f"owner {features[0]['owner']}"] if features[0]["owner"] else []
         lines = [f"{view}  ({', '.join(facts)})"]
         for row in features:
@@ -128,6 +128,7 @@ def _features(call: Invocation) -> Iterator[dict[str, Any]]:
                 "window": _window(agg),
                 "source": view.source.name,
                 "owner": view.owner,
+                "native": False,
             }
     for _, one in sorted(call.project.on_demand.items()):
         for feature, kind in _on_demand_types(call, one).items():
@@ -141,6 +142,31 @@ def _features(call: Invocation) -> Iterator[dict[str, Any]]:
                     [*(view.name for view in one.views), *(["request"] if one.request else [])]
                 ),
                 "owner": one.owner,
+                "native": False,
+            }
+    yield from _native_features(call)
+
+
+def _native_features(call: Invocation) -> Iterator[dict[str, Any]]:
+    """Yield the features of Feast's own views, with Feast's names of their types."""
+    if not call.project.native:  # then Feast need not be imported
+        return
+    from feast.base_feature_view import BaseFeatureView
+    from feast.feature_view import DUMMY_ENTITY_NAME
+
+    views = [one for one in call.project.native if isinstance(one, BaseFeatureView)]
+    for view in sorted(views, key=lambda one: one.name):
+        source = getattr(view, "stream_source", None) or getattr(view, "batch_source", None)
+        for feature in view.features:
+            yield {
+                "name": feature.name,
+                "type": str(feature.dtype).lower(),
+                "view": view.name,
+                "entity": ", ".join(n for n in getattr(view, "entities", ()) if n != DUMMY_ENTITY_NAME),
+                "window": "on demand" if source is None else "latest",
+                "source": "" if source is None else source.name,
+                "owner": view.owner,
+                "native": True,
             }
 
 
@@ -184,12 +210,17 @@ def _described(call: Invocation, name: str) -> dict[str, Any]:
                 "declared at": spec.place,
                 **({"features": listed} if listed else {}),
             }
+    native = [row for row in rows if row["native"] and row["view"] == name]
+    if native:
+        shared = {key: native[0][key] for key in ("entity", "source", "owner")}
+        return {"kind": "native Feast view", "name": name, **shared, "features": native}
     for row in rows:
         if row["name"] == name:
             return {"kind": "feature", **row}
     _known(
         name,
-        {*project.views, *project.on_demand, *project.services, *(row["name"] for row in rows)},
+        {*project.views, *project.on_demand, *project.services}
+        | {row[key] for row in rows for key in ("name", "view")},
         "feature",
     )
     raise AssertionError("a name that is known was found above")
@@ -226,13 +257,3 @@ def _known(name: str, names: set[str], kind: str) -> None:
 
     if name not in names:
         raise UnknownNameError(f'there is no {kind} "{name}"', hint=nearest(name, names))
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key}={_flat(one)}" for key, one in value.items())
-    return ", ".join(_flat(one) for one in value) if isinstance(value, list) else str(value)
-
-
-def _short(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["name"], row["type"], row["window"]

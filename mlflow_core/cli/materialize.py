@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "materialize"]
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
@@ -132,7 +132,8 @@ def _report(call: Invocation, job: EngineJob, started: int, ended: int) -> dict[
         "ended_us": ended,
     }
     if job.materialised is None:  # perhaps it could not even be read what the view is
-        return {**report, "rows": 0, "nulls": {}, "dropped_keys": 0, "missed": False, "late": None}
+        empty = {"rows": 0, "nulls": {}, "dropped_keys": 0, "dropped_times": 0, "missed": False}
+        return {**report, **empty, "late": None}
     view, found = view_of(job.task.feature_view, repo_path=call.repo), job.materialised.report
     before = call.metadata.last_boundary(view.name)
     again = before is not None and before >= job.boundary  # a boundary is missed by its first run only
@@ -143,6 +144,7 @@ def _report(call: Invocation, job: EngineJob, started: int, ended: int) -> dict[
         "rows": found.rows,
         "nulls": dict(found.nulls),
         "dropped_keys": found.dropped_keys,
+        "dropped_times": found.dropped_times,
         "missed": late > 0,
         "late": format_duration(_rounded(late)) if late > 0 else None,
         "fingerprint": fingerprint(view),
@@ -173,7 +175,9 @@ def _record(call: Invocation, report: dict[str, Any], interval: tuple[int | None
 def _text(call: Invocation, reports: Sequence[dict[str, Any]]) -> str:
     from mlflow_core.cli.output import table
 
-    columns = ("view", "boundary (UTC)", "rows", "nulls", "no key", "written", "late")
+    timeless = any(report["dropped_times"] for report in reports)
+    no_time = ("no time",) if timeless else ()
+    columns = ("view", "boundary (UTC)", "rows", "nulls", "no key", *no_time, "written", "late")
     rows = [
         (
             report["view"],
@@ -181,6 +185,7 @@ def _text(call: Invocation, reports: Sequence[dict[str, Any]]) -> str:
             report["rows"],
             sum(report["nulls"].values()),
             report["dropped_keys"],
+            *((report["dropped_times"],) if timeless else ()),
             "failed" if report["error"] else report["written"],
             report["late"],
         )

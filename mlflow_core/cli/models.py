@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated
 
@@ -11,7 +12,9 @@ from mlflow_core.cli.context import Invocation, invocation
 
 __all__ = ["alias", "app", "history", "list_models", "promote", "show"]
 
-app = typer.Typer(help="List, show and promote models.", rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(
+    help="List, show and promote models.", rich_markup_mode=None, add_completion=False, no_args_is_help=True
+)
 
 Model = Annotated[str, typer.Argument(help="A model: NAME, NAME:VERSION or NAME@ALIAS.")]
 
@@ -23,27 +26,22 @@ def models() -> None:
 
 @app.command("list")
 def list_models(context: typer.Context) -> None:
-    """List models with their versions and aliases.
+    """List models with their versions and aliases; a run's id begins with when it began.
 
     Example: mlcore models list
     """
-    from mlflow_core.config.times import format_time
-
     call = invocation(context)
     versions = [one for name in call.metadata.list_models() for one in call.metadata.list_versions(name)]
     rows = [
         (
             one.title,
             ", ".join(one.aliases),
-            format_time(one.created_us)[:19],
             one.run_id,
-            _figures(one.metrics),
+            _figure(one.metrics),
         )
         for one in versions
     ]
-    call.out.table(
-        [asdict(one) for one in versions], ("model", "aliases", "registered", "run", "figures"), rows
-    )
+    call.out.table([asdict(one) for one in versions], ("model", "aliases", "run", "figure"), rows)
 
 
 @app.command()
@@ -123,9 +121,9 @@ def _move(call: Invocation, model: str, alias: str, version: int, why: str) -> N
     call.result(asdict(move), f"{model}@{alias} moved {before}to version {move.to_version}")
 
 
-def _figures(metrics: object) -> str:
-    return (
-        "  ".join(f"{name} {value:.4f}" for name, value in list(metrics.items())[:2])
-        if isinstance(metrics, dict)
-        else ""
-    )
+def _figure(metrics: Mapping[str, float]) -> str:
+    """Show the first figure, and how many more ``models show`` has."""
+    if not metrics:
+        return ""
+    name, value = next(iter(metrics.items()))
+    return f"{name} {value:.4f}" + (f" (+{len(metrics) - 1})" if len(metrics) > 1 else "")

@@ -13,6 +13,7 @@ import orjson
 __all__ = ["Output", "table"]
 
 _PIPE_WIDTH = 80
+_GAP = 3
 
 
 class Output:
@@ -50,7 +51,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: in
     Args:
         columns: The headings.
         rows: The cells; None is shown as nothing.
-        width: Columns a line may have; longer cells are folded.
+        width: Columns a line may have; longer cells are folded, between words as long as that is enough.
 
     Returns:
         The table, without colours and without spaces at line ends.
@@ -59,11 +60,30 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: in
     from rich.console import Console
     from rich.table import Table
 
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     laid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        laid.add_column(column, overflow="fold")
-    for row in rows:
-        laid.add_row(*("" if cell is None else str(cell) for cell in row))
+    for column, its_width in zip(columns, _widths([columns, *cells], width), strict=True):
+        laid.add_column(column, overflow="fold", width=its_width)
+    for row_cells in cells:
+        laid.add_row(*row_cells)
     page = StringIO()
     Console(file=page, width=width, no_color=True, highlight=False, markup=False).print(laid)
     return "\n".join(line.rstrip() for line in page.getvalue().splitlines())
+
+
+def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Share a line among columns: what is too wide is folded between words first, within words last."""
+    from rich.cells import cell_len
+
+    by_column = list(zip(*rows, strict=True))
+    widths = [max(cell_len(line) for cell in cells for line in cell.split("\n")) for cells in by_column]
+    words = [
+        max((cell_len(word) for cell in cells for word in cell.split()), default=1) for cells in by_column
+    ]
+    excess = sum(widths) + _GAP * (len(widths) - 1) - width
+    for floors in (words, [1] * len(widths)):
+        while excess > 0 and any(have > least for have, least in zip(widths, floors, strict=True)):
+            widest = max((have, n) for n, have in enumerate(widths) if have > floors[n])[1]
+            widths[widest] -= 1
+            excess -= 1
+    return widths

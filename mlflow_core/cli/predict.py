@@ -11,7 +11,7 @@ from mlflow_core.cli.words import AtOption, Values, clock_of_call, values_of_wor
 
 __all__ = ["app", "predict"]
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

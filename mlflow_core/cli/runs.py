@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "list_runs", "show"]
 
-app = typer.Typer(help="List and show runs.", rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(
+    help="List and show runs.", rich_markup_mode=None, add_completion=False, no_args_is_help=True
+)
 
 
 @app.callback()

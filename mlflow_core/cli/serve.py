@@ -11,7 +11,7 @@ from mlflow_core.cli.words import ClockOption, clock_of_call
 
 __all__ = ["app", "serve"]
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

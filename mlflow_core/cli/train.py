@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "train"]
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 __all__ = ["AtOption", "ClockOption", "Values", "clock_of_call", "values_of_words"]
 
 AtOption = Annotated[
-    str | None, typer.Option("--at", metavar="TIME", help="As if it were this time, e.g. 2013-11-15T12:30Z.")
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Answer as if it were this time, e.g. 2013-11-15T12:30Z."),
 ]
 ClockOption = Annotated[
     str | None,
     typer.Option(
-        "--clock", help='What "now" means: system, a time, -30d, or from:TIME. By default the settings\'.'
+        "--clock",
+        metavar="NOW",
+        help="What time it is taken to be: system, a time, a distance such as -30d, or from:TIME, which runs "
+        "on from there; by default the settings'.",
     ),
 ]
 Values = Annotated[

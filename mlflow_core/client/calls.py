@@ -113,13 +113,13 @@ class FeatureClient:
             try:
                 response = self._http.request(method, path, json=body)
             except transport as error:
-                _raise_if_last(error, attempt, self._retry)
+                _raise_if_last(error, attempt, self._retry, self._http)
                 time.sleep(self._retry.wait_s(attempt))
                 continue
             if attempt < self._retry.attempts and self._retry.is_passing(response.status_code):
                 time.sleep(self._retry.wait_s(attempt, response.headers.get("retry-after")))
                 continue
-            return _read(response, attempt)
+            return _read(response, attempt, self._http)
         raise AssertionError("the last try returns or raises")
 
 
@@ -166,13 +166,13 @@ class AsyncFeatureClient:
             try:
                 response = await self._http.request(method, path, json=body)
             except transport as error:
-                _raise_if_last(error, attempt, self._retry)
+                _raise_if_last(error, attempt, self._retry, self._http)
                 await asyncio.sleep(self._retry.wait_s(attempt))
                 continue
             if attempt < self._retry.attempts and self._retry.is_passing(response.status_code):
                 await asyncio.sleep(self._retry.wait_s(attempt, response.headers.get("retry-after")))
                 continue
-            return _read(response, attempt)
+            return _read(response, attempt, self._http)
         raise AssertionError("the last try returns or raises")
 
 
@@ -182,6 +182,12 @@ def _httpx() -> Any:
     except ImportError as error:
         raise ImportError("The client needs httpx: pip install mlflow-core[client]") from error
     return httpx
+
+
+def _address(http: Any) -> str:
+    """Return where a client asks, without a password that its URL may hold."""
+    url = http.base_url
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}".rstrip("/")
 
 
 def _feature_body(service: str, entities: Rows, request: Rows | None, full: bool) -> dict[str, Any]:
@@ -202,14 +208,17 @@ def _prediction_body(entities: Rows, request: Rows | None, features: bool) -> di
     return body
 
 
-def _raise_if_last(error: Exception, attempt: int, retry: Retry) -> None:
+def _raise_if_last(error: Exception, attempt: int, retry: Retry, http: Any) -> None:
     if attempt < retry.attempts:
         return
     said = str(error) or type(error).__name__
-    raise ServerUnavailable(f"no answer after {attempt} tries: {said}", attempts=attempt) from error
+    tries = "1 try" if attempt == 1 else f"{attempt} tries"
+    raise ServerUnavailable(
+        f"no answer from {_address(http)} after {tries}: {said}", attempts=attempt
+    ) from error
 
 
-def _read(response: httpx.Response, attempt: int) -> Any:
+def _read(response: httpx.Response, attempt: int, http: Any) -> Any:
     status = response.status_code
     try:
         answer = response.json()
@@ -222,12 +231,13 @@ def _read(response: httpx.Response, attempt: int) -> Any:
     said = answer if isinstance(answer, dict) and isinstance(answer.get("error"), str) else None
     if said is None:
         raise UnexpectedAnswer(f"status {status} without an explanation", status=status, attempts=attempt)
-    raise _explained(status, said, attempt)
+    raise _explained(status, said, attempt, _address(http))
 
 
-def _explained(status: int, said: Mapping[str, Any], attempt: int) -> ClientError:
+def _explained(status: int, said: Mapping[str, Any], attempt: int, address: str) -> ClientError:
     if status in (503, 504, 429):
-        return ServerUnavailable(said["error"], status=status, attempts=attempt)
+        what = f"{address} cannot answer now: {said['error']}"
+        return ServerUnavailable(what, status=status, attempts=attempt)
     if 400 <= status < 500:
         name, nearest, hint = said.get("name"), said.get("nearest") or (), said.get("hint")
         return RequestRefused(said["error"], status=status, name=name, nearest=nearest, hint=hint)

@@ -24,6 +24,7 @@ class MaterialisationReport:
         start: From when the caller wanted changes, or None.
         events: Rows of the source that were looked at.
         dropped_keys: Rows of the source left out for a null in their key.
+        dropped_times: Other rows of the source left out because they have no event time.
         rows: Entities.
         nulls: Nulls by feature.
     """
@@ -32,6 +33,7 @@ class MaterialisationReport:
     start: int | None
     events: int
     dropped_keys: int
+    dropped_times: int
     rows: int
     nulls: Mapping[str, int]
 
@@ -85,6 +87,12 @@ def materialise(
     table = snapshot.table
     nulls = {name: table[name].null_count for name in view.feature_names}
     report = MaterialisationReport(
-        boundary, start, snapshot.events, snapshot.dropped_keys, table.num_rows, nulls
+        boundary,
+        start,
+        snapshot.events,
+        snapshot.dropped_keys,
+        snapshot.dropped_times,
+        table.num_rows,
+        nulls,
     )
     return Materialised(table, report)

@@ -30,11 +30,13 @@ class Snapshot:
             ``__event_time`` and ``__created``; null where none is left.
         events: How many rows of the source were looked at.
         dropped_keys: How many of them have a null in their key.
+        dropped_times: How many of the others have no event time.
     """
 
     table: pa.Table
     events: int
     dropped_keys: int
+    dropped_times: int
 
 
 def snapshot_read(view: FeatureView) -> ViewRead:
@@ -72,4 +74,5 @@ def snapshot_at(events: pa.Table, read: ViewRead, boundary: int) -> Snapshot:
     features = features_at(events, entities, read, np.full(len(first), boundary, np.int64), expire_at=None)
     keys = {name: plain(entities[name], name=name, title=read.view.source.title) for name in read.view.keys}
     columns = {name: features[name] for name in (*read.view.feature_names, EVENT_TIME, CREATED)}
-    return Snapshot(pa.table(keys | columns), events.num_rows, int((key < 0).sum()))
+    dropped_times = int(((key >= 0) & ~timeline.placed).sum())
+    return Snapshot(pa.table(keys | columns), events.num_rows, int((key < 0).sum()), dropped_times)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlflow_core.algebra.aggregates import COUNTS, output_type
+from mlflow_core.algebra.moments import GROW, HUGE, SHRINK
 from mlflow_core.engine import arrays, kernels
 from mlflow_core.engine.times import Flags, Int64
 from mlflow_core.errors import EngineError
@@ -171,11 +172,24 @@ def _limbs(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions,
 
 
 def _moments(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, _title: str) -> Results:
-    n, total, mean, variance = kernels.moments_at(
-        *sweep.operations, counted, sweep.event_from, arrays.as_floats(values), sweep.n_rows
-    )
-    answers = {"sum": total, "mean": mean, "var": variance, "std": np.sqrt(variance)}
+    numbers = arrays.as_floats(values)
+    n, answers = _moments_of(sweep, counted, numbers)
+    size = np.abs(numbers)
+    if bool(((size > HUGE) & np.isfinite(size)).any()):
+        # What overflows on the way to a finite value does not where the numbers are shrunk.
+        _, shrunk = _moments_of(sweep, counted, numbers * SHRINK)
+        with np.errstate(over="ignore"):
+            for name, found in answers.items():
+                grown = shrunk[name] * GROW * (GROW if name == "var" else 1.0)
+                answers[name] = np.where(np.isfinite(found), found, grown)
     return [_numbers(answers[function.name], n == 0) for function in functions]
+
+
+def _moments_of(sweep: Sweep, counted: Flags, numbers: Any) -> tuple[Int64, dict[str, Any]]:
+    n, total, mean, variance = kernels.moments_at(
+        *sweep.operations, counted, sweep.event_from, numbers, sweep.n_rows
+    )
+    return n, {"sum": total, "mean": mean, "var": variance, "std": np.sqrt(variance)}
 
 
 def _by_value(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, _title: str) -> Results:

@@ -176,6 +176,9 @@ class _Rows:
 
 def _partition(events: pa.Table, event_key: Int64, row_key: Int64, n_keys: int, read: ViewRead) -> _Partition:
     timeline = timeline_of(events, read.view, read.clock)
+    timeless = int(((event_key >= 0) & ~timeline.placed).sum())
+    if timeless:
+        _LOG.info("%d events of %s have no event time", timeless, read.view.source.name)
     asked = np.zeros(n_keys + 1, np.bool_)
     asked[row_key] = True  # -1, a null key, falls on the extra place at the end
     asked[n_keys] = False

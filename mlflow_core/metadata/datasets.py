@@ -72,8 +72,12 @@ class Datasets(Scope):
                 session.flush()
             return to_record(DatasetRecord, row)
 
-    def get_dataset(self, dataset: int | str) -> DatasetRecord:
+    def get_dataset(self, dataset: int | str, *, clock: str | None = None) -> DatasetRecord:
         """A dataset by its number, its content hash or artifact digest, or the newest of a name.
+
+        Args:
+            dataset: Which one.
+            clock: Only one that was built under this clock.
 
         Raises:
             UnknownNameError: There is none.
@@ -88,22 +92,36 @@ class Datasets(Scope):
                     | (DatasetRow.artifact_digest == dataset)
                     | (DatasetRow.name == dataset)
                 )
+            if clock is not None:
+                mine = mine.where(DatasetRow.clock == clock)
             row = session.scalar(mine.order_by(DatasetRow.id.desc()).limit(1))
             if row is not None:
                 return to_record(DatasetRecord, row)
-        names = {record.name for record in self.list_datasets()}
+        there = self.list_datasets()
+        names = {record.name for record in there}
+        clocks = {record.clock for record in there if record.name == dataset}
+        if clock is not None and clocks - {clock}:
+            raise UnknownNameError(
+                f'there is no dataset "{dataset}" under the clock "{clock}"',
+                hint=f"There is one under: {', '.join(sorted(clocks))}.",
+            )
         raise UnknownNameError(f'there is no dataset "{dataset}"', hint=nearest(str(dataset), names))
 
-    def list_datasets(self, name: str | None = None, *, limit: int = 100) -> list[DatasetRecord]:
+    def list_datasets(
+        self, name: str | None = None, *, clock: str | None = None, limit: int = 100
+    ) -> list[DatasetRecord]:
         """Datasets, the newest first.
 
         Args:
             name: Only this one's versions.
+            clock: Only those that were built under this clock.
             limit: At most so many.
         """
         with self._database.reading() as session:
             query = select(DatasetRow).where(DatasetRow.project_id == self._find_project(session))
             if name is not None:
                 query = query.where(DatasetRow.name == name)
+            if clock is not None:
+                query = query.where(DatasetRow.clock == clock)
             rows = session.scalars(query.order_by(DatasetRow.id.desc()).limit(limit))
             return [to_record(DatasetRecord, row) for row in rows]

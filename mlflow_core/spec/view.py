@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import field_validator, model_validator
+from pydantic import PrivateAttr, field_validator, model_validator
 
 from mlflow_core.errors import UnknownNameError, nearest
 from mlflow_core.spec.aggregate import Agg, WindowColumn
@@ -19,6 +19,15 @@ from mlflow_core.spec.source import ParquetSource, Source, SqlSource
 from mlflow_core.spec.table import view_html, view_text
 
 __all__ = ["FeatureView", "Selection"]
+
+
+class _Columns(NamedTuple):
+    """What a view's features multiply out to, and what that was made of."""
+
+    features: tuple[str | Agg, ...]
+    view: str
+    windows: tuple[WindowColumn, ...]
+    names: tuple[str, ...]
 
 
 class FeatureView(Named):
@@ -50,6 +59,7 @@ class FeatureView(Named):
     ttl: Duration | None = None
     availability: Every | None = None
     checks: tuple[Check, ...] = ()
+    _columns: _Columns | None = PrivateAttr(default=None)
 
     if TYPE_CHECKING:
 
@@ -119,23 +129,24 @@ class FeatureView(Named):
     @property
     def windows(self) -> tuple[WindowColumn, ...]:
         """The features that are window aggregates, multiplied out, in order."""
-        return tuple(
-            column
-            for feature in self.features
-            if isinstance(feature, Agg)
-            for column in feature.columns(self.name)
-        )
+        return self._multiplied().windows
 
     @property
     def feature_names(self) -> tuple[str, ...]:
         """All features in output order."""
-        return tuple(
-            name
-            for feature in self.features
-            for name in (
-                (feature,) if isinstance(feature, str) else (c.name for c in feature.columns(self.name))
-            )
-        )
+        return self._multiplied().names
+
+    def _multiplied(self) -> _Columns:
+        # Serving asks for these at every request. A copy with other features or another name makes its own.
+        made = self._columns
+        if made is None or made.features is not self.features or made.view != self.name:
+            made = self._columns = _multiplied(self.features, self.name)
+        return made
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # One declaration is one pickle, whether or not it was asked for its columns before.
+        state = super().__getstate__()
+        return {**state, "__pydantic_private__": {**state["__pydantic_private__"], "_columns": None}}
 
     def __getitem__(self, features: Sequence[str]) -> Selection:
         """Select some features for a service, as ``view[["mean_24h", "max_24h"]]``.
@@ -159,6 +170,16 @@ class FeatureView(Named):
 
     def _repr_html_(self) -> str:
         return view_html(self)
+
+
+def _multiplied(features: tuple[str | Agg, ...], view: str) -> _Columns:
+    columns = [(one,) if isinstance(one, str) else one.columns(view) for one in features]
+    return _Columns(
+        features,
+        view,
+        windows=tuple(one for some in columns for one in some if not isinstance(one, str)),
+        names=tuple(one if isinstance(one, str) else one.name for some in columns for one in some),
+    )
 
 
 class Selection(Spec):

@@ -23,7 +23,11 @@ __all__ = ["COLUMNS", "CONDITIONS", "EXPRESSIONS", "History", "random_history", 
 COLUMNS: dict[str, tuple[pa.DataType, list[Any], list[str]]] = {
     "f": (
         pa.float64(),
-        [0.1, 0.2, 0.3, -0.1, 0.0, -0.0, 2.5, 1e17, -1e17, 1e300, 1.0000000001, None, float("nan")],
+        [
+            *(0.1, 0.2, 0.3, -0.1, 0.0, -0.0, 2.5, 1e17, -1e17, 1.0000000001),
+            *(1e300, 1.7e308, -1.7e308),
+            *(None, float("nan")),
+        ],
         [
             "count",
             "sum",

@@ -21,7 +21,7 @@ from mlflow_core.train.metrics import Floats
 from mlflow_core.train.preprocess import Feature, as_floats, kind_of
 from mlflow_core.train.profile import check_label, merge, profile_shard
 
-__all__ = ["FittedBaseline", "fit_baseline"]
+__all__ = ["FittedBaseline", "check_baselines", "fit_baseline"]
 
 
 class FittedBaseline(Protocol):
@@ -40,6 +40,20 @@ class FittedBaseline(Protocol):
     def predict(self, table: pa.Table) -> Floats:
         """Predict one value per row, (n_rows,) float64."""
         ...
+
+
+def check_baselines(baselines: Sequence[Baseline]) -> None:
+    """Refuse, before anything is computed, baselines whose library is not installed.
+
+    Args:
+        baselines: Their settings.
+
+    Raises:
+        TrainError: One needs scikit-learn, which is not installed; names the extra.
+    """
+    for baseline in baselines:
+        if isinstance(baseline, LogisticRegression):
+            _estimator_of(baseline)
 
 
 def fit_baseline(baseline: Baseline, data: TrainingData) -> FittedBaseline:
@@ -118,7 +132,8 @@ class _OneHot:
         return sparse.csr_matrix((np.ones(len(where)), (rows, where)), shape=(len(where), width + 1))
 
 
-def _fit_logistic(baseline: LogisticRegression, data: TrainingData) -> _Logistic:
+def _estimator_of(baseline: LogisticRegression) -> Any:
+    """Return the class that fits it."""
     try:
         from sklearn.linear_model import LogisticRegression as Estimator
     except ImportError:
@@ -126,15 +141,20 @@ def _fit_logistic(baseline: LogisticRegression, data: TrainingData) -> _Logistic
             "the baseline needs scikit-learn, which is not installed",
             object="LogisticRegression",
             place=baseline.place,
-            hint='Install the extra: pip install "mlflow-core[sklearn]".',
+            hint='Install the extra: pip install "mlflow-core[sklearn]", or leave the baseline out.',
         ) from None
+    return Estimator
+
+
+def _fit_logistic(baseline: LogisticRegression, data: TrainingData) -> _Logistic:
+    estimator_of = _estimator_of(baseline)
     columns = _columns(baseline, data)
     profiles = [profile_shard(path, data.label, columns, with_features=True) for path in data.files("train")]
     preprocessing, _, label = merge(profiles, columns)
     check_label("train", data.label, label, binary=True)
     table = data.read("train", [*columns, data.label])
     blocks = tuple(_block(feature, table.column(feature.name)) for feature in preprocessing.features)
-    estimator = Estimator(C=1 / baseline.l2, max_iter=300, tol=1e-4, random_state=baseline.seed)
+    estimator = estimator_of(C=1 / baseline.l2, max_iter=300, tol=1e-4, random_state=baseline.seed)
     estimator.fit(_design(blocks, table), as_floats(table.column(data.label)).astype(np.int64))
     return _Logistic(columns, blocks, estimator)
 

@@ -101,9 +101,10 @@ def table(head: Sequence[object], rows: Sequence[Sequence[object]], *, numbers: 
 
 
 def figure(svg: str, caption: str, title: str = "") -> Cell:
-    """A plot with a title above and a sentence below it."""
+    """A plot with a title above and a sentence below it; the sentence stands alone where nothing was drawn."""
     head = f"<h3>{escape(title)}</h3>" if title else ""
-    return Cell(f"<figure>{head}{svg}<figcaption>{escape(caption)}</figcaption></figure>")
+    drawn = svg or '<p class="note">(not drawn)</p>'
+    return Cell(f"<figure>{head}{drawn}<figcaption>{escape(caption)}</figcaption></figure>")
 
 
 def card(name: str, value: object, below: object = "") -> Cell:

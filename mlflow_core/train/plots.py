@@ -1,7 +1,8 @@
 """The report's figures, as SVG text that stands inside a page and takes its colours of ink from it.
 
-Each function draws one figure from numbers that were computed elsewhere. A model has one colour in all figures of
-a report. Ink is drawn in marker colours that become CSS variables, so that a page reads in light and dark.
+Each function draws one figure from numbers that were computed elsewhere; without matplotlib, an extra, its text is
+empty. A model has one colour in all figures of a report. Ink is drawn in marker colours that become CSS variables, so
+that a page reads in light and dark.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlflow_core.errors import TrainError
 from mlflow_core.train.bootstrap import Interval
 from mlflow_core.train.curves import Calibration, Importance
 from mlflow_core.train.evaluate import Slice
@@ -31,11 +31,21 @@ __all__ = [
     "learning_plot",
     "roc_plot",
     "slices_plot",
+    "why_not_drawn",
 ]
 
 _PALETTE = ("#3b76f6", "#f0803c", "#12a594", "#9a6cf0", "#e5577f", "#b7942a", "#8792a5")
 _INK, _SOFT, _LINE = "#010203", "#020304", "#030405"
 _VARIABLES = {_INK: "var(--ink)", _SOFT: "var(--soft)", _LINE: "var(--line)"}
+
+
+def why_not_drawn() -> str | None:
+    """Say what is missing for plots, and how to get it; None where they are drawn."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        return 'matplotlib is not installed. To get them: pip install "mlflow-core[report]"'
+    return None
 
 
 def colours_of(models: Sequence[str]) -> dict[str, str]:
@@ -180,14 +190,11 @@ def interval_plot(found: Mapping[str, Interval], label: str, colours: Mapping[st
 
 
 def _figure(draw: Callable[[Axes], None], width: float, height: float) -> str:
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise TrainError(
-            "the report's plots need matplotlib, which is not installed",
-            hint='Install the extra: pip install "mlflow-core[report]".',
-        ) from None
+    if why_not_drawn() is not None:
+        return ""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure.subplots())

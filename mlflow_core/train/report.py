@@ -101,10 +101,7 @@ def write_report(report: Report, path: Path) -> Path:
         path: The file; its folder is made.
 
     Returns:
-        The path.
-
-    Raises:
-        TrainError: matplotlib is not installed.
+        The path; without matplotlib the page has everything but the plots, and says so.
     """
     colours = plots.colours_of(report.evaluation.models)
     body = "".join(
@@ -150,7 +147,10 @@ def _head(report: Report) -> str:
         cards.append(
             card("gate", verdict(report.gate.passed), f"{held} of {len(report.gate.checks)} checks hold")
         )
-    return f'<h1>{escape(report.title)}</h1><p class="lede">{escape(report.question)}</p><div class="cards">{"".join(cards)}</div>'
+    why = plots.why_not_drawn()
+    missing = f'<p class="note">This report has no plots: {escape(why)}.</p>' if why else ""
+    lede = f'<p class="lede">{escape(report.question)}</p>'
+    return f'<h1>{escape(report.title)}</h1>{lede}{missing}<div class="cards">{"".join(cards)}</div>'
 
 
 def _data(report: Report) -> str:

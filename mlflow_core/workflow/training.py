@@ -25,10 +25,11 @@ from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.spec import ClockName, TrainingPipeline
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 from mlflow_core.train import fit
-from mlflow_core.train.baselines import fit_baseline
+from mlflow_core.train.baselines import check_baselines, fit_baseline
 from mlflow_core.train.evaluate import Evaluation, evaluate
 from mlflow_core.train.gate import GateResult, judge
 from mlflow_core.train.model import Model
+from mlflow_core.train.plots import why_not_drawn
 from mlflow_core.workflow.clocks import ClockComparison, compare_clocks, other_clocks
 from mlflow_core.workflow.dataset import StoredDataset, build_dataset, plan_of
 from mlflow_core.workflow.journal import Journal, RunRecorder, environment
@@ -205,9 +206,10 @@ def run_pipeline(
     Raises:
         UnknownNameError: There is no such pipeline.
         GateFailed: The gate does not hold; the run, its figures and its report are kept, nothing is registered.
-        TrainError: The data or the settings cannot be trained with.
+        TrainError: The data or the settings cannot be trained with, or a baseline's library is not installed.
     """
     spec = workspace.pipeline(name)
+    check_baselines(spec.baselines)
     progress = progress or SilentProgress()
     workspace.metadata.end_lost_runs()
     run_id = workspace.metadata.create_run(
@@ -231,6 +233,8 @@ def _steps(run: _Run, *, compare: bool) -> Trained:
     measured = _evaluate(run, dataset, model)
     clocks = _clocks(run, dataset, model) if compare else None
     gate = _gate(spec, measured)
+    if (why := why_not_drawn()) is not None:
+        run.warnings.append(f"the report has no plots: {why}")
     with journal.step("report") as note:
         path = write_run_report(
             run.draft / "report.html",

@@ -14,7 +14,7 @@ from mlflow_core.spec import Agg, Function
 from tests.oracle.features import aggregated, agrees
 
 VALUES = {
-    pa.float64(): [0.1, 0.2, -0.3, 0.0, 1e17, -1e17, 1e300, math.inf, -math.inf, 2.5],
+    pa.float64(): [0.1, 0.2, -0.3, 0.0, 1e17, -1e17, 1e300, -1.7e308, 1.7e308, math.inf, -math.inf, 2.5],
     pa.int64(): [0, 1, -5, 2**53 + 1, 2**55],
     pa.bool_(): [True, False],
     pa.string(): ["", "a", "b", "é"],

@@ -168,6 +168,9 @@ def test_types_are_told_without_data_and_are_those_of_the_values(expression: str
         ("NULL", "is always null"),
         ("scheduled_departure - scheduled_departure", "gives interval, which no feature can have"),
         ("{'a': 1}", "gives struct"),
+        ("at - INTERVAL '2 hours'", 'If at is a column, write "at", in double quotes'),
+        ("arr_delay + Order", 'If Order is a column, write "Order", in double quotes'),
+        ("coalesce(at, 3)", 'If at is a column, write "at", in double quotes'),
     ],
 )
 def test_what_is_no_value_of_one_row_is_refused_with_its_position(expression: str, message: str) -> None:
@@ -219,3 +222,10 @@ def test_threads_do_not_see_each_others_rows() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "expression", ["arr_delay >", "arr_delay > 15 AND", "(arr_delay + dest", "CASE WHEN arr_delay 1"]
+)
+def test_a_mistake_that_is_no_columns_name_gets_no_hint_about_quotes(expression: str) -> None:
+    assert "double quotes" not in problem(expression)

@@ -75,6 +75,17 @@ def test_every_verb_has_help_with_an_example(verb: str, tmp_path: Path) -> None:
 
     assert answer.returncode == 0, answer.stderr
     assert "Usage: mlcore " + verb in answer.stdout
+    assert "completion" not in answer.stdout
+
+
+def test_the_two_meanings_of_clock_are_told_apart(tmp_path: Path) -> None:
+    now = [mlcore(*words, "--help", cwd=tmp_path).stdout for words in (["serve"], ["materialize"])]
+    rule = [mlcore(*words, "--help", cwd=tmp_path).stdout for words in (["train"], ["dataset", "build"])]
+
+    assert ["--clock NOW" in text and "What time it is taken to be" in text for text in now] == [True, True]
+    assert [
+        "--clock event|known|served" in text and "Which events an entity row sees" in text for text in rule
+    ] == [True, True]
 
 
 def test_global_options_are_understood_after_the_verb_too() -> None:

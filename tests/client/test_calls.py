@@ -166,6 +166,26 @@ def test_a_server_that_is_not_there_is_tried_as_often_as_asked() -> None:
             client.get("shop", [ROW])
 
     assert (gone.value.attempts, gone.value.status) == (3, None)
+    assert f"no answer from {address} after 3 tries" in str(gone.value)
+
+
+def test_who_is_busy_is_named_without_the_password_of_its_url() -> None:
+    app, _ = answering(BUSY)
+
+    async def call(url: str) -> None:
+        async with AsyncFeatureClient(url, retry=SOON) as client:
+            await client.get("shop", [ROW])
+
+    with running(app) as url:
+        secret = url.replace("http://", "http://me:hidden@")
+        with FeatureClient(secret, retry=SOON) as client, pytest.raises(ServerUnavailable) as busy:
+            client.get("shop", [ROW])
+        with pytest.raises(ServerUnavailable) as later:
+            asyncio.run(call(secret))
+
+    for told in (str(busy.value), str(later.value)):
+        assert told.startswith(f"{url} cannot answer now: ")
+        assert "hidden" not in told
 
 
 def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mlflow_core.errors import SourceError
+from mlflow_core.spec import on_demand
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,24 @@ class Broken(Part):
                 break
             time.sleep(0.01)
         raise SourceError("cannot be read", object="events")
+
+
+@on_demand(request={"flag": str, "wait": float}, outputs={"where": int})
+def slow(x):
+    """Leaves its process number where the entity rows say, waits, and answers with it."""
+    with Path(x["flag"][0]).open("a") as flag:
+        flag.write(f"{os.getpid()}\n")
+    time.sleep(float(x["wait"][0]))
+    return {"where": np.full(len(x["wait"]), os.getpid())}
+
+
+@on_demand(request={"flag": str, "wait": float}, outputs={"where": int})
+def failing_later(x):
+    """Fails in the rows that are to wait for nothing; the others are still being written then."""
+    if x["wait"][0] == 0.0:
+        for _ in range(1_000):
+            if Path(x["flag"][0]).exists():
+                break
+            time.sleep(0.01)
+        raise ValueError("no such wind")
+    return slow(x)

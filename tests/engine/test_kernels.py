@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -54,7 +55,11 @@ def test_each_kernel_answers_what_a_fold_of_the_algebra_over_the_same_events_giv
     sweep, inside = random_sweep(
         random, n_keys=random.choice([1, 3, 40]), n_events=random.choice([0, 1, 60, 200]), n_rows=50
     )
-    choices = [0.5, -1.25, 3.0, None, 1e17] if kind == pa.float64() else [0, 7, -3, None, 2**40]
+    choices = (
+        [0.5, -1.25, 3.0, None, 1e17, 1e200, -1.7e308, 1.7e308]
+        if kind == pa.float64()
+        else [0, 7, -3, None, 2**40]
+    )
     values = [random.choice(choices) for _ in range(len(sweep.key))]
     counted = np.array([random.random() < 0.8 for _ in values], np.bool_)
 
@@ -93,6 +98,45 @@ def test_a_huge_value_that_has_left_the_window_leaves_no_trace():
     assert total[0].as_py() == 1e17 + 100.0
     assert total[1].as_py() == pytest.approx(100.0, rel=1e-13)
     assert mean[1].as_py() == pytest.approx(0.1, rel=1e-13)
+
+
+def test_what_overflows_on_the_way_to_a_finite_value_is_found_and_what_is_beyond_float64_is_infinite():
+    at = np.zeros(4, np.int64)
+    leave = np.array([10, 20, 30, 30])
+    sweep = Sweep.of(np.array([0, 4]), at, at, leave, np.array([0, 3]), np.array([5, 15, 25]))
+    values = pa.array([1.7e308, 1.7e308, -1.5e308, 3e-200])
+    functions = [Function(name) for name in ("sum", "mean", "std", "var")]
+
+    total, mean, std, var = window_values(sweep, values, np.ones(4, np.bool_), functions, title="v")
+
+    assert total.to_pylist() == [math.inf, pytest.approx(0.2e308), -1.5e308]
+    assert mean.to_pylist() == [
+        pytest.approx(1.9 / 4 * 1e308),
+        pytest.approx(0.2 / 3 * 1e308),
+        pytest.approx(-0.75e308),
+    ]
+    assert std.to_pylist() == [
+        pytest.approx(float(np.std([1.7, 1.7, -1.5, 0], ddof=1)) * 1e308),
+        pytest.approx(float(np.std([1.7, -1.5, 0], ddof=1)) * 1e308),
+        pytest.approx(float(np.std([-1.5, 0], ddof=1)) * 1e308),
+    ]
+    assert var.to_pylist() == [math.inf] * 3
+
+
+def test_a_huge_value_elsewhere_leaves_tiny_ones_as_they_are():
+    at = np.array([0, 10, 11], np.int64)
+    sweep = Sweep.of(np.array([0, 3]), at * 0, at, at + 5, np.array([0, 1]), np.array([12]))
+
+    total, std = window_values(
+        sweep,
+        pa.array([1e308, 3e-150, 1e-150]),
+        np.ones(3, np.bool_),
+        [Function("sum"), Function("std")],
+        title="v",
+    )
+
+    assert total[0].as_py() == pytest.approx(4e-150, rel=1e-12)
+    assert std[0].as_py() == pytest.approx(2e-150 / math.sqrt(2), rel=1e-12)
 
 
 def test_an_integer_sum_is_exact_to_the_last_bit_of_int64_and_an_error_beyond():

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import dask
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from distributed import Client, LocalCluster
 
 from mlflow_core.config.settings import ClusterSettings
 from mlflow_core.engine.cluster import open_cluster
@@ -18,18 +20,12 @@ from mlflow_core.engine.retrieve import retrieve, retrieve_to_shards
 from mlflow_core.engine.route import InProcess, OnDask, choose_route
 from mlflow_core.engine.view import compute_view
 from mlflow_core.errors import EngineError, SourceError, UsageError
-from mlflow_core.plan.retrieval import RetrievalPlan
 from mlflow_core.spec import Agg, Entity, FeatureView, ParquetSource
 from mlflow_core.testing.histories import History, random_history, read_under
 from tests.engine.comparison import differing
+from tests.engine.worlds import at_path, plan_of, write_in_parts
 
 SEED = 7
-
-
-@pytest.fixture(scope="module")
-def client():
-    with open_cluster(ClusterSettings(workers=2, memory="1GiB")) as client:
-        yield client
 
 
 @pytest.fixture
@@ -46,25 +42,6 @@ def world(tmp_path: Path) -> History:
             break
     write_in_parts(history, tmp_path / "events", [(0, 20), (20, 25), (25, None)])
     return at_path(history, "events")
-
-
-def write_in_parts(history: History, folder: Path, cuts) -> None:
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.parquet"):
-        old.unlink()
-    for number, (first, last) in enumerate(cuts):
-        length = None if last is None else last - first
-        pq.write_table(history.events.slice(first, length), folder / f"{number}.parquet")
-
-
-def at_path(history: History, path: str) -> History:
-    source = history.view.source.model_copy(update={"path": path})
-    view = history.view.model_copy(update={"source": source})
-    return History(view, history.events, history.rows)
-
-
-def plan_of(view: FeatureView, clock: str) -> RetrievalPlan:
-    return RetrievalPlan(reads=(read_under(view, clock),), on_demand=(), columns=view.feature_names)
 
 
 @pytest.mark.parametrize("clock", ["event", "known", "served"])
@@ -124,6 +101,62 @@ def test_shards_hold_the_entity_rows_in_order_duplicates_included(world, tmp_pat
     assert len(shards) == -(-world.rows.num_rows // 7)
     assert pa.concat_tables([pq.read_table(path) for path in shards]).equals(whole)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [path.name for path in shards]
+
+
+@pytest.mark.parametrize(("buckets", "rows_per_shard"), [(1, 7), (3, 1), (3, 13), (5, 40), (None, 10_000)])
+def test_shards_written_by_workers_are_those_written_in_this_process(
+    world, client, tmp_path, buckets, rows_per_shard
+):
+    plan = plan_of(world.view, "served")
+    here = retrieve_to_shards(
+        plan, world.rows, base=str(tmp_path), out=tmp_path / "here", rows_per_shard=rows_per_shard
+    )
+
+    there = retrieve_to_shards(
+        plan,
+        world.rows,
+        base=str(tmp_path),
+        out=tmp_path / "there",
+        route=OnDask(client, tmp_path / "work", buckets=buckets),
+        rows_per_shard=rows_per_shard,
+    )
+
+    assert [path.name for path in there] == [path.name for path in here]
+    assert [pq.read_table(path) for path in there] == [pq.read_table(path) for path in here]
+    assert pa.concat_tables([pq.read_table(path) for path in there]).equals(
+        retrieve(plan, world.rows, base=str(tmp_path))
+    )
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == [path.name for path in there]
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_no_entity_rows_give_one_empty_shard_on_the_workers_too(world, client, tmp_path):
+    plan = plan_of(world.view, "known")
+
+    [shard] = retrieve_to_shards(
+        plan,
+        world.rows.slice(0, 0),
+        base=str(tmp_path),
+        out=tmp_path / "out",
+        route=OnDask(client, tmp_path / "work", buckets=3),
+    )
+
+    assert pq.read_table(shard).equals(retrieve(plan, world.rows.slice(0, 0), base=str(tmp_path)))
+
+
+def test_events_without_a_time_are_counted_apart_from_those_without_a_key(client, tmp_path):
+    source = ParquetSource("s", path="s.parquet", event_time="t")
+    view = FeatureView("v", entity=Entity("k"), source=source, features=["x"])
+    moments = pa.array([1, None, None, 4, None]).cast(pa.timestamp("us"))
+    pq.write_table(
+        pa.table({"k": ["a", "a", None, None, "c"], "t": moments, "x": [1, 2, 3, 4, 5]}),
+        tmp_path / "s.parquet",
+    )
+    for route in (InProcess(), OnDask(client, tmp_path / "work", buckets=3)):
+        done = materialise(view, 10, base=str(tmp_path), route=route)
+
+        assert done.table["k"].to_pylist() == ["a"]
+        assert (done.report.events, done.report.dropped_keys, done.report.dropped_times) == (5, 2, 2)
 
 
 def test_permuting_and_repeating_entity_rows_permutes_and_repeats_the_answer(world, tmp_path):
@@ -268,6 +301,20 @@ def test_small_retrievals_stay_in_process_and_large_ones_go_to_the_cluster(world
     assert choose_route(plan, 10**9, base=str(tmp_path), client=client, workdir=tmp_path) == OnDask(
         client, tmp_path
     )
+
+
+def test_a_cluster_without_workers_is_one_clear_error_after_a_while(world, tmp_path):
+    plan = plan_of(world.view, "event")
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,
+        Client(empty) as alone,
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "1s"}),
+        pytest.raises(
+            EngineError, match=r"parting events: the Dask cluster has had no worker for 1 s.*Start workers"
+        ),
+    ):
+        retrieve(plan, world.rows, base=str(tmp_path), route=OnDask(alone, tmp_path / "work"))
+    assert list((tmp_path / "work").iterdir()) == []
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):

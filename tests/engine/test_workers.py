@@ -18,12 +18,12 @@ import pytest
 from mlflow_core import sources
 from mlflow_core.config.settings import ClusterSettings
 from mlflow_core.engine.cluster import open_cluster
-from mlflow_core.engine.retrieve import retrieve
+from mlflow_core.engine.retrieve import retrieve, retrieve_to_shards
 from mlflow_core.engine.route import OnDask
 from mlflow_core.errors import EngineError, SourceError
 from mlflow_core.plan.retrieval import plan_retrieval
-from mlflow_core.spec import Agg, Entity, FeatureService, FeatureView, ParquetSource
-from tests.engine.bad_parts import Broken, Deadly, Part
+from mlflow_core.spec import Agg, Entity, FeatureService, FeatureView, OnDemand, ParquetSource
+from tests.engine.bad_parts import Broken, Deadly, Part, failing_later, slow
 
 VIEW = FeatureView(
     "v",
@@ -111,6 +111,60 @@ def test_a_task_that_is_still_writing_when_another_fails_leaves_no_file(asked, t
     assert left(tmp_path) == []
     time.sleep(1.5)  # the task that was not to be stopped has ended
     assert left(tmp_path) == []
+
+
+@pytest.fixture
+def written(tmp_path: Path, client: Any) -> Callable[..., pa.Table]:
+    """Write shards of one row each, whose on-demand function tells where it is and waits."""
+    moments = pa.array([1, 2], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"k": [1, 2], "t": moments, "x": [1.0, 2.0]}), tmp_path / "events.parquet")
+    client.wait_for_workers(2, timeout=60)
+
+    def write(function: OnDemand, *waits: float) -> pa.Table:
+        rows = pa.table(
+            {"k": [1, 2], "event_timestamp": moments, "flag": [str(tmp_path / "flag")] * 2, "wait": waits}
+        )
+        shards = retrieve_to_shards(
+            plan_retrieval(FeatureService("m", [VIEW, function])),
+            rows,
+            base=str(tmp_path),
+            out=tmp_path / "out",
+            route=OnDask(client, tmp_path / "work", buckets=3),
+            rows_per_shard=1,
+        )
+        assert [path.name for path in shards] == ["part-00000.parquet", "part-00001.parquet"]
+        return pa.concat_tables([pq.read_table(path) for path in shards])
+
+    return write
+
+
+def test_on_demand_functions_run_on_the_workers(written):
+    table = written(slow, 0.0, 0.0)
+
+    assert table.select(["x", "s"]).to_pydict() == ANSWER
+    assert os.getpid() not in table["where"].to_pylist()
+
+
+def test_a_worker_killed_while_it_writes_a_shard_costs_time_and_no_value(written, tmp_path):
+    killer = when_read(tmp_path / "flag", lambda pid: os.kill(pid, signal.SIGKILL))
+
+    table = written(slow, 1.0, 1.0)
+
+    killer.join()
+    killed = int((tmp_path / "flag").read_text().split()[0])
+    assert table.select(["x", "s"]).to_pydict() == ANSWER
+    assert killed not in table["where"].to_pylist()
+    assert left(tmp_path) == []
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_shard_that_fails_while_another_is_written_leaves_no_file_and_no_shard(written, tmp_path):
+    with pytest.raises(EngineError, match='OnDemand "failing_later": fails with ValueError: no such wind'):
+        written(failing_later, 1.0, 0.0)
+
+    time.sleep(1.5)  # the task that was not to be stopped has ended
+    assert left(tmp_path) == []
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 # Last, because the module's cluster is gone afterwards.

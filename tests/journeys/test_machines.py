@@ -115,3 +115,27 @@ def test_a_source_that_went_missing_is_named_and_what_was_built_before_stays(roo
     assert "readings" in err
     assert "Traceback" not in err
     assert "breakdown" in mlcore("dataset", "show")[1]
+
+
+def test_a_pipelines_dataset_is_the_newest_of_its_own_clock_unless_another_is_asked_for(root, mlcore):
+    def clock_of(*words):
+        code, text, err = mlcore("--json", "dataset", "show", *words)
+        assert code == 0, err
+        return json.loads(text)["clock"]
+
+    assert mlcore("dataset", "build", "breakdown", "--clock", "event")[0] == 0
+    code, _, err = mlcore("dataset", "show", "breakdown")
+    assert code == 2
+    assert 'under the clock "served"' in err
+    assert "There is one under: event." in err
+
+    assert mlcore("dataset", "build", "breakdown")[0] == 0
+    assert mlcore("dataset", "build", "breakdown", "--clock", "known")[0] == 0
+    assert clock_of("breakdown") == "served"
+    assert clock_of("breakdown", "--clock", "known") == "known"
+    assert clock_of("1") == "event"
+    listed = json.loads(mlcore("--json", "dataset", "show", "--clock", "event")[1])
+    assert [one["id"] for one in listed] == [1]
+
+    (root / "training" / "breakdown.py").unlink()
+    assert clock_of("breakdown") == "known", "of what is declared no more, the newest"

@@ -204,6 +204,7 @@ def agrees(truth: Truth, answer: Any, *, squared: bool = False) -> bool:
     if not isinstance(answer, float) or math.isnan(answer):
         return False
     if math.isinf(answer):  # only right where the true value is beyond float64
-        return answer > 0 and truth.value + truth.tolerance >= LARGEST
+        least = LARGEST**2 if squared else LARGEST
+        return (truth.value if answer > 0 else -truth.value) + truth.tolerance >= least
     given = Fraction(answer) ** 2 if squared else Fraction(answer)
     return abs(given - truth.value) <= truth.tolerance

@@ -174,3 +174,34 @@ def test_defaults_of_a_pipeline_and_its_label() -> None:
         "p", data=data, trainer=ml.XGBoost(), register=ml.Register("m", alias="champion")
     )
     assert (named.model, named.alias) == ("m", "champion")
+
+
+def test_a_view_multiplies_its_windows_out_once_and_a_copy_its_own() -> None:
+    source = ml.ParquetSource("orders", path="orders.parquet", event_time="at")
+    features = ["amount", ml.Agg("*", "count", over=["1h", "3h"])]
+    asked = ml.FeatureView("orders", source=source, features=features)
+
+    assert asked.windows is asked.windows
+    assert asked.feature_names == ("amount", "orders_count_1h", "orders_count_3h")
+    renamed = asked.model_copy(update={"name": "sales"})
+    fewer = asked.model_copy(update={"features": ("amount",)})
+    assert renamed.feature_names == ("amount", "sales_count_1h", "sales_count_3h")
+    assert [one.name for one in renamed.windows] == ["sales_count_1h", "sales_count_3h"]
+    assert (fewer.feature_names, fewer.windows) == (("amount",), ())
+    assert asked.feature_names == ("amount", "orders_count_1h", "orders_count_3h")
+
+
+def test_a_view_that_was_asked_for_its_windows_is_still_the_same_value() -> None:
+    source = ml.ParquetSource("orders", path="orders.parquet", event_time="at")
+    asked, other = (
+        ml.FeatureView("orders", source=source, features=ml.Agg("amount", "sum", over="1h")) for _ in "ab"
+    )
+    fresh = ml.FeatureView.from_json(asked.canonical_json())
+    before = pickle.dumps(fresh)
+
+    assert fresh.windows == asked.windows
+    assert fresh == asked == other
+    assert hash(asked) == hash(other)
+    assert asked.canonical_json() == other.canonical_json()
+    assert pickle.dumps(fresh) == before
+    assert pickle.loads(before).windows == asked.windows

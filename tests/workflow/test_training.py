@@ -196,7 +196,7 @@ def test_a_full_disk_fails_the_run_leaves_no_draft_and_is_said_in_one_line(
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("mlflow_core.engine.retrieve.pq.write_table", full)
+    monkeypatch.setattr("mlflow_core.engine.shards.pq.write_table", full)
     assert run(["--root", str(machines), "train", "breakdown", "--in-process"]) == 1
 
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]

@@ -1,0 +1,315 @@
+"""Faults of Feast's own stores and engines, each run beside ours on the same data.
+
+Two more, lost entity rows and random ties, are in ``test_offline_store.py``; expired values served online are in
+``test_online_store.py``. Each test shows Feast's answer first, so that it says when it has lost its point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from feast import BatchFeatureView, Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+from feast.aggregation import Aggregation
+from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
+from feast.infra.compute_engines.local.compute import LocalComputeEngine
+from feast.on_demand_feature_view import on_demand_feature_view
+from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView as OnDemandProto
+from feast.types import Float64, Int64
+from feast.utils import _convert_arrow_to_proto
+from feast.value_type import ValueType
+from sqlalchemy import create_engine, text
+
+import mlflow_core as ml
+from mlflow_core import sources
+from mlflow_core.plan.project import Project
+from mlflow_core.plan.schema import view_schema
+from mlflow_core.plan.shim import shim_text
+from mlflow_core.plan.to_feast import to_feast
+from tests.feast.on_demand_of_orders import doubled, orders
+
+NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+CUSTOMER = Entity(name="customer", join_keys=["customer"], value_type=ValueType.INT64)
+OURS = {
+    "offline_store": {"type": "mlflow_core.feast.offline_store.DaskOfflineStore"},
+    "batch_engine": {"type": "mlflow_core.feast.compute_engine.DaskComputeEngine"},
+}
+PACKED = {
+    "type": "mlflow_core.feast.online_store.PackedOnlineStore",
+    "path": "online.db",
+    "clock": (NOON + MINUTE).isoformat(),
+}
+STOCK = {
+    "offline_store": {"type": "dask"},
+    "batch_engine": {"type": "local", "backend": "pandas"},
+}
+
+
+def store_in(folder: Path, **sections: object) -> FeatureStore:
+    folder.mkdir(exist_ok=True)
+    sections.setdefault("online_store", {"type": "sqlite", "path": str(folder / "stock.db")})
+    return FeatureStore(
+        config=RepoConfig(
+            project="shop",
+            provider="local",
+            registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db"},
+            entity_key_serialization_version=3,
+            repo_path=folder,
+            **sections,
+        )
+    )
+
+
+def close(store: FeatureStore) -> None:
+    asyncio.run(store._get_provider().online_store.close())
+
+
+def write_orders(folder: Path, rows: list[tuple[int, float, datetime]], unit: str = "us") -> Path:
+    folder.mkdir(exist_ok=True)
+    frame = pd.DataFrame(rows, columns=["customer", "amount", "happened"])
+    frame = frame.assign(happened=pd.to_datetime(frame.happened, utc=True).dt.as_unit(unit))
+    pq.write_table(
+        pa.Table.from_pandas(frame, preserve_index=False), folder / "orders.parquet", version="2.6"
+    )
+    return folder / "orders.parquet"
+
+
+def native_source(path: Path) -> FileSource:
+    return FileSource(name="orders_source", path=str(path), timestamp_field="happened")
+
+
+def native_orders(path: Path) -> FeatureView:
+    schema = [Field(name="customer", dtype=Int64), Field(name="amount", dtype=Float64)]
+    return FeatureView(name="orders", entities=[CUSTOMER], schema=schema, source=native_source(path))
+
+
+def apply_ours(
+    store: FeatureStore, folder: Path, view: ml.FeatureView, on_demand: dict[str, ml.OnDemand] | None = None
+) -> None:
+    assert view.entity is not None
+    project = Project(
+        name="shop",
+        root=folder,
+        repo=folder,
+        entities={view.entity.name: view.entity},
+        sources={view.source.name: view.source},
+        views={view.name: view},
+        on_demand=on_demand or {},
+        services={},
+        pipelines={},
+        native=(),
+    )
+    schema = view_schema(view, sources.read_schema(view.source, str(folder)))
+    store.apply(to_feast(project, {view.name: schema}))
+
+
+@pytest.mark.filterwarnings("ignore:Batch feature views are experimental:RuntimeWarning")
+def test_windows_are_refused_or_lost_by_feast_and_the_same_in_training_and_serving_by_ours(
+    tmp_path: Path,
+) -> None:
+    happened = [
+        (1, 100.0, NOON - 2 * HOUR),  # on the open edge of (10:00, 12:00]
+        (1, 1.0, NOON - 2 * HOUR + MINUTE),
+        (1, 2.0, NOON),
+        (1, 50.0, NOON + MINUTE),
+        (2, 4.0, NOON - 3 * HOUR),
+    ]
+    asked = pd.DataFrame({"customer": [1, 2, 1, 3], "event_timestamp": [NOON, NOON, NOON - 2 * HOUR, NOON]})
+
+    path = write_orders(tmp_path / "stock", happened)
+    stock = store_in(tmp_path / "stock", **STOCK)
+    name = "sum_amount_7200s"
+    view = BatchFeatureView(
+        name="orders",
+        entities=[CUSTOMER],
+        mode="python",
+        source=native_source(path),
+        online=True,
+        schema=[Field(name="customer", dtype=Int64), Field(name=name, dtype=Float64)],
+        aggregations=[Aggregation(column="amount", function="sum", time_window=2 * HOUR)],
+    )
+    stock.apply([CUSTOMER, view])
+    assert not getattr(stock.registry.get_any_feature_view("orders", "shop"), "aggregations", [])
+    with pytest.raises(KeyError, match=name):
+        stock.get_historical_features(asked, [f"orders:{name}"]).to_df()
+    with pytest.raises(KeyError, match=name):
+        stock.materialize(NOON - 10 * HOUR, NOON)
+    provider = stock._get_provider()
+    engine = LocalComputeEngine(
+        backend="pandas",
+        repo_config=stock.config,
+        offline_store=provider.offline_store,
+        online_store=provider.online_store,
+    )
+    job = engine._materialize_one(stock.registry, MaterializationTask("shop", view, NOON - 10 * HOUR, NOON))
+    assert job.status() is MaterializationJobStatus.ERROR
+    assert str(job.error()) == "Time window aggregation is not supported in the local compute engine."
+
+    write_orders(tmp_path / "ours", happened)
+    ours = store_in(tmp_path / "ours", **OURS, online_store=PACKED)
+    declared = ml.FeatureView(
+        "orders",
+        entity=ml.Entity("customer"),
+        source=ml.ParquetSource("orders", path="orders.parquet", event_time="happened"),
+        features=[ml.Agg("amount", ["sum", "count"], over="2h")],
+        availability=ml.Every("1h"),
+    )
+    apply_ours(ours, tmp_path / "ours", declared)
+    wanted = ["orders:amount_sum_2h", "orders:amount_count_2h"]
+    trained = ours.get_historical_features(asked, wanted).to_df()
+    sums, counts = trained["amount_sum_2h"], trained["amount_count_2h"]
+    assert [None if pd.isna(value) else value for value in sums] == [3.0, None, 100.0, None]
+    assert counts.tolist() == [2, 0, 1, 0]
+
+    ours.materialize(NOON - 10 * HOUR, NOON)
+    served = ours.get_online_features(wanted, [{"customer": customer} for customer in (1, 2, 3)]).to_dict()
+    assert served["amount_sum_2h"] == [3.0, None, None]
+    assert served["amount_count_2h"] == [2, 0, 0]
+    close(ours)
+
+
+@pytest.mark.parametrize("online", ["feast's sqlite", "packed"])
+def test_a_table_in_several_chunks_is_written_whole_where_feast_takes_the_first(
+    tmp_path: Path, online: str
+) -> None:
+    customers = range(40)
+    path = write_orders(tmp_path, [(customer, customer / 2, NOON) for customer in customers])
+    sections = {"online_store": PACKED} if online == "packed" else {}
+    store = store_in(
+        tmp_path, **OURS | {"batch_engine": OURS["batch_engine"] | {"cluster": "local"}}, **sections
+    )
+    store.apply([CUSTOMER, native_orders(path)])
+
+    store.materialize(NOON - HOUR, NOON + MINUTE)
+
+    (job,) = store._get_provider().batch_engine.last_jobs
+    table = job.materialised.table
+    assert table.num_rows == len(customers)
+    assert table["customer"].num_chunks > 1, "the workers' buckets came back as one; nothing is shown"
+    named = table.rename_columns({"__event_time": "happened"})
+    by_feast = _convert_arrow_to_proto(named, native_orders(path), {"customer": ValueType.INT64})
+    assert len(by_feast) == len(table["customer"].chunk(0)) < len(customers)
+
+    answer = store.get_online_features(["orders:amount"], [{"customer": one} for one in customers]).to_dict()
+    assert answer["amount"] == [customer / 2 for customer in customers]
+    close(store)
+
+
+def test_nanosecond_parquet_is_read_where_the_sql_of_feasts_duckdb_store_fails(tmp_path: Path) -> None:
+    """Feast's store asks for rows of a range by a cast that DuckDB does not have; ibis, which sends it, is an extra."""
+    path = write_orders(
+        tmp_path, [(1, 1.0, NOON - 5 * HOUR), (1, 2.0, NOON - HOUR), (2, 4.0, NOON)], unit="ns"
+    )
+    assert pq.read_schema(path).field("happened").type == pa.timestamp("ns", "UTC")
+    with (
+        duckdb.connect() as con,
+        pytest.raises(duckdb.ConversionException, match="TIMESTAMPTZ_NS -> TIMESTAMP"),
+    ):
+        con.execute(f"SELECT * FROM '{path}' WHERE CAST(happened AS TIMESTAMP) >= TIMESTAMP '2024-01-01'")
+
+    store = store_in(tmp_path, **OURS)
+    store.apply([CUSTOMER, native_orders(path)])
+    store.materialize(NOON - 10 * HOUR, NOON)
+    answer = store.get_online_features(["orders:amount"], [{"customer": one} for one in (1, 2)]).to_dict()
+    assert answer["amount"] == [2.0, 4.0]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("ibis") is None, reason="Feast's DuckDB store needs ibis, an extra"
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ibis", "ignore:fetch_arrow_table:DeprecationWarning")
+def test_feasts_duckdb_store_materialises_microseconds_and_fails_on_nanoseconds(tmp_path: Path) -> None:
+    for unit in ("us", "ns"):
+        path = write_orders(tmp_path / unit, [(1, 2.0, NOON - HOUR)], unit)
+        store = store_in(tmp_path / unit, offline_store={"type": "duckdb"})
+        store.apply([CUSTOMER, native_orders(path)])
+        if unit == "us":
+            store.materialize(NOON - 10 * HOUR, NOON)
+            assert store.get_online_features(["orders:amount"], [{"customer": 1}]).to_dict()["amount"] == [
+                2.0
+            ]
+        else:
+            with pytest.raises(duckdb.ConversionException, match="TIMESTAMPTZ_NS -> TIMESTAMP"):
+                store.materialize(NOON - 10 * HOUR, NOON)
+
+
+def test_an_on_demand_feature_of_one_row_gives_one_value_for_three_in_feast_and_three_in_ours(
+    tmp_path: Path,
+) -> None:
+    happened = [(1, 1.0, NOON), (2, 2.0, NOON), (3, 4.0, NOON)]
+    asked = [{"customer": customer} for customer in (1, 2, 3)]
+
+    path = write_orders(tmp_path / "stock", happened)
+    stock = store_in(tmp_path / "stock", **STOCK)
+    stock.apply([CUSTOMER, native_orders(path), native_doubled(path)])
+    stock.materialize(NOON - HOUR, NOON + MINUTE)
+    answer = stock.get_online_features(["orders:amount", "native_doubled:twice"], asked).to_dict()
+    assert answer["amount"] == [1.0, 2.0, 4.0]
+    assert answer["twice"] == [2.0], "Feast answers every row now; this comparison has lost its point"
+
+    write_orders(tmp_path / "ours", happened)
+    ours = store_in(tmp_path / "ours", **OURS, online_store=PACKED)
+    apply_ours(ours, tmp_path / "ours", orders, {"doubled": doubled})
+    ours.materialize(NOON - HOUR, NOON + MINUTE)
+    answer = ours.get_online_features(["orders:amount", "doubled:twice"], asked).to_dict()
+    assert (answer["amount"], answer["twice"]) == ([1.0, 2.0, 4.0], [2.0, 4.0, 8.0])
+    close(ours)
+
+
+def native_doubled(path: Path):
+    @on_demand_feature_view(
+        sources=[native_orders(path)],
+        schema=[Field(name="twice", dtype=Float64)],
+        mode="python",
+        singleton=True,
+    )
+    def native_doubled(inputs):
+        return {"twice": inputs["amount"] * 2}
+
+    return native_doubled
+
+
+def test_feasts_registry_holds_code_that_runs_when_it_is_read_and_ours_a_name(tmp_path: Path) -> None:
+    path = write_orders(tmp_path / "stock", [(1, 1.0, NOON)])
+    stock = store_in(tmp_path / "stock")
+    stock.apply([CUSTOMER, native_orders(path), native_doubled(path)])
+    stored = stored_on_demand(tmp_path / "stock")
+    function = stored.spec.feature_transformation.user_defined_function
+    assert 'inputs["amount"] * 2' in function.body_text
+    assert function.body, "no pickled function beside the text any more"
+
+    ran = tmp_path / "ran"
+    function.body_text = f"open({str(ran)!r}, 'w').close()\n"
+    with create_engine(f"sqlite:///{tmp_path}/stock/registry.db").begin() as con:
+        con.execute(
+            text("UPDATE on_demand_feature_views SET feature_view_proto = :proto"),
+            {"proto": stored.SerializeToString()},
+        )
+    assert not ran.exists()
+    store_in(tmp_path / "stock").get_on_demand_feature_view("native_doubled")
+    assert ran.exists(), "Feast no longer runs what its registry holds; this comparison has lost its point"
+
+    write_orders(tmp_path / "ours", [(1, 1.0, NOON)])
+    ours = store_in(tmp_path / "ours", **OURS, online_store=PACKED)
+    apply_ours(ours, tmp_path / "ours", orders, {"doubled": doubled})
+    stored = stored_on_demand(tmp_path / "ours")
+    function = stored.spec.feature_transformation.user_defined_function
+    assert function.body == b""
+    assert function.body_text == shim_text("tests.feast.on_demand_of_orders:doubled")
+    assert b"* 2" not in stored.SerializeToString()
+    close(ours)
+
+
+def stored_on_demand(folder: Path) -> OnDemandProto:
+    with create_engine(f"sqlite:///{folder}/registry.db").connect() as con:
+        (proto,) = con.execute(text("SELECT feature_view_proto FROM on_demand_feature_views")).one()
+    return OnDemandProto.FromString(proto)
