@@ -177,6 +177,12 @@ class Invocation:
             self.settings.metadata_url(), self.clock, self.principal, project=self.project_name
         )
 
+    def close(self) -> None:
+        """Give back what the verb opened; called when the verb has ended, however it did."""
+        opened = vars(self).get("metadata")  # asking the property would open it
+        if opened is not None:
+            opened.close()
+
     @cached_property
     def out(self) -> Output:
         """Where results are written."""

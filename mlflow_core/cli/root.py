@@ -84,9 +84,11 @@ def root(
     from mlflow_core.telemetry.logs import configure_logging
 
     configure_logging(verbose, json_lines=json)
-    context.obj = Invocation(
+    call = Invocation(
         given_root=root, env=env, json=json, verbosity=verbose, yes=yes, given_principal=principal
     )
+    context.obj = call
+    context.call_on_close(call.close)
 
 
 def hoisted(arguments: Sequence[str]) -> list[str]:

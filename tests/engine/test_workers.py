@@ -167,11 +167,15 @@ def test_a_shard_that_fails_while_another_is_written_leaves_no_file_and_no_shard
     assert list((tmp_path / "out").iterdir()) == []
 
 
-# Last, because the module's cluster is gone afterwards.
+# Last, because the module's cluster is gone afterwards. A cluster that closes ends its workers first: whether the
+# client hears of them or of the scheduler is a race, and both are true.
+@pytest.mark.long
 def test_a_cluster_that_goes_away_is_one_clear_error_and_leaves_no_file(asked, client, tmp_path):
     closer = when_read(tmp_path / "flag", lambda _: client.cluster.close())
 
-    with pytest.raises(EngineError, match="parting events: the Dask cluster went away"):
+    with pytest.raises(
+        EngineError, match=r"parting events: (the Dask cluster went away|one of its parts killed the workers)"
+    ):
         asked((Part, 2.0))
 
     closer.join()
