@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from mlflow_core.spec import (
         Agg,
         Dataset,
+        DeltaSource,
         DType,
         Entity,
         Every,
         FeatureService,
         FeatureView,
         Gate,
+        IcebergSource,
         InRange,
         Label,
         LogisticRegression,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
         TrainingPipeline,
         XGBoost,
         on_demand,
+        transform,
     )
     from mlflow_core.workflow.project import load
 
@@ -44,11 +47,13 @@ __all__ = [
     "Agg",
     "DType",
     "Dataset",
+    "DeltaSource",
     "Entity",
     "Every",
     "FeatureService",
     "FeatureView",
     "Gate",
+    "IcebergSource",
     "InRange",
     "Label",
     "LogisticRegression",
@@ -69,6 +74,7 @@ __all__ = [
     "minute_of_day",
     "month",
     "on_demand",
+    "transform",
 ]
 
 _HOMES = {

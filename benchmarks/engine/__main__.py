@@ -1,106 +1,95 @@
-"""``make bench-engine``: point-in-time retrieval, ours against pandas, DuckDB and Feast's own offline store."""
+"""``make bench-engine``: point-in-time retrieval, ours against its peers and against the limit, one table from one run."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from benchmarks.engine.hard import hard_rows
+from benchmarks.engine.job import Job
+from benchmarks.engine.latest import (
+    SEED,
+    SIZES,
+    Seconds,
+    Size,
+    feast_dask_rows,
+    in_process_rows,
+    latest_rows,
+    slope_rows,
+    small_job,
+)
+from benchmarks.engine.small import small_rows
+from benchmarks.engine.windows import GOAL, windows_rows
+from benchmarks.results import Row, markdown, report
 
-import mlflow_core as ml
-from benchmarks.engine.data import Case, benign, hard
-from benchmarks.engine.peers import duckdb_asof, duckdb_windows, feast_dask, pandas_asof
-from benchmarks.results import Row, report, seconds
-from mlflow_core.engine.retrieve import retrieve
-from mlflow_core.plan.retrieval import plan_retrieval
-
-SEED = 20240101
-HOURS = (6, 24, 72)
-
-
-def ours(case: Case, *features: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Retrieve features of the case's events as of its entity rows."""
-    view = ml.FeatureView("v", entity=ml.Entity("key"), source=case.source(), features=features)
-    table = retrieve(plan_retrieval(ml.FeatureService("s", [view])), case.rows, base=str(case.folder))
-    return {name: table[name].to_numpy().astype(float) for name in view.feature_names}
-
-
-def same(left: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> bool:
-    """Whether two columns hold the same values and the same nulls, floats within 1e-9."""
-    return bool(np.allclose(left, right, rtol=1e-9, atol=1e-9, equal_nan=True))
-
-
-def latest_values(folder: Path, n_events: int, n_rows: int) -> list[Row]:
-    """The as-of join."""
-    case = benign(folder, n_events, n_rows, n_keys=n_events // 100, seed=SEED)
-    mine, answer = seconds(lambda: ours(case, "value"))
-    rows = []
-    for peer, call in (("pandas merge_asof", pandas_asof), ("DuckDB ASOF", duckdb_asof)):
-        theirs, values = seconds(lambda call=call: call(case))
-        equal = same(answer["value"], values)
-        rows.append(
-            Row(
-                f"latest value, {n_events:,} x {n_rows:,}",
-                "wall s",
-                mine,
-                peer,
-                theirs,
-                theirs / mine,
-                equal=equal,
-            )
-        )
-    return rows
-
-
-def windows(folder: Path, n_events: int, n_rows: int) -> list[Row]:
-    """Five aggregates over three windows."""
-    case = benign(folder, n_events, n_rows, n_keys=n_events // 1000, seed=SEED)
-    functions = ["count", "sum", "mean", "min", "max"]
-    mine, answer = seconds(
-        lambda: ours(case, ml.Agg("value", functions, over=[f"{hour}h" for hour in HOURS]))
-    )
-    theirs, values = seconds(lambda: duckdb_windows(case, HOURS))
-    equal = all(same(answer[name], values[name]) for name in answer)
-    name = f"5 aggregates x 3 windows, {n_events:,} x {n_rows:,}"
-    return [Row(name, "wall s", mine, "DuckDB range join", theirs, theirs / mine, equal=equal)]
-
-
-def feasts_own(folder: Path, size: int) -> list[Row]:
-    """Feast's default store: time on benign data, then wrong and lost values on hard data."""
-    case = benign(folder / "benign", size, size, n_keys=20, seed=SEED)
-    mine, answer = seconds(lambda: ours(case, "value"))
-    theirs, frame = seconds(lambda: feast_dask(case), runs=1)
-    known = ~np.isnan(answer["value"])
-    frame = frame.set_index("row")["value"].reindex(range(size))
-    equal = same(answer["value"][known], frame.to_numpy()[known])
-    timed = Row(
-        f"latest value, {size:,} x {size:,}", "wall s", mine, "Feast dask", theirs, theirs / mine, equal=equal
-    )
-
-    tied = hard(folder / "hard", size, size, n_keys=50, seed=SEED)
-    truth = ours(tied, "value")["value"]
-    kept = feast_dask(tied).drop_duplicates("row").set_index("row")["value"].reindex(range(size)).to_numpy()
-    wrong = float(((truth != kept) & ~(np.isnan(truth) & np.isnan(kept))).sum())
-    counted = Row(f"ties, {size:,} x {size:,}", "wrong or lost values", 0.0, "Feast dask", wrong, wrong)
-    return [timed, counted]
+Part = tuple[str, Callable[[], list[Row]]]
 
 
 def main() -> None:
-    """Run all cases and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--small", action="store_true", help="small sizes: shows equality, not speed")
-    small = parser.parse_args().small
-    with tempfile.TemporaryDirectory(prefix="bench-engine-") as scratch:
-        folder = Path(scratch)
-        n = 20_000 if small else 1_000_000
-        rows = latest_values(folder / "latest", n, n // 10)
-        rows += windows(folder / "windows", n, n // 10)
-        rows += feasts_own(folder / "feast", 500 if small else 3_000)
-    report("engine", rows)
-    if not all(row.equal for row in rows if row.equal is not None):
-        raise SystemExit("a peer's values differ on benign data: the comparison says nothing")
+    """Run what was asked for, print the table and write the results."""
+    given = _arguments()
+    if given.markdown:
+        print(markdown("engine"))
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-engine-", dir=given.folder) as scratch:
+        rows = (
+            small_rows(Path(scratch))
+            if given.small
+            else _all(Path(scratch), given.sizes.split(","), given.parts)
+        )
+    report("engine-small" if given.small else "engine", rows)
+    if any(row.equal is False for row in rows):
+        raise SystemExit("values differ on benign data: those rows say nothing")
+    if any(row.ours for row in rows if row.metric == "wrong or lost"):
+        raise SystemExit("our own values are wrong on hard data")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench-engine ARGS=...", description=__doc__)
+    parser.add_argument("--small", action="store_true", help="small sizes in seconds: equality, not speed")
+    parser.add_argument(
+        "--sizes", default="1M,10M,100M", help=f"source rows, of {', '.join(SIZES)}; all by default"
+    )
+    parser.add_argument("--parts", default="", help="only parts whose name holds this, e.g. windows")
+    parser.add_argument("--folder", help="where to make the data (8 GB at 100M); the system's temporary one")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the last run's table as Markdown, run nothing"
+    )
+    return parser.parse_args()
+
+
+def _all(scratch: Path, sizes: Sequence[str], only: str) -> list[Row]:
+    """Run the parts one after the other; each makes its data and deletes it."""
+    chosen = [SIZES[name] for name in sizes]
+    small, spent = small_job(scratch), dict[str, dict[int, float]]()
+    parts: list[Part] = [("hard", lambda: hard_rows(scratch / "hard", 1_000, seed=SEED))]
+    if "1M" in sizes:
+        parts.append(("in process", lambda: in_process_rows(scratch, small)))
+        parts.append(("Feast Dask", lambda: feast_dask_rows(scratch, small)))
+        parts.append(("windows 1M", lambda: windows_rows(scratch, 1_000_000, "1M/100k", within=60)))
+    parts += [(f"latest {size.name}", _latest(scratch, size, small, spent)) for size in chosen]
+    if "10M" in sizes:
+        zipf = Size("10M/1M", 10_000_000, 1_000_000, ("polars", "DuckDB"), {}, 150)
+        parts.append(("latest Zipf", lambda: latest_rows(scratch, zipf, small, spent, zipf=True)))
+        parts.append(
+            ("windows 10M", lambda: windows_rows(scratch, 10_000_000, "10M/1M", within=60, goal=GOAL))
+        )
+    rows: list[Row] = []
+    for name, run in parts:
+        if only in name:
+            start = time.monotonic()
+            print(name, file=sys.stderr)
+            rows += run()
+            print(f"  ({time.monotonic() - start:.0f} s)", file=sys.stderr)
+    return rows + slope_rows(spent)
+
+
+def _latest(scratch: Path, size: Size, small: Job, spent: Seconds) -> Callable[[], list[Row]]:
+    return lambda: latest_rows(scratch, size, small, spent)
 
 
 if __name__ == "__main__":

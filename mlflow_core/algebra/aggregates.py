@@ -3,7 +3,8 @@
 The meaning is written once. The stream folds these functions event by event; the batch kernels of
 ``mlflow_core.engine`` run the same arithmetic (``mlflow_core.algebra.moments``) inside faster structures and
 are tested against them. Which events are in a window is not decided here, nor are nulls skipped here: a value
-that reaches ``update`` counts.
+that reaches ``update`` counts. Approximate ones are sketches (``mlflow_core.algebra.sketches``), whose state is
+their serialised form, so that a stream can store it as it stands.
 
 A state is an immutable value. ``order`` is the event's (event time, created, source row), by which first and
 last are chosen.
@@ -32,17 +33,18 @@ from mlflow_core.algebra.moments import (
     quantile_place,
     variance,
 )
+from mlflow_core.algebra.sketches import SKETCHED, Sketched, sketched
 from mlflow_core.errors import PlanError
 from mlflow_core.spec import Function
 
 __all__ = ["Aggregate", "aggregate_of", "empty_value", "output_type"]
 
 Order = tuple[int, int, int]
-COUNTS = ("count", "count_distinct")
+COUNTS = ("count", "count_distinct", "approx_count_distinct")
 _TwoMoments = tuple[Moments, Moments]  # of the numbers, and of the numbers shrunk
 _NOTHING: Moments = (0, 0.0, 0.0, 0.0)
-_NUMERIC = ("sum", "mean", "std", "var", "quantile")
-_COMPARED = ("min", "max", "count_distinct")
+_NUMERIC = ("sum", "mean", "std", "var", "quantile", "approx_quantile")
+_COMPARED = ("min", "max", "count_distinct", "approx_count_distinct", "top_k")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ def aggregate_of(function: Function, input: pa.DataType | None) -> Aggregate:
         1.5
     """
     name, argument = function
+    if name in SKETCHED:
+        return _of_sketch(sketched(function))
     if name == "sum" and input is not None and _whole(input):
         return Aggregate((0, 0, 0), _add_whole, _added, _whole_sum)
     if name in _MOMENTS:
@@ -135,6 +139,17 @@ def output_type(function: Function, input: pa.DataType | None, *, title: str) ->
 def empty_value(function: Function) -> int | None:
     """Return the value over no events, which is also an unknown key's: 0 for counts, else None."""
     return 0 if function.name in COUNTS else None
+
+
+def _of_sketch(kind: Sketched) -> Aggregate:
+    def one_more(state: bytes, value: Any, order: Order) -> bytes:
+        salt = order[0] ^ order[2]
+        return kind.dump(kind.joined([kind.load(state), kind.of([value], salt=salt)], salt))
+
+    def merged(a: bytes, b: bytes) -> bytes:
+        return kind.dump(kind.joined([kind.load(a), kind.load(b)]))
+
+    return Aggregate(kind.dump(kind.of([])), one_more, merged, lambda state: kind.result(kind.load(state)))
 
 
 def _applies(name: str, kind: pa.DataType) -> bool:

@@ -13,6 +13,9 @@ from mlflow_core.algebra.types import TIME
 
 __all__ = ["settled", "settled_schema", "settled_table", "settled_type", "without_nan"]
 
+_MOST_TEXT = 2**31 - 1
+"""Bytes that one array of strings can hold."""
+
 
 def settled_type(kind: pa.DataType) -> pa.DataType:
     """Return the type that columns of an Arrow type have inside; types that no feature can have stay."""
@@ -42,11 +45,17 @@ def settled(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if kind == target:
         return column
     if pa.types.is_dictionary(kind):
-        return settled(column.cast(kind.value_type))
+        pieces = [piece for chunk in column.chunks for piece in _cut(chunk, _decoded_bytes(chunk))]
+        return settled(pa.chunked_array(pieces, type=kind).cast(kind.value_type))
     if pa.types.is_timestamp(kind) and kind.unit == "ns":
         return _floored(column)
     if pa.types.is_list(target) and kind.value_type != target.value_type:
         return pa.chunked_array([_settled_lists(chunk) for chunk in column.chunks], type=target)
+    if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+        return settled(column.cast(pa.large_string() if target == pa.string() else pa.large_binary()))
+    if target in (pa.string(), pa.binary()) and not pa.types.is_fixed_size_binary(kind):
+        pieces = [piece for chunk in column.chunks for piece in _cut(chunk, _text_bytes(chunk))]
+        return pa.chunked_array(pieces, type=kind).cast(target)
     return column.cast(target)
 
 
@@ -76,6 +85,30 @@ def _floored(column: pa.ChunkedArray) -> pa.ChunkedArray:
     down = pc.divide(numbers, 1_000)
     below = pc.greater(pc.multiply(down, 1_000), numbers)
     return pc.subtract(down, below.cast(pa.int64())).cast(pa.timestamp("us")).cast(TIME)
+
+
+def _cut(chunk: pa.Array, size: int) -> list[pa.Array]:
+    """Cut an array so that the text of each piece fits, as the offsets of strings end at 2 GiB."""
+    if size <= _MOST_TEXT or len(chunk) < 2:
+        return [chunk]
+    half = len(chunk) // 2
+    sizes = _decoded_bytes if pa.types.is_dictionary(chunk.type) else _text_bytes
+    return [piece for one in (chunk[:half], chunk[half:]) for piece in _cut(one, sizes(one))]
+
+
+def _text_bytes(chunk: pa.Array) -> int:
+    return pc.sum(pc.binary_length(chunk).cast(pa.int64())).as_py() or 0
+
+
+def _decoded_bytes(chunk: pa.DictionaryArray) -> int:
+    """At most: as if every row were the longest value."""
+    if not (_is_text(chunk.type.value_type) and len(chunk.dictionary)):
+        return 0
+    return (pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0) * len(chunk)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return settled_type(kind) in (pa.string(), pa.binary())
 
 
 def _settled_lists(chunk: pa.Array) -> pa.Array:

@@ -1,7 +1,7 @@
 """SQL expressions over the columns of one row: their types, and their values for whole tables.
 
 DuckDB evaluates them, in its dialect, with the clock set to UTC. A NaN is a null, on the way in and on the way
-out, as it is for aggregates; division by zero is null. Rows stay in their order. ``mlflow_core.algebra.parse``
+out, as it is for aggregates; a number divided by zero is an infinity, 0 / 0 a null. Rows stay in their order. ``mlflow_core.algebra.parse``
 decides what an expression may hold.
 """
 
@@ -182,7 +182,18 @@ def _as_feature(result: pa.ChunkedArray, kind: str, expression: str, title: str)
             if "INTERVAL" in kind
             else None,
         )
-    return without_nan(settled(result))
+    if pa.types.is_struct(result.type):
+        raise PlanError(
+            f"the expression gives a struct, which no feature can have: `{expression}`", object=title
+        )
+    try:
+        return without_nan(settled(result))
+    except pa.ArrowInvalid as error:
+        raise EngineError(
+            f"a value does not fit: {error}, in `{expression}`",
+            object=title,
+            hint="Cast it to BIGINT or DOUBLE.",
+        ) from None
 
 
 def _explained(error: Exception, parsed: Parsed, rows: int, title: str) -> PlanError | EngineError:

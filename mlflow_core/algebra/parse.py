@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_core.algebra.dialect import CLASSES, ELSEWHERE, MACROS, OPERATORS, WORLD
 from mlflow_core.algebra.duck import connection
 from mlflow_core.errors import PlanError, nearest
 
@@ -21,111 +22,16 @@ __all__ = ["Parsed", "Reference", "parse", "wrong_at"]
 
 _SELECT = "SELECT "
 _QUERY = "it is a query, where an expression of one row's columns is needed"
-_CLASSES = {
-    "SUBQUERY": "a subquery looks at other rows",
-    "WINDOW": "a window function looks at other rows",
-    "STAR": "an expression gives one value, not all columns",
-    "PARAMETER": "there are no parameters to fill in",
-    "POSITIONAL_REFERENCE": "columns are called by name, not by number",
-    "DEFAULT": "there is no default here",
-}
-_MACROS = frozenset(
-    [
-        "array_append",
-        "array_pop_back",
-        "array_pop_front",
-        "array_prepend",
-        "array_push_back",
-        "array_push_front",
-        "array_reverse",
-        "array_to_string",
-        "array_to_string_comma_default",
-        "date_add",
-        "days_in_month",
-        "fdiv",
-        "fmod",
-        "if",
-        "json",
-        "list_any_value",
-        "list_append",
-        "list_avg",
-        "list_bit_and",
-        "list_bit_or",
-        "list_bit_xor",
-        "list_bool_and",
-        "list_bool_or",
-        "list_count",
-        "list_entropy",
-        "list_first",
-        "list_histogram",
-        "list_kurtosis",
-        "list_last",
-        "list_mad",
-        "list_max",
-        "list_median",
-        "list_min",
-        "list_mode",
-        "list_prepend",
-        "list_product",
-        "list_reverse",
-        "list_sem",
-        "list_skewness",
-        "list_stddev_pop",
-        "list_stddev_samp",
-        "list_string_agg",
-        "list_sum",
-        "list_var_pop",
-        "list_var_samp",
-        "map_contains_entry",
-        "map_contains_value",
-        "md5_number_lower",
-        "md5_number_upper",
-        "nullif",
-        "pg_typeof",
-        "split_part",
-    ]
+_MORE = re.compile(
+    r"\b(from|where|group|having|qualify|window|order|limit|offset|union|intersect|except|into|distinct|using"
+    r"|tablesample|values|select)\b",
+    re.IGNORECASE,
 )
-# Keywords that stand in expressions by right, so that a column of that name is not what was meant.
-_OPERATORS = frozenset(
-    [
-        "and",
-        "as",
-        "asc",
-        "between",
-        "case",
-        "cast",
-        "else",
-        "false",
-        "ilike",
-        "in",
-        "is",
-        "like",
-        "not",
-        "null",
-        "or",
-        "over",
-        "similar",
-        "then",
-        "true",
-        "when",
-    ]
-)
-# DuckDB reads these names as functions where no column is called so.
-_WORLD = frozenset(
-    [
-        "current_date",
-        "current_time",
-        "current_timestamp",
-        "localtime",
-        "localtimestamp",
-        "current_user",
-        "session_user",
-        "user",
-        "current_role",
-        "current_catalog",
-        "current_schema",
-    ]
-)
+_QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]')
+_DEEPEST = 180
+_LEVELS = 3  # of JSON, for one call or operator
+_SHOWN = 120  # characters of an expression that an error repeats on each side of what is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +81,7 @@ class Parsed:
         if alike:
             what = f'"{reference.name}" could be any of {", ".join(alike)}'
             raise wrong_at(self.text, reference.position, what, title=title)
-        if reference.name.casefold() in _WORLD:
+        if reference.name.casefold() in WORLD:
             what = f'"{reference.name}" differs from run to run and from reader to reader'
             raise wrong_at(self.text, reference.position, what, title=title)
         what = f'there is no column "{reference.name}"'
@@ -204,7 +110,15 @@ def wrong_at(
 ) -> PlanError:
     """Make the error of an expression: what it is, where in it, and what is wrong."""
     where = "in" if position is None else f"at character {position} of"
-    return PlanError(f"{what}, {where} `{expression}`", object=title, hint=hint)
+    return PlanError(f"{what}, {where} `{_shown(expression, position)}`", object=title, hint=hint)
+
+
+def _shown(expression: str, position: int | None) -> str:
+    """An expression of a few lines whole, of a longer one what is around the position."""
+    at = (position or 1) - 1
+    low = max(0, at - _SHOWN) if len(expression) > 2 * _SHOWN else 0
+    high = at + _SHOWN if len(expression) > 2 * _SHOWN else len(expression)
+    return f"{'...' if low else ''}{expression[low:high]}{'...' if high < len(expression) else ''}"
 
 
 class _Refused(Exception):
@@ -231,26 +145,65 @@ def _parsed(expression: str) -> Parsed | tuple[int | None, str, str | None]:
 def _statement(expression: str) -> dict[str, Any]:
     if not expression.strip():
         raise _Refused(None, "it is empty")
+    second = _place(expression, re.compile(";"))
+    if second is not None:
+        raise _Refused(second, "it is several statements")
     rows = connection().execute("SELECT json_serialize_sql(?::VARCHAR)", [_SELECT + expression]).fetchall()
-    answer = json.loads(rows[0][0])
+    return _only_expression(expression, rows[0][0])
+
+
+def _only_expression(expression: str, parsed: str) -> dict[str, Any]:
+    """The one expression that DuckDB found, from its JSON."""
+    if _depth(parsed) > _DEEPEST * _LEVELS:
+        raise _Refused(
+            None, f"it is nested more than {_DEEPEST} deep", "Name some of its parts in the view's columns."
+        )
+    answer = json.loads(parsed)
     if answer.get("error"):
-        position = _character(expression, int(answer["position"])) if "position" in answer else None
-        if "serialized" in answer["error_message"]:  # it parsed, as another statement than SELECT
-            raise _Refused(None, _QUERY)
-        raise _Refused(position, answer["error_message"], _keyword_hint(expression, position))
-    if len(answer["statements"]) != 1:
-        raise _Refused(None, "it is several statements")
+        raise _unparsed(expression, answer)
     select = answer["statements"][0]["node"]
     plain = select["type"] == "SELECT_NODE" and select["from_table"]["type"] == "EMPTY"
     extra = ("modifiers", "where_clause", "group_expressions", "group_sets", "having", "sample", "qualify")
     if not plain or any(select[part] for part in extra):
-        raise _Refused(None, _QUERY)
+        raise _Refused(_place(expression, _MORE), _QUERY)
     if len(select["select_list"]) != 1:
-        raise _Refused(None, f"it is {len(select['select_list'])} expressions")
+        second = select["select_list"][1].get("query_location")
+        at = None if second is None else _character(expression, second)
+        raise _Refused(at, f"it is {len(select['select_list'])} expressions")
     only: dict[str, Any] = select["select_list"][0]
     if only["alias"]:
-        raise _Refused(None, f'it names itself "{only["alias"]}"; the name stands outside the expression')
+        at = expression.rfind(only["alias"]) + 1 or None
+        raise _Refused(at, f'it names itself "{only["alias"]}"; the name stands outside the expression')
     return only
+
+
+def _unparsed(expression: str, answer: Mapping[str, Any]) -> _Refused:
+    """Why DuckDB could not parse it as an expression."""
+    position = _character(expression, int(answer["position"])) if "position" in answer else None
+    if "serialized" in answer["error_message"]:  # it parsed, as another statement than SELECT
+        return _Refused(_place(expression, _MORE), _QUERY)
+    message = answer["error_message"].split('. Use "SET')[0]
+    if "without selection list" in message:
+        return _Refused(None, "it is empty")
+    near = re.search(r'at or near "(.+)"', message, re.DOTALL)
+    if position is None and near is not None and near[1] in expression:
+        position = expression.rindex(near[1]) + 1
+    return _Refused(position, message, _keyword_hint(expression, position))
+
+
+def _depth(text: str) -> int:
+    """How deep a JSON text is nested; reading one that is nested deeply would exhaust the stack."""
+    deepest = depth = 0
+    for mark in _BRACKETS.findall(text):
+        depth += 1 if mark in "[{" else -1 if mark in "]}" else 0
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _place(expression: str, pattern: re.Pattern[str]) -> int | None:
+    """Where a pattern is first found outside texts, quoted names and comments."""
+    found = pattern.search(_QUOTED.sub(lambda quoted: " " * len(quoted[0]), expression))
+    return None if found is None else found.start() + 1
 
 
 def _keyword_hint(expression: str, position: int | None) -> str | None:
@@ -260,7 +213,7 @@ def _keyword_hint(expression: str, position: int | None) -> str | None:
     start = position - 1
     near = (re.search(r"\w+(?=\s*\Z)", expression[:start]), re.match(r"\w+", expression[start:]))
     for word in (found[0] for found in near if found):
-        if word.lower() in _keywords() - _OPERATORS:
+        if word.lower() in _keywords() - OPERATORS:
             return f'If {word} is a column, write "{word}", in double quotes: it is also a word of SQL.'
     return None
 
@@ -287,12 +240,15 @@ def _walk(
         return
     kind = node.get("class")
     position = _character(expression, node["query_location"]) if "query_location" in node else None
-    if kind in _CLASSES:
-        raise _Refused(position, _CLASSES[kind])
+    if kind in CLASSES:
+        raise _Refused(position, CLASSES[kind])
     if kind == "COLUMN_REF" and node["column_names"][0] not in bound:
         columns[Reference(node["column_names"][0], position or 1)] = None
     if kind == "FUNCTION":
         functions[Reference(node["function_name"], position or 1)] = None
+        if node["function_name"].lower() == "age" and len(node["arguments"]) == 1:
+            what = '"age" of one time looks at the time of day'
+            raise _Refused(position, what, "Give it both times: age(later, earlier).")
     if kind == "LAMBDA" and node.get("syntax_type") != "SINGLE_ARROW":
         bound |= frozenset(_names(node["lhs"]))
     for child in node.values():
@@ -329,9 +285,13 @@ def _allowed(function: Reference) -> None:
             f'there is no function "{function.name}"',
             guess if guess.startswith("Did") else None,
         )
+    if name in ELSEWHERE or name.startswith("__internal"):
+        what = ELSEWHERE.get(name, "is a piece of DuckDB's own")
+        hint = "md5(text) gives the same for ever." if name == "hash" else None
+        raise _Refused(function.position, f'"{function.name}" {what}', hint)
     if "unstable" in kinds[name]:
         raise _Refused(function.position, f'"{function.name}" gives another value each time it is asked')
-    if "scalar" in kinds[name] or name in _MACROS:
+    if "scalar" in kinds[name] or name in MACROS:
         return
     if "aggregate" in kinds[name] or "window" in kinds[name]:
         raise _Refused(

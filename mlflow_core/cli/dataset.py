@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
+from mlflow_core.cli.words import PerformanceReportOption
+from mlflow_core.errors import UsageError
 
 if TYPE_CHECKING:
     from mlflow_core.metadata.records import DatasetRecord
@@ -39,13 +42,20 @@ def build(
     context: typer.Context,
     pipeline: Annotated[str, typer.Argument(help="The pipeline whose dataset is built.")],
     clock: ClockOption = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Only say what would be done.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Only say what would be read and computed, where and why.")
+    ] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Start no cluster, however large the retrieval is.")
+    ] = False,
+    performance_report: PerformanceReportOption = None,
 ) -> None:
     """Build the training set of a pipeline and keep it, named by its content.
 
     Example: mlcore dataset build late_arrival --explain
     """
     from mlflow_core.cli.workspace import clock_named, open_workspace
+    from mlflow_core.engine.dataset_estimate import explain_dataset
     from mlflow_core.workflow.dataset import plan_of
     from mlflow_core.workflow.training import build_for_pipeline
 
@@ -53,11 +63,24 @@ def build(
     workspace = open_workspace(call)
     spec = workspace.pipeline(pipeline)
     chosen = clock_named(clock)
+    plan = plan_of(spec.data, workspace.base, clock=chosen, carry=spec.slices)
+    told = explain_dataset(
+        plan, base=workspace.base, cluster=not in_process, cache=workspace.layouts if explain else None
+    )
     if explain:
-        plan = plan_of(spec.data, workspace.base, clock=chosen, carry=spec.slices)
-        call.result({"pipeline": pipeline, "clock": plan.clock, "plan": plan.describe()}, plan.describe())
+        text = told.describe()
+        call.result({"pipeline": pipeline, "clock": plan.clock, "plan": text, **told.to_json()}, text)
         return
-    stored, record = build_for_pipeline(workspace, spec, clock=chosen, progress=call.progress())
+    large = told.estimate.place == "on Dask"
+    if performance_report is not None and not large:
+        raise UsageError(
+            "--performance-report: there is no cluster to report on, the retrieval is done in this process",
+            hint="See why: --explain",
+        )
+    with workspace.cluster(performance_report=performance_report) if large else nullcontext() as client:
+        stored, record = build_for_pipeline(
+            workspace, spec, clock=chosen, client=client, progress=call.progress()
+        )
     for warning in stored.warnings:
         typer.echo(f"warning: {warning}", err=True)
     call.result(_data(record), _text(record))

@@ -10,15 +10,17 @@ from textwrap import fill
 from typing import Any
 
 from mlflow_core.spec import (
+    DeltaSource,
     Every,
     FeatureView,
+    IcebergSource,
     InRange,
     Named,
     NullRate,
     OnDemand,
     ParquetSource,
     Selection,
-    SqlSource,
+    Source,
 )
 
 __all__ = ["facts_text", "on_demand_facts", "view_facts"]
@@ -83,9 +85,11 @@ def _declared(one: Named) -> Iterator[Fact]:
     yield "declared at", one.place or ""
 
 
-def _source(source: ParquetSource | SqlSource) -> str:
-    if isinstance(source, ParquetSource):
+def _source(source: Source) -> str:
+    if isinstance(source, ParquetSource | DeltaSource):
         return f"{source.name} ({source.path})"
+    if isinstance(source, IcebergSource):
+        return f"{source.name} (table {source.table})"
     return f"{source.name} ({'a query' if source.table is None else f'table {source.table}'})"
 
 

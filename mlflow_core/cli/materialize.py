@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
-from mlflow_core.cli.words import ClockOption, clock_of_call
+from mlflow_core.cli.words import ClockOption, PerformanceReportOption, clock_of_call
 from mlflow_core.errors import UnknownNameError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def materialize(
         str | None, typer.Option("--to", metavar="TIME", help="Up to which time; by default now.")
     ] = None,
     clock: ClockOption = None,
+    performance_report: PerformanceReportOption = None,
 ) -> None:
     """Write features to the online store, each view at its last boundary.
 
@@ -60,7 +62,7 @@ def materialize(
     store = call.open_store(clock=str(now))
     wanted = _known_views(store, views or ())
     started = now.now_us()
-    jobs, failure = _materialised(call, store, wanted, since, until)
+    jobs, failure = _materialised(call, store, wanted, since, until, performance_report)
     reports = [_report(call, job, started, now.now_us()) for job in jobs]
     for report in reports:
         if report["error"] is None:
@@ -84,7 +86,12 @@ def _known_views(store: FeatureStore, names: Sequence[str]) -> list[str] | None:
 
 
 def _materialised(
-    call: Invocation, store: FeatureStore, views: list[str] | None, since: int, until: int
+    call: Invocation,
+    store: FeatureStore,
+    views: list[str] | None,
+    since: int,
+    until: int,
+    performance_report: Path | None,
 ) -> tuple[Sequence[EngineJob], BaseException | None]:
     """Run Feast's materialize and return the engine's jobs, with the first error among them."""
     from datetime import UTC, datetime, timedelta
@@ -99,6 +106,7 @@ def _materialised(
             expected="type: mlflow_core.feast.compute_engine.DaskComputeEngine",
             hint="Use the command of Feast with it.",
         )
+    engine.performance_report = None if performance_report is None else str(performance_report)
     epoch = datetime(1970, 1, 1, tzinfo=UTC)
     progress = call.progress()
     with progress.stage(f"materialising {len(views or ())} views"):

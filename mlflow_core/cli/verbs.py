@@ -42,5 +42,6 @@ VERBS = (
     Verb("models", "mlflow_core.cli.models:app", "List, show and promote models."),
     Verb("db", "mlflow_core.cli.db:app", "Check and upgrade the metadata database."),
     Verb("audit", "mlflow_core.cli.audit:app", "Check the record of who changed what."),
+    Verb("cache", "mlflow_core.cli.cache:app", "List and empty the cache of sources' layouts."),
     Verb("config", "mlflow_core.cli.config:app", "Show the settings and where each one comes from."),
 )

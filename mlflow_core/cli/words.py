@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow_core.cli.context import Invocation
     from mlflow_core.config import Clock
 
-__all__ = ["AtOption", "ClockOption", "Values", "clock_of_call", "values_of_words"]
+__all__ = ["AtOption", "ClockOption", "PerformanceReportOption", "Values", "clock_of_call", "values_of_words"]
 
 AtOption = Annotated[
     str | None,
@@ -26,6 +27,14 @@ ClockOption = Annotated[
         metavar="NOW",
         help="What time it is taken to be: system, a time, a distance such as -30d, or from:TIME, which runs "
         "on from there; by default the settings'.",
+    ),
+]
+PerformanceReportOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--performance-report",
+        metavar="FILE",
+        help="Write Dask's own report on the cluster's work there, as HTML.",
     ),
 ]
 Values = Annotated[

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mlflow_core.config.secret import resolve
+from mlflow_core.config.secret import resolve_in
 from mlflow_core.errors import ConfigError, nearest
 
 FILE: Final = "mlcore.toml"
@@ -154,10 +154,9 @@ def _keep(
     environ: Mapping[str, str],
     problems: list[str],
 ) -> None:
-    if isinstance(value, str):
-        try:
-            value = resolve(value, root, environ)
-        except ConfigError as error:
-            problems.append(f"{origin}: {key}: {error}")
-            return
+    try:
+        value = resolve_in(value, root, environ)
+    except ConfigError as error:
+        problems.append(f"{origin}: {key}: {error}")
+        return
     found[key] = Raw(value, origin)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,6 +93,38 @@ def resolve(text: str, root: Path, environ: Mapping[str, str] | None = None) -> 
     pieces.append(text[end:].replace("$${", "${"))
     value = "".join(pieces)
     return Secret(text, value, root) if end else value
+
+
+def resolve_in(value: object, root: Path, environ: Mapping[str, str] | None = None) -> object:
+    """Replace the references in every text of a value, which may be a table or a list; see ``resolve``."""
+    if isinstance(value, str):
+        return resolve(value, root, environ)
+    if isinstance(value, Mapping):
+        return {key: resolve_in(one, root, environ) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [resolve_in(one, root, environ) for one in value]
+    return value
+
+
+def secrets_in(value: object) -> Iterator[Secret]:
+    """Find the secrets in a value, which may be a table or a list of such."""
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from secrets_in(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from secrets_in(one)
+
+
+def reveal_in(value: Any) -> Any:
+    """Replace every secret in a value, which may be a table or a list, by what it stands for."""
+    if isinstance(value, Mapping):
+        return {key: reveal_in(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [reveal_in(one) for one in value]
+    return reveal(value)
 
 
 def _look_up(reference: str, root: Path, environ: Mapping[str, str]) -> str:

@@ -10,13 +10,16 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from mlflow_core.config.cache import CacheSettings
 from mlflow_core.config.clock import Clock, parse_clock
+from mlflow_core.config.cluster import ClusterSettings
 from mlflow_core.config.layers import Raw, raise_all, read_layers
-from mlflow_core.config.secret import Secret, reveal
+from mlflow_core.config.secret import Secret, reveal, secrets_in
+from mlflow_core.config.section import Section
 from mlflow_core.errors import ConfigError, UsageError, nearest
 
 _SQLITE = "sqlite:///"
@@ -30,11 +33,7 @@ def _is_clock(text: str) -> str:
     return text
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class ProjectSettings(_Section):
+class ProjectSettings(Section):
     """What the project is called and where its declarations are.
 
     Args:
@@ -48,7 +47,7 @@ class ProjectSettings(_Section):
     pipelines: str = "pipelines"
 
 
-class MetadataSettings(_Section):
+class MetadataSettings(Section):
     """The metadata database.
 
     Args:
@@ -58,7 +57,7 @@ class MetadataSettings(_Section):
     url: str | Secret = "sqlite:///.mlcore/metadata.db"
 
 
-class ArtifactSettings(_Section):
+class ArtifactSettings(Section):
     """The content-addressed store.
 
     Args:
@@ -68,25 +67,7 @@ class ArtifactSettings(_Section):
     location: str | Secret = ".mlcore/artifacts"
 
 
-class ClusterSettings(_Section):
-    """Where distributed work runs.
-
-    Args:
-        profile: ``local``: processes on this machine.
-        address: A running Dask scheduler, e.g. ``tcp://10.0.0.5:8786``. Wins over the profile.
-        workers: Worker processes; None lets the profile choose.
-        threads: Threads a worker; None lets the profile choose.
-        memory: Memory limit of a worker, e.g. ``2GiB``; None lets the profile choose.
-    """
-
-    profile: Literal["local"] = "local"
-    address: Annotated[str, Field(pattern=r"^(tcp|tls|ws|wss|ucx|inproc)://.+")] | None = None
-    workers: Annotated[int, Field(ge=1)] | None = None
-    threads: Annotated[int, Field(ge=1)] | None = None
-    memory: Annotated[str, Field(pattern=r"^\d+(\.\d+)?\s*([kMGT]i?)?B$")] | None = None
-
-
-class ServeSettings(_Section):
+class ServeSettings(Section):
     """Where the server listens.
 
     Args:
@@ -98,7 +79,7 @@ class ServeSettings(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
 
 
-class ClockSettings(_Section):
+class ClockSettings(Section):
     """What "now" means; see :func:`mlflow_core.config.clock.parse_clock`.
 
     Args:
@@ -133,6 +114,7 @@ class Settings(BaseModel):
     metadata: MetadataSettings = MetadataSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     cluster: ClusterSettings = ClusterSettings()
+    cache: CacheSettings = CacheSettings()
     serve: ServeSettings = ServeSettings()
     clock: ClockSettings = ClockSettings()
 
@@ -169,8 +151,8 @@ class Settings(BaseModel):
 
     def secret_values(self) -> tuple[str, ...]:
         """The values that must never be printed, for the log's redaction."""
-        texts = (self.metadata.url, self.artifacts.location)
-        return tuple(text.reveal() for text in texts if isinstance(text, Secret))
+        held = (self.metadata.url, self.artifacts.location, *(value for _, value in self.cluster))
+        return tuple(secret.reveal() for secret in secrets_in(held))
 
     def metadata_url(self) -> str:
         """The database's url with its secrets, a relative SQLite path made absolute."""
@@ -193,11 +175,12 @@ class Settings(BaseModel):
         return parse_clock(self.clock.value)
 
 
-_SECTIONS: dict[str, type[_Section]] = {
+_SECTIONS: dict[str, type[Section]] = {
     "project": ProjectSettings,
     "metadata": MetadataSettings,
     "artifacts": ArtifactSettings,
     "cluster": ClusterSettings,
+    "cache": CacheSettings,
     "serve": ServeSettings,
     "clock": ClockSettings,
 }
@@ -242,13 +225,16 @@ def load_settings(
     sections = {section: _section(section, model, raw, problems) for section, model in _SECTIONS.items()}
     raise_all(problems)
     sections["metadata"] = _with(sections["metadata"], "url", _absolute_url, root)
-    sections["artifacts"] = _with(sections["artifacts"], "location", _absolute_location, root)
+    for name in ("artifacts", "cache"):
+        sections[name] = _with(sections[name], "location", _absolute_location, root)
+    for name in ("tls_ca", "tls_cert", "tls_key", "performance_report"):
+        sections["cluster"] = _with(sections["cluster"], name, _absolute_location, root)
     settings = Settings(root=root, env=env, **sections)
     settings._origins.update({key: item.origin for key, item in raw.items()})
     return settings
 
 
-def _section(section: str, model: type[_Section], raw: Mapping[str, Raw], problems: list[str]) -> Any:
+def _section(section: str, model: type[Section], raw: Mapping[str, Raw], problems: list[str]) -> Any:
     values = {name: raw[f"{section}.{name}"] for name in _KNOWN[section] if f"{section}.{name}" in raw}
     try:
         return model(**{name: item.value for name, item in values.items()})
@@ -269,9 +255,13 @@ def _reason(value: object, message: str) -> str:
     return f"{value!r}: {message[:1].lower()}{message[1:]}"
 
 
-def _with(section: _Section, name: str, change: Callable[[str, Path], str], root: Path) -> _Section:
+def _with(section: Section, name: str, change: Callable[[str, Path], str], root: Path) -> Section:
     text = getattr(section, name)
-    return section if isinstance(text, Secret) else section.model_copy(update={name: change(text, root)})
+    return (
+        section
+        if text is None or isinstance(text, Secret)
+        else section.model_copy(update={name: change(text, root)})
+    )
 
 
 def _absolute_url(url: str, root: Path) -> str:

@@ -17,7 +17,7 @@ from mlflow_core.algebra.columns import settled, without_nan
 from mlflow_core.engine.times import Flags, Int64
 from mlflow_core.errors import SourceError
 
-__all__ = ["as_floats", "as_integers", "codes", "pick", "plain", "present", "ranks", "storage"]
+__all__ = ["as_floats", "as_integers", "codes", "gather", "pick", "plain", "present", "ranks", "storage"]
 
 
 def plain(column: pa.ChunkedArray | pa.Array, *, name: str, title: str) -> pa.Array:
@@ -105,7 +105,26 @@ def pick(column: pa.Array, index: Int64) -> pa.Array:
         index: Places, int64 (m,).
     """
     missing = index < 0
-    taken = pa.array(np.where(missing, 0, index), pa.int64(), mask=missing)
+    taken = (
+        pa.array(np.where(missing, 0, index), pa.int64(), mask=missing) if missing.any() else pa.array(index)
+    )
     if isinstance(column.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(column.type, column.storage.take(taken))
+    return column.take(taken)
+
+
+def gather(column: pa.ChunkedArray, index: Int64) -> pa.ChunkedArray:
+    """Return the values at some places of a column in pieces, null where the place is negative; see ``pick``."""
+    if column.num_chunks == 1:
+        return pa.chunked_array([pick(column.chunk(0), index)], column.type)
+    if not len(column):
+        return pa.chunked_array([pa.nulls(len(index), column.type)], column.type)
+    missing = index < 0
+    taken = (
+        pa.array(np.where(missing, 0, index), pa.int64(), mask=missing) if missing.any() else pa.array(index)
+    )
+    if isinstance(column.type, pa.BaseExtensionType):
+        picked = storage(column).take(taken)
+        chunks = [pa.ExtensionArray.from_storage(column.type, chunk) for chunk in picked.chunks]
+        return pa.chunked_array(chunks, column.type)
     return column.take(taken)

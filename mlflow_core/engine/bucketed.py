@@ -1,243 +1,211 @@
-"""The Dask route: events and entity rows parted by key into files, one bucket computed at a time by a worker.
+"""Buckets: one task computes all views of one set of keys at the entity rows of one range of key hashes.
 
-Only names, counts and specs pass through the scheduler. A source with ``event_id`` is parted twice: first by
-identity, because a correction may move an event to another key, and all versions of an event must meet to know
-when each ends; then by key. Of a view's features there is one file a bucket, with a batch for each range of entity
-rows, so that whoever puts a range together reads no more than that range.
+Events come out of mapped layouts, entity rows out of the files they were parted into. Features are written once, one
+file a bucket with a batch for each range of entity rows, so that whoever puts a range together reads no more than
+that range. A bucket that outgrew its size is worked through in pieces (``mlflow_core.engine.splitting``).
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from mlflow_core import sources
-from mlflow_core.engine.arrays import plain
-from mlflow_core.engine.drafts import draft_folder
-from mlflow_core.engine.keys import check_source, stable_hash
-from mlflow_core.engine.parted import read_part, read_whole, write_parted, write_ranges, write_whole
-from mlflow_core.engine.rows import RowFiles
-from mlflow_core.engine.snapshot import Snapshot, snapshot_at
-from mlflow_core.engine.tasks import finished
+from mlflow_core.engine.layout import code_edges
+from mlflow_core.engine.parted import read_part, write_batches, write_whole
+from mlflow_core.engine.rows import PartedRows
+from mlflow_core.engine.run import SortedRows
+from mlflow_core.engine.snapshot import snapshot_of_runs
+from mlflow_core.engine.splitting import compute_within
+from mlflow_core.engine.stored import Opened, Stored
+from mlflow_core.engine.tasks import Amount
 from mlflow_core.engine.times import Int64
-from mlflow_core.engine.versions import ROW, with_ends
-from mlflow_core.engine.view import compute_view, needed_columns
+from mlflow_core.engine.view import value_columns
 from mlflow_core.plan.retrieval import ViewRead
-from mlflow_core.sources import SourcePart
-from mlflow_core.telemetry import Progress
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-__all__ = ["ViewFiles", "bucketed_snapshot", "bucketed_view"]
-
-PLACE = "__place"
-BUCKET_BYTES = 100_000_000
-MOST_BUCKETS = 4_096
-_BYTES_A_ROW = 64  # of an entity row's key, time and place
-_ROWS_A_PART = 1 << 40  # leaves room for 8 million parts in an int64
+__all__ = ["FeatureFiles", "Joined", "Limits", "compute_bucket", "snapshot_bucket"]
 
 
 @dataclass(frozen=True, slots=True)
-class ViewFiles:
-    """One view's features at all entity rows, in files; small enough to be sent with each task.
+class Limits:
+    """How much is held in memory at once, in bytes.
+
+    Attributes:
+        events: Of a view's events.
+        features: Of features.
+    """
+
+    events: int = 256 << 20
+    features: int = 192 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The views that are joined on one set of the entity rows' columns; small enough to be sent with each task.
+
+    Attributes:
+        places: Which of the plan's reads they are.
+        reads: The views, the features wanted, the clocks and the keys.
+        stored: Where the events of each are.
+    """
+
+    places: tuple[int, ...]
+    reads: tuple[ViewRead, ...]
+    stored: tuple[Stored, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureFiles:
+    """The features of views of one set of keys, in files; small enough to be sent with each task.
 
     Attributes:
         folder: Where the files are.
-        n_buckets: How many there are.
+        parted: The entity rows, as they were parted.
+        joined: The views.
     """
 
     folder: Path
-    n_buckets: int
+    parted: PartedRows
+    joined: Joined
 
-    def read(self, number: int) -> pa.Table:
-        """Read the features of one range of entity rows, in the rows' order, under their output names."""
-        table = read_part(_files(self.folder, "features", self.n_buckets), number)
-        order = np.argsort(np.array(table[PLACE]), kind="stable")
-        return table.drop_columns([PLACE]).take(pa.array(order))
+    def read(self, number: int) -> dict[int, pa.Table]:
+        """Read the features of one range of entity rows, in the caller's order.
+
+        Args:
+            number: Which.
+
+        Returns:
+            By place in the plan's reads, the features under their output names.
+        """
+        files = [self.file(bucket) for bucket in range(self.parted.n_buckets)]
+        table = _inverse_taken(read_part(files, number), self.parted.places(number))
+        found = {}
+        for place, read in zip(self.joined.places, self.joined.reads, strict=True):
+            names = [read.output(name) for name in read.view.feature_names if name in read.features]
+            found[place] = pa.table([table[_called(place, name)] for name in names], names)
+        return found
+
+    def file(self, bucket: int) -> Path:
+        """Return the file of a bucket."""
+        return self.folder / f"features-{self.parted.number:03d}-{bucket:06d}.arrow"
 
 
-def bucketed_view(
-    client: Client,
-    folder: Path,
-    read: ViewRead,
-    rows: RowFiles,
-    *,
-    time_column: str,
-    base: str,
-    buckets: int | None,
-    progress: Progress,
-) -> ViewFiles:
-    """Compute a view's features at entity rows on a cluster's workers.
+def compute_bucket(bucket: int, files: FeatureFiles, limits: Limits) -> Amount:
+    """Compute one bucket's features at all its entity rows, and write them.
 
     Args:
-        client: The cluster's client.
-        folder: An empty folder that all workers reach; only the features' files are left in it.
-        read: The view, the features wanted, the clock and the keys.
-        rows: Entity rows.
-        time_column: The entity rows' time.
-        base: Folder of the feature repository.
-        buckets: Into how many parts keys are parted; None chooses by size.
-        progress: Who is told.
+        bucket: Which.
+        files: What is computed, and where it goes.
+        limits: How much is worked on at once.
 
     Raises:
-        SourceError: As for ``compute_view``; or a worker's file cannot be read.
-        EngineError: A sum of integers does not fit in int64, a bucket kills its workers, or the cluster goes away.
+        SourceError: As for ``compute_runs``.
+        EngineError: A sum of integers does not fit in int64, or a file is not seen by this process.
     """
-    name = read.view.name
-    parted = folder / "parted"
-    parted.mkdir()
-    found = sources.parts(read.view.source, base)
-    n = buckets or _bucket_count(client, found, rows.n_rows)
-    files = _parted_events(client, parted, read, found, base, n, progress)
-    tasks = [
-        client.submit(_part_rows, number, rows, parted, read, time_column, n, pure=False)
-        for number in range(rows.n_ranges)
-    ]
-    finished(client, tasks, f"parting entity rows for {name}", "ranges", progress)
-    tasks = [
-        client.submit(_compute_bucket, bucket, files, parted, folder, rows, read, time_column, pure=False)
-        for bucket in range(n)
-    ]
-    finished(client, tasks, f"computing {name}", "buckets", progress)
-    shutil.rmtree(parted)
-    return ViewFiles(folder, n)
+    sizes = files.parted.sizes(bucket)
+    by_where = {_where(stored): stored for stored in files.joined.stored}
+    events = {where: stored.open() for where, stored in by_where.items()}
+    n_features = sum(len(read.features) for read in files.joined.reads)
+    most = max(1, limits.features // (8 * n_features + 64))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for ranges in _fitting(sizes, most):
+            asked = files.parted.sorted(bucket, ranges)
+            table = _features(bucket, files, events, asked, limits)
+            edges = np.cumsum([0, *sizes[ranges.start : ranges.stop]]).tolist()
+            whole = table.combine_chunks()
+            columns = [
+                pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+                for column in whole.columns
+            ]
+            batch = pa.RecordBatch.from_arrays(columns, whole.column_names)
+            yield from (batch.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True))
+
+    coming = batches()
+    first = next(coming)
+    write_batches(_all(first, coming), first.schema, files.file(bucket))
+    return Amount(rows=sum(sizes))
 
 
-def bucketed_snapshot(
-    client: Client,
-    workdir: Path,
-    read: ViewRead,
-    boundary: int,
-    *,
-    base: str,
-    buckets: int | None,
-    progress: Progress,
-) -> Snapshot:
-    """Compute a view at a boundary on a cluster's workers; see ``mlflow_core.engine.snapshot.snapshot_at``.
+def snapshot_bucket(
+    bucket: int, n_buckets: int, stored: Stored, read: ViewRead, boundary: int, file: Path
+) -> Amount:
+    """Compute one bucket of a view at a boundary, and write it.
 
     Args:
-        client: The cluster's client.
-        workdir: A folder that all workers reach.
+        bucket: Which.
+        n_buckets: Of how many.
+        stored: Where the view's events are.
         read: From ``snapshot_read``.
         boundary: The evaluation time, microseconds since epoch, UTC.
-        base: Folder of the feature repository.
-        buckets: Into how many parts keys are parted; None chooses by size.
-        progress: Who is told.
+        file: Where it goes.
 
     Raises:
-        SourceError: The source cannot be read, or lacks a column.
-        EngineError: As for ``bucketed_view``.
+        SourceError: As for ``snapshot_of_runs``.
+        EngineError: A sum of integers does not fit in int64, or a file is not seen by this process.
     """
-    with draft_folder(workdir, "engine") as folder:
-        found = sources.parts(read.view.source, base)
-        n = buckets or _bucket_count(client, found, 0)
-        files = _parted_events(client, folder, read, found, base, n, progress)
-        tasks = [
-            client.submit(_snapshot_bucket, bucket, files, folder, read, boundary, pure=False)
-            for bucket in range(n)
-        ]
-        done = finished(client, tasks, f"materialising {read.view.name}", "buckets", progress)
-        table = pa.concat_tables([read_whole(file) for file in _files(folder, "snapshot", n)])
-        events, dropped_keys, dropped_times = (sum(counts) for counts in zip(*done, strict=True))
-        return Snapshot(table, events, dropped_keys, dropped_times)
+    low, high = code_edges(n_buckets)[bucket : bucket + 2]
+    opened = stored.open()
+    runs = opened.runs(low, high, value_columns(read, opened.layouts[0].rows.column_names))
+    table = snapshot_of_runs([one.run for one in runs], read, boundary)
+    write_whole(table, file)
+    return Amount(rows=table.num_rows, bytes=table.nbytes)
 
 
-def _bucket_count(client: Client, found: Sequence[SourcePart], n_rows: int) -> int:
-    size = sum(part.bytes for part in found) + n_rows * _BYTES_A_ROW
-    threads = sum(client.nthreads().values())
-    return int(min(MOST_BUCKETS, max(1, threads, -(-size // BUCKET_BYTES))))
+_Where = tuple[tuple[str, ...], tuple[str, ...] | None]
 
 
-def _parted_events(
-    client: Client,
-    folder: Path,
-    read: ViewRead,
-    found: Sequence[SourcePart],
-    base: str,
-    n: int,
-    progress: Progress,
-) -> list[Path]:
-    """Part the source by key, and tell the files."""
-    source = read.view.source
-    schema = sources.read_schema(source, base)
-    check_source(schema, read.view)
-    columns = needed_columns(read, schema.names)
-    by = list(read.view.keys) if source.event_id is None else [source.event_id]
-    tasks = [
-        client.submit(_part_file, part, number, columns, by, n, folder, pure=False)
-        for number, part in enumerate(found)
-    ]
-    finished(client, tasks, f"parting {source.name}", "files", progress)
-    files = _files(folder, "events", len(found))
-    if source.event_id is None:
-        return files
-    tasks = [client.submit(_part_versions, bucket, files, read, n, folder, pure=False) for bucket in range(n)]
-    finished(client, tasks, f"parting versions of {source.name}", "buckets", progress)
-    return _files(folder, "ended", n)
+def _where(stored: Stored) -> _Where:
+    return stored.entries, stored.ends
 
 
-def _part_file(
-    part: SourcePart, number: int, columns: Sequence[str], by: list[str], n: int, folder: Path
-) -> None:
-    table = part.read(columns)
-    row = number * _ROWS_A_PART + np.arange(table.num_rows, dtype=np.int64)
-    table = table.append_column(ROW, pa.array(row))
-    write_parted(table, _bucket_of(table, by, n), n, _file(folder, "events", number))
+def _features(
+    bucket: int, files: FeatureFiles, opened: dict[_Where, Opened], asked: SortedRows, limits: Limits
+) -> pa.Table:
+    """All views' features at some entity rows, in the order in which they were parted."""
+    low, high = code_edges(files.parted.n_buckets)[bucket : bucket + 2]
+    back = pa.array(_inverse(asked.place))
+    columns = {}
+    for place, read, stored in zip(files.joined.places, files.joined.reads, files.joined.stored, strict=True):
+        events = opened[_where(stored)]
+        runs = events.runs(low, high, value_columns(read, events.layouts[0].rows.column_names))
+        found = compute_within(
+            runs, asked, read, time_column=files.parted.time_column, limit=limits.events
+        ).combine_chunks()
+        for name in found.column_names:
+            columns[_called(place, name)] = found[name].take(back)
+    return pa.table(columns)
 
 
-def _part_versions(bucket: int, files: list[Path], read: ViewRead, n: int, folder: Path) -> None:
-    table = with_ends(read_part(files, bucket), read.view, read.clock)
-    write_parted(table, _bucket_of(table, read.view.keys, n), n, _file(folder, "ended", bucket))
+def _fitting(sizes: Sequence[int], most: int) -> Iterator[range]:
+    """Ranges of entity rows, as many at a time as fit, at least one."""
+    first = 0
+    while first < len(sizes):
+        stop, held = first + 1, sizes[first]
+        while stop < len(sizes) and held + sizes[stop] <= most:
+            held += sizes[stop]
+            stop += 1
+        yield range(first, stop)
+        first = stop
 
 
-def _part_rows(number: int, rows: RowFiles, folder: Path, read: ViewRead, time_column: str, n: int) -> None:
-    by = [column for _, column in read.keys]
-    names = sorted({time_column, *by})
-    table = rows.read(number, names)
-    columns = {name: plain(table[name], name=name, title="entity rows") for name in names}
-    place = np.arange(rows.edges[number], rows.edges[number + 1], dtype=np.int64)
-    table = pa.table(columns | {PLACE: pa.array(place)})
-    write_parted(table, _bucket_of(table, by, n), n, _file(folder, "rows", number))
+def _called(place: int, name: str) -> str:
+    return f"{place}.{name}"  # two views may have features of one name
 
 
-def _compute_bucket(
-    bucket: int,
-    files: list[Path],
-    parted: Path,
-    folder: Path,
-    rows: RowFiles,
-    read: ViewRead,
-    time_column: str,
-) -> None:
-    queries = read_part(_files(parted, "rows", rows.n_ranges), bucket)
-    features = compute_view(read_part(files, bucket), queries, read, time_column=time_column)
-    # Ranges were parted in order, and rows keep theirs inside a bucket, so places ascend.
-    edges = np.searchsorted(np.array(queries[PLACE]), rows.edges).astype(np.int64)
-    write_ranges(features.append_column(PLACE, queries[PLACE]), edges, _file(folder, "features", bucket))
+def _inverse(order: Int64) -> Int64:
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return place
 
 
-def _snapshot_bucket(
-    bucket: int, files: list[Path], folder: Path, read: ViewRead, boundary: int
-) -> tuple[int, int, int]:
-    snapshot = snapshot_at(read_part(files, bucket), read, boundary)
-    write_whole(snapshot.table, _file(folder, "snapshot", bucket))
-    return snapshot.events, snapshot.dropped_keys, snapshot.dropped_times
+def _inverse_taken(table: pa.Table, order: Int64) -> pa.Table:
+    return table.combine_chunks().take(pa.array(_inverse(order)))
 
 
-def _bucket_of(table: pa.Table, by: Sequence[str], n: int) -> Int64:
-    return np.asarray(stable_hash(table, by) % np.uint64(n), np.int64)
-
-
-def _file(folder: Path, what: str, number: int) -> Path:
-    return folder / f"{what}-{number:06d}.arrow"
-
-
-def _files(folder: Path, what: str, n: int) -> list[Path]:
-    return [_file(folder, what, number) for number in range(n)]
+def _all(first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    yield first
+    yield from others

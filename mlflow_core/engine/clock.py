@@ -20,7 +20,7 @@ from mlflow_core.engine.times import Int64, floor_to, plus
 from mlflow_core.errors import PlanError
 from mlflow_core.spec import ClockName, FeatureView, WindowColumn
 
-__all__ = ["evaluation_times", "visible_from", "window_interval"]
+__all__ = ["evaluation_times", "visible_from", "window_edges", "window_interval"]
 
 
 def evaluation_times(times: Int64, view: FeatureView, clock: ClockName) -> Int64:
@@ -85,3 +85,20 @@ def window_interval(times: Int64, start: Int64, end: Int64, window: WindowColumn
         edge = plus(floor_to(times, step), step)
         enter = plus(times, offset + 1)
     return np.maximum(start, enter), np.minimum(end, plus(edge, reach))
+
+
+def window_edges(at: Int64, window: WindowColumn) -> tuple[Int64, Int64]:
+    """Return between which event times a window lies at some evaluation times: ``after < t_e <= until``.
+
+    The same rule as ``window_interval``, told from the entity row instead of the event.
+
+    Args:
+        at: Evaluation times, microseconds, int64 (n,).
+        window: Length, offset, boundary and hop.
+    """
+    step = int(window.hop) if window.hop is not None else 1
+    until = plus(at, -int(window.offset))
+    after = floor_to(plus(until, -int(window.over)), step)
+    if window.boundary == "(]":
+        return after, until
+    return plus(after, -1), plus(until, -1)

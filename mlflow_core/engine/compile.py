@@ -23,7 +23,10 @@ __all__ = ["cache_folder", "kernel", "scalar"]
 F = TypeVar("F", bound=Callable[..., Any])
 _SOURCES = (
     Path(moments.__file__),
-    *(Path(__file__).with_name(f"{name}.py") for name in ("compile", "schedule", "ranking", "kernels")),
+    *(
+        Path(__file__).with_name(f"{name}.py")
+        for name in ("compile", "ordering", "schedule", "ranking", "kernels", "ranges", "folds")
+    ),
 )
 
 

@@ -16,7 +16,6 @@ Arrays are C-contiguous int64, float64 or bool, so that each kernel has one sign
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,8 @@ import numpy as np
 from mlflow_core.algebra import moments
 from mlflow_core.engine.compile import kernel, scalar
 from mlflow_core.engine.ranking import between, lists, ranked
-from mlflow_core.engine.schedule import ANSWER, ENTER, order_within, schedule
+from mlflow_core.engine.schedule import ANSWER, ENTER, schedule
 from mlflow_core.engine.times import NEVER, Flags, Int64
-from mlflow_core.telemetry import Progress
 
 __all__ = [
     "between",
@@ -35,7 +33,6 @@ __all__ = [
     "limbs",
     "lists",
     "moments_at",
-    "order_within",
     "ranked",
     "schedule",
     "version_ends",
@@ -223,30 +220,3 @@ def version_ends(code: Int64, start: Int64) -> Int64:
         if code[i] >= 0 and code[i] == code[i - 1]:
             end[i] = min(end[i - 1], start[i - 1])
     return end
-
-
-def warm(progress: Progress) -> None:
-    """Compile every kernel now, or read it from the cache, so that nobody waits for it later.
-
-    Args:
-        progress: Told of each kernel.
-    """
-    one, edge, yes = np.zeros(1, np.int64), np.array([0, 1], np.int64), np.ones(1, np.bool_)
-    half, later = np.full(1, 0.5), np.ones(1, np.int64)
-    walked: tuple[Int64, Int64, Int64] = (later * ANSWER, one, edge)
-    calls: dict[str, Callable[[], object]] = {
-        "order_within": lambda: order_within(edge, one),
-        "schedule": lambda: schedule(edge, one, later, one, one, edge, one),
-        "counts": lambda: counts(*walked, yes, 1),
-        "distincts": lambda: distincts(*walked, yes, one, 1, 1),
-        "limbs": lambda: limbs(*walked, yes, one, 1),
-        "moments": lambda: moments_at(*walked, yes, edge, half, 1),
-        "ranked": lambda: ranked(*walked, yes, edge, one, one, half, 1),
-        "between": lambda: between(half, half, half),
-        "lists": lambda: lists(*walked, yes, edge, 1, True, edge),
-        "version_ends": lambda: version_ends(one, one),
-    }
-    with progress.stage("compiling kernels", total=len(calls), unit="kernels") as stage:
-        for call in calls.values():
-            call()
-            stage.advance(1)

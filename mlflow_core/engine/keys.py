@@ -19,7 +19,7 @@ from mlflow_core.errors import SourceError, nearest
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import FeatureView
 
-__all__ = ["check_key_types", "check_source", "key_codes", "stable_hash"]
+__all__ = ["check_key_types", "check_source", "key_codes", "numbered", "places_of", "stable_hash"]
 
 
 def check_source(events: pa.Schema, view: FeatureView) -> None:
@@ -96,18 +96,68 @@ def key_codes(events: pa.Table, rows: pa.Table, read: ViewRead) -> tuple[Int64, 
         SourceError: As ``check_key_types``.
     """
     check_key_types(events.schema, rows.schema, read)
-    n_events = events.num_rows
-    code = np.zeros(n_events + rows.num_rows, np.int64)
-    null = np.zeros(len(code), np.bool_)
+    both = []
     for key, column in read.keys:
         ours = _canonical(rows[column], column, "entity rows")
         theirs = _canonical(events[key], key, read.view.source.title)
-        ours = ours.cast(theirs.type) if pa.types.is_null(ours.type) else ours
-        part = codes(pa.chunked_array([theirs, ours], theirs.type))
+        both.append(pa.chunked_array([theirs, _as(ours, theirs.type)], theirs.type))
+    code, n_codes = numbered(both, events.num_rows + rows.num_rows, read.view.source.title)
+    return code[: events.num_rows], code[events.num_rows :], n_codes
+
+
+def numbered(columns: Sequence[pa.ChunkedArray], n: int, title: str) -> tuple[Int64, int]:
+    """Number keys: equal numbers for equal keys.
+
+    Args:
+        columns: The parts of the keys, (n,) each; none of them makes one key of all rows.
+        n: How many keys there are.
+        title: Whose keys they are, for errors.
+
+    Returns:
+        Each key's number, int64 (n,), -1 where a part is null; and what all numbers are below. There may be numbers
+        that no key has.
+
+    Raises:
+        SourceError: A key does not fit the type that keys are compared in.
+    """
+    if len(columns) == 1:
+        return _numbers(_canonical(columns[0], "key", title))
+    code, n_codes = np.zeros(n, np.int64), 1
+    null = np.zeros(n, np.bool_)
+    for column in columns:
+        part, n_parts = _numbers(_canonical(column, "key", title))
         null |= part < 0
-        code = _dense(code * (int(part.max(initial=0)) + 1) + np.maximum(part, 0))
+        code = code * n_parts + np.maximum(part, 0)
+        n_codes *= n_parts
+        if n_codes > _HOLES * n:
+            code = np.unique(code, return_inverse=True)[1].astype(np.int64)
+            n_codes = int(code.max(initial=-1)) + 1
     code[null] = -1
-    return code[:n_events], code[n_events:], int(code.max(initial=-1)) + 1
+    return code, n_codes
+
+
+def places_of(keys: pa.Table, among: pa.Table) -> Int64:
+    """Find keys among other keys, both without duplicates.
+
+    Args:
+        keys: The keys looked for, (n,).
+        among: Where they are looked for, (m,), with as many columns, each of the same kind of key or null.
+
+    Returns:
+        Where each is, int64 (n,), -1 where it is not or is null.
+    """
+    if not keys.num_columns:
+        return np.zeros(1, np.int64)
+    both = []
+    for ours, theirs in zip(keys.columns, among.columns, strict=True):
+        there = _canonical(theirs, "key", "keys")
+        both.append(pa.chunked_array([there, _as(_canonical(ours, "key", "keys"), there.type)], there.type))
+    code, n_codes = numbered(both, among.num_rows + keys.num_rows, "keys")
+    theirs, ours = code[: among.num_rows], code[among.num_rows :]
+    place = np.full(n_codes + 1, -1, np.int64)
+    place[theirs] = np.arange(len(theirs))
+    place[-1] = -1  # nulls
+    return place[ours]
 
 
 def stable_hash(table: pa.Table, columns: Sequence[str]) -> NDArray[np.uint64]:
@@ -170,9 +220,29 @@ def _canonical(column: pa.ChunkedArray, name: str, title: str) -> pa.Array:
         ) from None
 
 
-def _dense(code: Int64) -> Int64:
-    """Renumber without holes, so that a product with the next column's numbers cannot overflow."""
-    return np.unique(code, return_inverse=True)[1].astype(np.int64)
+def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    return column.cast(kind) if pa.types.is_null(column.type) else column
+
+
+def _numbers(column: pa.Array | pa.ChunkedArray) -> tuple[Int64, int]:
+    """Number the values of one column: integers that lie close by their distance, others by a dictionary."""
+    if pa.types.is_integer(column.type) and len(column) > column.null_count:
+        ends = pc.min_max(column).as_py()
+        n = ends["max"] - ends["min"] + 1
+        if n <= max(_HOLES * len(column), _FEW):
+            nulls = column.null_count > 0
+            values = (
+                np.asarray(pc.fill_null(column, ends["min"]) if nulls else column, np.int64) - ends["min"]
+            )
+            if nulls:
+                values[np.asarray(column.is_null())] = -1
+            return values, n
+    code = codes(column)
+    return code, int(code.max(initial=-1)) + 1
+
+
+_HOLES = 4  # numbers a key at most, so that tables by number stay small
+_FEW = 1_000
 
 
 def _need(schema: pa.Schema, column: str, title: str) -> None:

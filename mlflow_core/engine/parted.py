@@ -1,11 +1,11 @@
-"""Arrow files with one batch for each part of a table, so that a part is read without the others.
+"""Arrow files: with one batch for each part of a table, so that a part is read without the others, or mapped whole.
 
 Parts are numbers: a bucket of keys, or a range of entity rows. Which row belongs to which is decided elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,19 @@ import pyarrow as pa
 
 from mlflow_core.engine.drafts import write_at_once
 from mlflow_core.engine.times import Int64
+from mlflow_core.errors import EngineError
 
-__all__ = ["read_part", "read_whole", "write_parted", "write_ranges", "write_whole"]
+__all__ = [
+    "integers",
+    "mapped",
+    "read_part",
+    "read_whole",
+    "write_batch",
+    "write_batches",
+    "write_parted",
+    "write_ranges",
+    "write_whole",
+]
 
 
 def write_parted(table: pa.Table, part: Int64, n: int, file: Path) -> None:
@@ -27,8 +38,10 @@ def write_parted(table: pa.Table, part: Int64, n: int, file: Path) -> None:
         n: How many parts there are.
         file: The file.
     """
-    order = np.argsort(part, kind="stable")
-    edges = np.searchsorted(part[order], np.arange(n + 1)).astype(np.int64)
+    small = part.astype(np.int16 if n < 1 << 15 else np.int64)  # which NumPy sorts by radix
+    order = np.argsort(small, kind="stable")
+    edges = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(part, minlength=n), out=edges[1:])
     write_ranges(table.take(pa.array(order)), edges, file)
 
 
@@ -50,6 +63,55 @@ def write_ranges(table: pa.Table, edges: Int64, file: Path) -> None:
             for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)
         ],
     )
+
+
+def write_batches(batches: Iterable[pa.RecordBatch], schema: pa.Schema, file: Path) -> None:
+    """Write batches one behind the other; one at a time need be in memory.
+
+    Args:
+        batches: The batches.
+        schema: Their schema.
+        file: The file.
+    """
+    _write(file, schema, lambda writer: [writer.write_batch(batch) for batch in batches])
+
+
+def write_batch(batch: pa.RecordBatch, file: Path) -> None:
+    """Write one batch, for ``mapped``; the file's folder is one that is only seen when it is complete.
+
+    Args:
+        batch: The rows.
+        file: The file.
+    """
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def mapped(file: Path) -> pa.Table:
+    """Map a file: its columns are views of it, and only what is touched is read.
+
+    Args:
+        file: The file.
+
+    Raises:
+        EngineError: It is not there, or is no whole Arrow file.
+    """
+    try:
+        with pa.memory_map(str(file)) as opened:
+            return pa.ipc.open_file(opened).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise EngineError(
+            f"{file} cannot be read: {error}",
+            expected="a file that was written for this retrieval or an earlier one",
+            hint="On a cluster of several machines the cache and the working folder must be on storage that they share.",
+        ) from error
+
+
+def integers(column: pa.ChunkedArray) -> Int64:
+    """Return a column of int64 without nulls as it lies in memory, or in a mapped file; int64 (n,)."""
+    if column.num_chunks == 1:
+        return np.asarray(column.chunk(0), np.int64)
+    return np.asarray(column.to_numpy(), np.int64)
 
 
 def write_whole(table: pa.Table, file: Path) -> None:

@@ -15,12 +15,15 @@ import pyarrow as pa
 
 from mlflow_core import sources
 from mlflow_core.engine.assemble import assemble
-from mlflow_core.engine.bucketed import bucketed_snapshot
+from mlflow_core.engine.cache import Cache
+from mlflow_core.engine.estimate import WORTH_A_CLUSTER, RowsEstimate, estimate
+from mlflow_core.engine.inputs import SourceRead, read_spans, rows_span, source_reads
 from mlflow_core.engine.keys import check_key_types
 from mlflow_core.engine.rows import range_edges
-from mlflow_core.engine.sharded import Cluster, features_here, shards_on_workers
+from mlflow_core.engine.sharded import features_here, shards_on_workers, snapshot_on_workers
 from mlflow_core.engine.shards import write_shards
 from mlflow_core.engine.snapshot import Snapshot, snapshot_at
+from mlflow_core.engine.steps import Cluster
 from mlflow_core.engine.view import compute_view, needed_columns
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 from mlflow_core.telemetry import Progress
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["InProcess", "OnDask", "Route", "choose_route"]
 
-WORTH_A_CLUSTER = 2_000_000_000
+_BYTES_A_ROW = 64
 
 
 class Route(Protocol):
@@ -110,7 +113,11 @@ class InProcess:
         self, plan: RetrievalPlan, spine: pa.Table, *, base: str, progress: Progress
     ) -> tuple[pa.Table, ...]:
         """Compute the views' features here; see ``Route.features``."""
-        return tuple(_features(read, spine, plan.time_column, base, progress) for read in plan.reads)
+        spans = read_spans(plan.reads, rows_span(spine, plan.time_column))
+        found: dict[int, pa.Table] = {}
+        for one in source_reads(plan, spans, base=base):
+            found |= _features(one, plan, spine, progress)
+        return tuple(found[place] for place in range(len(plan.reads)))
 
     def shards(
         self,
@@ -153,11 +160,13 @@ class OnDask:
         client: The cluster's client.
         workdir: A folder that this process and all workers reach; each call cleans up what it wrote there.
         buckets: Into how many parts keys are parted; None chooses by the source's size.
+        cache: Where sources' layouts are kept, which all workers reach; by default a folder beside ``workdir``.
     """
 
     client: Client
     workdir: Path
     buckets: int | None = None
+    cache: Cache | None = None
 
     def features(
         self, plan: RetrievalPlan, spine: pa.Table, *, base: str, progress: Progress
@@ -188,44 +197,64 @@ class OnDask:
 
     def snapshot(self, read: ViewRead, boundary: int, *, base: str, progress: Progress) -> Snapshot:
         """Compute a view at a boundary on the workers; see ``Route.snapshot``."""
-        return bucketed_snapshot(
-            self.client, self.workdir, read, boundary, base=base, buckets=self.buckets, progress=progress
-        )
+        return snapshot_on_workers(self._cluster, read, boundary, base=base, progress=progress)
 
     @property
     def _cluster(self) -> Cluster:
-        return Cluster(self.client, self.workdir, self.buckets)
+        cache = self.cache or Cache(self.workdir.with_name(f"{self.workdir.name}-layouts").absolute())
+        return Cluster(self.client, self.workdir, cache, self.buckets)
 
 
 def choose_route(
-    plan: RetrievalPlan, spine_rows: int, *, base: str, client: Client | None, workdir: Path | None
+    plan: RetrievalPlan,
+    rows: RowsEstimate | int,
+    *,
+    base: str,
+    client: Client | None,
+    workdir: Path | None,
+    worth_a_cluster: int = WORTH_A_CLUSTER,
+    cache: Cache | None = None,
 ) -> Route:
     """Choose by estimated size: small retrievals lose more to a cluster than they gain.
 
     Args:
         plan: What would be retrieved.
-        spine_rows: How many entity rows.
+        rows: For which entity rows, or for about how many.
         base: Folder of the feature repository.
         client: A cluster's client, if there is one.
         workdir: A folder shared with its workers.
+        worth_a_cluster: From how many bytes on the cluster is used.
+        cache: Where sources' layouts are kept; see ``OnDask``.
 
     Returns:
         ``OnDask`` where a client is given and the sources and entity rows are worth it, else ``InProcess``.
+
+    Raises:
+        SourceError: A source cannot be read, or lacks a column.
+        PlanError: A view does not fit its source.
     """
     if client is None or workdir is None:
         return InProcess()
-    names = {read.view.source.name: read.view.source for read in plan.reads}
-    size = sum(part.bytes for source in names.values() for part in sources.parts(source, base))
-    size += spine_rows * 64 * max(1, len(plan.columns)) // 8
-    return OnDask(client, workdir) if size > WORTH_A_CLUSTER else InProcess()
+    if isinstance(rows, int):
+        rows = RowsEstimate(rows, rows * _BYTES_A_ROW, None, exact=False)
+    found = estimate(plan, rows, base=base, cluster=True, worth_a_cluster=worth_a_cluster)
+    return OnDask(client, workdir, cache=cache) if found.place == "on Dask" else InProcess()
 
 
-def _features(read: ViewRead, spine: pa.Table, time_column: str, base: str, progress: Progress) -> pa.Table:
-    source = read.view.source
-    schema = sources.read_schema(source, base)
-    check_key_types(schema, spine.schema, read)
-    with progress.stage(f"computing {read.view.name}", total=spine.num_rows, unit="rows") as stage:
-        events = sources.read_table(source, base, needed_columns(read, schema.names))
-        features = compute_view(events, spine, read, time_column=time_column)
-        stage.advance(spine.num_rows)
-    return features
+def _features(
+    one: SourceRead, plan: RetrievalPlan, spine: pa.Table, progress: Progress
+) -> dict[int, pa.Table]:
+    """Read a source once, and compute all views that are made of it."""
+    name = one.listing.source.name
+    for place in one.places:
+        check_key_types(one.listing.schema, spine.schema, plan.reads[place])
+    with progress.stage(f"reading {name}", unit="rows") as stage:
+        events = one.read()
+        stage.advance(events.num_rows)
+    found = {}
+    for place, columns in zip(one.places, one.needed, strict=True):
+        read = plan.reads[place]
+        with progress.stage(f"computing {read.view.name}", total=spine.num_rows, unit="rows") as stage:
+            found[place] = compute_view(events.select(columns), spine, read, time_column=plan.time_column)
+            stage.advance(spine.num_rows)
+    return found

@@ -1,4 +1,8 @@
-"""Entity rows in files, one for each range of them in the caller's order; written once, read by any worker."""
+"""Entity rows in files: each range of them whole, in the caller's order, and once for each set of keys by bucket.
+
+The client writes the ranges, workers part them, each range by itself. A bucket's rows are those of all ranges, in the
+caller's order; a range's rows stand in its file bucket by bucket, with the places they came from.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from mlflow_core.engine.parted import read_whole, write_whole
+from mlflow_core.engine.arrays import plain
+from mlflow_core.engine.layout import code_edges, hash_codes
+from mlflow_core.engine.parted import integers, mapped, read_part, read_whole, write_parted, write_whole
+from mlflow_core.engine.run import SortedRows, sort_rows
+from mlflow_core.engine.tasks import Amount
 from mlflow_core.engine.times import Int64
 
-__all__ = ["RowFiles", "range_edges", "write_rows"]
+__all__ = ["PartedRows", "RowFiles", "range_edges", "write_rows"]
+
+_PLACE = "__place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,77 @@ class RowFiles:
             columns: Which columns; None for all.
         """
         return read_whole(self.folder / _NAME.format(number), columns)
+
+
+@dataclass(frozen=True, slots=True)
+class PartedRows:
+    """Entity rows by bucket of some of their columns; small enough to be sent with each task.
+
+    Attributes:
+        rows: The rows in ranges.
+        keys: The columns by which they are parted.
+        time_column: Their time.
+        n_buckets: Into how many.
+        number: Which of the sets of keys it is.
+    """
+
+    rows: RowFiles
+    keys: tuple[str, ...]
+    time_column: str
+    n_buckets: int
+    number: int
+
+    def write(self, number: int) -> Amount:
+        """Part one range of rows.
+
+        Args:
+            number: Which.
+        """
+        names = list(dict.fromkeys([self.time_column, *self.keys]))
+        found = self.rows.read(number, names)
+        columns = {name: plain(found[name], name=name, title="entity rows") for name in names}
+        place = np.arange(found.num_rows, dtype=np.int64)
+        table = pa.table(columns | {_PLACE: pa.array(place)})
+        bucket = np.zeros(found.num_rows, np.int64)
+        if self.keys and self.n_buckets > 1:
+            inner = np.array(code_edges(self.n_buckets)[1:-1], np.int64)
+            bucket = np.searchsorted(inner, hash_codes(_keys_of(table, self.keys)), side="right")
+        write_parted(table, bucket, self.n_buckets, self._file(number))
+        return Amount(rows=table.num_rows, bytes=table.nbytes)
+
+    def read(self, bucket: int, ranges: range) -> pa.Table:
+        """Read a bucket's rows of some ranges: keys and time, in the caller's order.
+
+        Args:
+            bucket: Which.
+            ranges: Which ranges, one behind the other.
+        """
+        return read_part([self._file(number) for number in ranges], bucket).drop_columns([_PLACE])
+
+    def sorted(self, bucket: int, ranges: range) -> SortedRows:
+        """Read a bucket's rows of some ranges, sorted by (code, key, time); ``place`` is in the caller's order."""
+        unique = list(dict.fromkeys(self.keys))
+        return sort_rows(
+            self.read(bucket, ranges),
+            unique,
+            self.time_column,
+            bucket=lambda keys: hash_codes(_keys_of(keys, self.keys)),
+        )
+
+    def sizes(self, bucket: int) -> list[int]:
+        """Return how many of a bucket's rows each range has."""
+        return [read_part([self._file(n)], bucket).num_rows for n in range(self.rows.n_ranges)]
+
+    def places(self, number: int) -> Int64:
+        """Return where in its range each row came from, as the rows stand bucket by bucket; int64 (n,)."""
+        return integers(mapped(self._file(number)).combine_chunks()[_PLACE])
+
+    def _file(self, number: int) -> Path:
+        return self.rows.folder / f"parted-{self.number:03d}-{number:06d}.arrow"
+
+
+def _keys_of(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    return pa.table([table[key] for key in keys], list(keys))  # a column may be two keys
 
 
 def range_edges(n_rows: int, rows_per_range: int) -> Int64:

@@ -1,4 +1,4 @@
-"""The first kernel: intervals of events and times of entity rows become one list of operations, in time order.
+"""The sweep's list: intervals of events and times of entity rows become one list of operations, in time order.
 
 Per key: put an event in, take one out, answer an entity row. All other kernels walk that list
 (``mlflow_core.engine.kernels``); none of them looks at a time.
@@ -13,48 +13,9 @@ import numpy as np
 from mlflow_core.engine.compile import kernel
 from mlflow_core.engine.times import Int64
 
-__all__ = ["ANSWER", "ENTER", "LEAVE", "order_within", "schedule"]
+__all__ = ["ANSWER", "ENTER", "LEAVE", "schedule"]
 
 ENTER, LEAVE, ANSWER = 0, 1, 2
-
-
-@kernel
-def _merge_sort(times: Int64, order: Int64, scratch: Int64, first: int, stop: int) -> None:
-    """Sort ``order[first:stop]`` by time, stable; numba's own argsort takes seconds longer to compile."""
-    width = 1
-    while width < stop - first:
-        for left in range(first, stop, 2 * width):
-            middle, end = min(left + width, stop), min(left + 2 * width, stop)
-            a, b = left, middle
-            for at in range(left, end):
-                if a < middle and (b >= end or times[order[a]] <= times[order[b]]):
-                    scratch[at] = order[a]
-                    a += 1
-                else:
-                    scratch[at] = order[b]
-                    b += 1
-        for at in range(first, stop):  # assigning a slice takes numba seconds to compile
-            order[at] = scratch[at]
-        width *= 2
-
-
-@kernel
-def order_within(event_from: Int64, times: Int64) -> Int64:
-    """Sort each key's events by a time; int64 (n_events,). What is in order already, the common case, only costs a look.
-
-    Args:
-        event_from: Key k's events are at positions ``event_from[k]`` to ``event_from[k + 1] - 1``; (n_keys + 1,).
-        times: What to sort by, (n_events,).
-    """
-    order = np.arange(len(times))
-    scratch = np.empty(len(times), np.int64)
-    for key in range(len(event_from) - 1):
-        first, stop = event_from[key], event_from[key + 1]
-        for i in range(first + 1, stop):
-            if times[i] < times[i - 1]:
-                _merge_sort(times, order, scratch, first, stop)
-                break
-    return order
 
 
 @kernel

@@ -1,8 +1,9 @@
-"""Retrieval on a Dask cluster: views computed bucket by bucket, output rows put together range by range.
+"""Retrieval and materialisation on a Dask cluster: layouts, then buckets, then output rows range by range.
 
-Entity rows are written to files once. A range of them is put together from those files and the views' features by
-a worker, with on-demand functions, and written as a shard; a worker holds one range a thread. Only names, counts
-and specs pass through scheduler and client, and of an on-demand function its import path.
+What a source's parts lack in the cache is laid out together with the parting of the entity rows; then each bucket is
+computed, then each range of rows is put together with on-demand functions and written as a shard; a worker holds one
+part, bucket or range a thread. Only names, counts and specs pass through scheduler and client, and of an on-demand
+function its import path. What there is to do is ``mlflow_core.engine.steps``' to say.
 """
 
 from __future__ import annotations
@@ -11,41 +12,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
-from mlflow_core import sources
 from mlflow_core.algebra.on_demand import load_function
 from mlflow_core.engine.assemble import assemble
-from mlflow_core.engine.bucketed import ViewFiles, bucketed_view
+from mlflow_core.engine.bucketed import FeatureFiles, compute_bucket, snapshot_bucket
 from mlflow_core.engine.drafts import draft_folder
-from mlflow_core.engine.keys import check_key_types
-from mlflow_core.engine.rows import RowFiles, write_rows
+from mlflow_core.engine.entries import facts_of
+from mlflow_core.engine.parted import read_whole
+from mlflow_core.engine.rows import PartedRows, RowFiles, write_rows
 from mlflow_core.engine.shards import ROWS_PER_SHARD, publish_shards, write_shard
-from mlflow_core.engine.tasks import finished
-from mlflow_core.plan.retrieval import RetrievalPlan
+from mlflow_core.engine.snapshot import Snapshot
+from mlflow_core.engine.steps import Cluster, Steps, laid_out, plan_snapshot, plan_steps
+from mlflow_core.engine.tasks import Amount, finished
+from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 from mlflow_core.telemetry import Progress
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-__all__ = ["Cluster", "features_here", "shards_on_workers"]
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Where distributed work is done.
-
-    Attributes:
-        client: The cluster's client.
-        workdir: A folder that this process and all workers reach.
-        buckets: Into how many parts keys are parted; None chooses by size.
-    """
-
-    client: Client
-    workdir: Path
-    buckets: int | None
+__all__ = ["features_here", "shards_on_workers", "snapshot_on_workers"]
 
 
 def features_here(
@@ -64,11 +49,12 @@ def features_here(
         For each of the plan's reads the features under their output names, (n,), in the entity rows' order.
 
     Raises:
-        SourceError: As for ``bucketed_view``.
-        EngineError: As for ``bucketed_view``.
+        SourceError: As for ``compute_view``; or a worker's file cannot be read.
+        EngineError: A sum of integers does not fit in int64, a bucket kills its workers, or the cluster goes away.
     """
-    with _computed(cluster, plan, spine, ROWS_PER_SHARD, base, progress) as (rows, views):
-        return tuple(pa.concat_tables([view.read(i) for i in range(rows.n_ranges)]) for view in views)
+    with _computed(cluster, plan, spine, ROWS_PER_SHARD, base, progress) as (rows, files):
+        ranges = [_found(number, plan, files) for number in range(rows.n_ranges)]
+        return tuple(pa.concat_tables(pieces) for pieces in zip(*ranges, strict=True))
 
 
 def shards_on_workers(
@@ -96,21 +82,61 @@ def shards_on_workers(
         The shards in the entity rows' order; after an error there is none.
 
     Raises:
-        SourceError: As for ``bucketed_view``.
-        EngineError: As for ``bucketed_view``; or an on-demand function fails.
+        SourceError: As for ``features_here``.
+        EngineError: As for ``features_here``; or an on-demand function fails.
         PlanError: A worker cannot import an on-demand function.
     """
-    with _computed(cluster, plan, spine, rows_per_shard, base, progress) as (rows, views):
+    with _computed(cluster, plan, spine, rows_per_shard, base, progress) as (rows, files):
         by_path = _with_functions(plan, _Elsewhere)
 
         def write(draft: Path) -> list[str]:
+            submit = cluster.client.submit
             tasks = [
-                cluster.client.submit(_write_range, number, by_path, rows, views, draft, pure=False)
+                submit(_write_range, number, by_path, rows, files, draft, pure=False)
                 for number in range(rows.n_ranges)
             ]
-            return finished(cluster.client, tasks, "writing shards", "shards", progress)
+            written = finished(
+                cluster.client, tasks, "writing shards", "shards", progress, amount=lambda done: done[1]
+            )
+            return [name for name, _ in written]
 
         return publish_shards(out, write)
+
+
+def snapshot_on_workers(
+    cluster: Cluster, read: ViewRead, boundary: int, *, base: str, progress: Progress
+) -> Snapshot:
+    """Compute a view at a boundary on a cluster's workers; see ``mlflow_core.engine.snapshot.snapshot_at``.
+
+    Args:
+        cluster: Where.
+        read: From ``snapshot_read``.
+        boundary: The evaluation time, microseconds since epoch, UTC.
+        base: Folder of the feature repository.
+        progress: Who is told.
+
+    Raises:
+        SourceError: The source cannot be read, or lacks a column.
+        EngineError: As for ``features_here``.
+    """
+    steps = plan_snapshot(cluster, read, base=base)
+    with laid_out(cluster, steps, (), progress), draft_folder(cluster.workdir, "engine") as folder:
+        [joined] = steps.joined
+        [stored] = joined.stored
+        files = [folder / f"snapshot-{bucket:06d}.arrow" for bucket in range(steps.n_buckets)]
+        tasks = [
+            cluster.client.submit(
+                snapshot_bucket, bucket, steps.n_buckets, stored, read, boundary, file, pure=False
+            )
+            for bucket, file in enumerate(files)
+        ]
+        finished(cluster.client, tasks, f"materialising {read.view.name}", "buckets", progress)
+        facts = [facts_of(stored.folder / name) or {} for name in stored.entries]
+        events, dropped_keys, dropped_times = (
+            sum(int(one[name]) for one in facts) for name in ("rows", "dropped_keys", "dropped_times")
+        )
+        table = pa.concat_tables([read_whole(file) for file in files])
+        return Snapshot(table, events, dropped_keys, dropped_times)
 
 
 @contextmanager
@@ -121,38 +147,44 @@ def _computed(
     rows_per_range: int,
     base: str,
     progress: Progress,
-) -> Iterator[tuple[RowFiles, tuple[ViewFiles, ...]]]:
+) -> Iterator[tuple[RowFiles, tuple[FeatureFiles, ...]]]:
     """Compute all views into files, which are there for the time of a ``with`` block."""
-    for read in plan.reads:
-        check_key_types(sources.read_schema(read.view.source, base), spine.schema, read)
+    steps = plan_steps(cluster, plan, spine, base=base)
     with draft_folder(cluster.workdir, "engine") as folder:
         rows = write_rows(spine, folder, rows_per_range)
-        views = []
-        for number, read in enumerate(plan.reads):
-            of_view = folder / f"view-{number:03d}"
-            of_view.mkdir()
-            views.append(
-                bucketed_view(
-                    cluster.client,
-                    of_view,
-                    read,
-                    rows,
-                    time_column=plan.time_column,
-                    base=base,
-                    buckets=cluster.buckets,
-                    progress=progress,
-                )
-            )
-        yield rows, tuple(views)
+        files = tuple(
+            FeatureFiles(folder, PartedRows(rows, keys, plan.time_column, steps.n_buckets, number), joined)
+            for number, (keys, joined) in enumerate(zip(steps.keys, steps.joined, strict=True))
+        )
+        with laid_out(cluster, steps, [one.parted for one in files], progress):
+            _compute(cluster, steps, files, progress)
+        yield rows, files
+
+
+def _compute(cluster: Cluster, steps: Steps, files: tuple[FeatureFiles, ...], progress: Progress) -> None:
+    tasks = [
+        cluster.client.submit(compute_bucket, bucket, one, cluster.limits, pure=False)
+        for bucket in range(steps.n_buckets)
+        for one in files
+    ]
+    names = ", ".join(read.view.name for joined in steps.joined for read in joined.reads)
+    finished(cluster.client, tasks, f"computing {names}", "buckets", progress)
+
+
+def _found(number: int, plan: RetrievalPlan, files: tuple[FeatureFiles, ...]) -> list[pa.Table]:
+    """The features of one range of entity rows, for each of the plan's reads."""
+    by_place: dict[int, pa.Table] = {}
+    for one in files:
+        by_place |= one.read(number)
+    return [by_place[place] for place in range(len(plan.reads))]
 
 
 def _write_range(
-    number: int, plan: RetrievalPlan, rows: RowFiles, views: tuple[ViewFiles, ...], draft: Path
-) -> str:
-    found = [view.read(number) for view in views]
-    return write_shard(
-        assemble(_with_functions(plan, load_function), rows.read(number), found), draft, number
-    )
+    number: int, plan: RetrievalPlan, rows: RowFiles, files: tuple[FeatureFiles, ...], draft: Path
+) -> tuple[str, Amount]:
+    table = assemble(_with_functions(plan, load_function), rows.read(number), _found(number, plan, files))
+    name = write_shard(table, draft, number)
+    return name, Amount(rows=table.num_rows, bytes=(draft / name).stat().st_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,19 +6,21 @@ that what was served and what training sees are computed by the same lines.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from mlflow_core.engine.arrays import plain
-from mlflow_core.engine.keys import key_codes
-from mlflow_core.engine.versions import END, timeline_of
-from mlflow_core.engine.view import CREATED, EVENT_TIME, features_at
+from mlflow_core.engine.history import Asked, history_of
+from mlflow_core.engine.keys import numbered
+from mlflow_core.engine.ordering import tally
+from mlflow_core.engine.run import Run
+from mlflow_core.engine.view import CREATED, EVENT_TIME, events_sorted, features_at
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import FeatureView
 
-__all__ = ["Snapshot", "snapshot_at", "snapshot_read"]
+__all__ = ["Snapshot", "snapshot_at", "snapshot_of_runs", "snapshot_read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +56,50 @@ def snapshot_at(events: pa.Table, read: ViewRead, boundary: int) -> Snapshot:
         boundary: The evaluation time, microseconds since epoch, UTC.
 
     Returns:
-        One row for each key of which any version was visible, also where corrections have since taken all of
-        its events away: what was written for it before must be overwritten. TTLs are not applied, because they
-        are applied when values are read.
+        See ``snapshot_of_runs``.
 
     Raises:
         SourceError: A column is missing or of the wrong type.
         EngineError: A sum of integers does not fit in int64.
     """
-    key, _, _ = key_codes(events, events, read)
-    timeline = timeline_of(events, read.view, read.clock)
-    if END not in events.column_names:
-        events = events.append_column(END, pa.array(timeline.end))  # so that it is found only once
-    seen = (key >= 0) & (timeline.start <= boundary)
-    at = np.flatnonzero(seen)
-    first = at[np.unique(key[at], return_index=True)[1]]
-    # The time column is carried so that a table without key columns still has a row.
-    entities = events.select([*read.view.keys, read.view.source.event_time]).take(pa.array(first, pa.int64()))
-    features = features_at(events, entities, read, np.full(len(first), boundary, np.int64), expire_at=None)
-    keys = {name: plain(entities[name], name=name, title=read.view.source.title) for name in read.view.keys}
-    columns = {name: features[name] for name in (*read.view.feature_names, EVENT_TIME, CREATED)}
-    dropped_times = int(((key >= 0) & ~timeline.placed).sum())
-    return Snapshot(pa.table(keys | columns), events.num_rows, int((key < 0).sum()), dropped_times)
+    found = events_sorted(events, read)
+    table = snapshot_of_runs([found.run], read, boundary)
+    return Snapshot(table, events.num_rows, found.dropped_keys, found.dropped_times)
+
+
+def snapshot_of_runs(runs: Sequence[Run], read: ViewRead, boundary: int) -> pa.Table:
+    """Compute a view's features at a boundary for all keys of sorted runs.
+
+    Args:
+        runs: Events, as for ``mlflow_core.engine.view.compute_runs``.
+        read: From ``snapshot_read``.
+        boundary: The evaluation time, microseconds since epoch, UTC.
+
+    Returns:
+        One row for each key of which any version was visible, also where corrections have since taken all of
+        its events away: what was written for it before must be overwritten. TTLs are not applied, because they
+        are applied when values are read. Columns as ``Snapshot.table``.
+
+    Raises:
+        SourceError: A column is missing or of the wrong type.
+        EngineError: A sum of integers does not fit in int64.
+    """
+    keys, n = _all_keys(runs)
+    asked = Run(keys, np.arange(n + 1, dtype=np.int64), pa.table({"at": np.full(n, boundary, np.int64)}))
+    history = history_of(runs, asked, read)
+    at = np.full(n, boundary, np.int64)
+    features = features_at(history, Asked(asked.first, at), read, expire_at=None)
+    columns = {name: keys[name] for name in read.view.keys}
+    columns |= {name: features[name] for name in (*read.view.feature_names, EVENT_TIME, CREATED)}
+    return pa.table(columns).filter(pa.array(history.first_start <= boundary))
+
+
+def _all_keys(runs: Sequence[Run]) -> tuple[pa.Table, int]:
+    """The distinct keys of all runs, and how many there are."""
+    if len(runs) == 1 or not runs[0].keys.num_columns:
+        return runs[0].keys, max(len(run.first) for run in runs) - 1
+    keys = pa.concat_tables([run.keys for run in runs])
+    code, n_codes = numbered(keys.columns, keys.num_rows, "keys")
+    count, seen = tally(code, n_codes)
+    distinct = keys.take(pa.array(seen[count > 0]))
+    return distinct, distinct.num_rows

@@ -40,7 +40,7 @@ def microseconds(column: pa.ChunkedArray | pa.Array, *, name: str, title: str) -
         SourceError: The column holds no times, or one beyond what int64 microseconds can say.
     """
     kind = column.type
-    nulls = np.asarray(column.is_null())
+    nulls = np.asarray(column.is_null()) if column.null_count else np.zeros(len(column), np.bool_)
     if pa.types.is_null(kind):
         return np.zeros(len(column), np.int64), nulls
     if pa.types.is_timestamp(kind) or pa.types.is_date64(kind):
@@ -51,10 +51,13 @@ def microseconds(column: pa.ChunkedArray | pa.Array, *, name: str, title: str) -
         raise SourceError(
             f'column "{name}" holds {kind}, not times', object=title, expected="a timestamp or date column"
         )
-    values = np.array(raw.fill_null(0), dtype=np.int64)
+    # Without nulls a column in one piece is only looked at, not copied.
+    values = np.asarray(raw.fill_null(0) if raw.null_count else raw, dtype=np.int64)
     if unit == "ns":
         return values // 1_000, nulls
     factor = _A_DAY if unit == "day" else _PER_UNIT[unit]
+    if factor == 1:
+        return values, nulls
     reach = NEVER // factor
     if len(values) and not -reach <= int(values.min()) <= int(values.max()) <= reach:
         raise SourceError(

@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from mlflow_core.algebra.aggregates import COUNTS, output_type
 from mlflow_core.algebra.moments import GROW, HUGE, SHRINK
+from mlflow_core.algebra.sketches import SKETCHED
 from mlflow_core.engine import arrays, kernels
+from mlflow_core.engine.ordering import order_within
+from mlflow_core.engine.sketching import sketch_values
 from mlflow_core.engine.times import Flags, Int64
 from mlflow_core.errors import EngineError
 from mlflow_core.spec import Function
 
-__all__ = ["Sweep", "window_values"]
+__all__ = ["Sweep", "integer_sums", "list_column", "numbers_column", "window_values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,8 @@ class Sweep:
             event_from,
             enter,
             leave,
-            kernels.order_within(event_from, enter),
-            kernels.order_within(event_from, leave),
+            order_within(event_from, enter),
+            order_within(event_from, leave),
             row_from,
             row_time,
         )
@@ -80,7 +83,7 @@ class Sweep:
 
     def by_value(self, counted: Flags, rank: Int64, quantiles: Sequence[float]) -> Any:
         """Positions of the counted events around quantiles of their values; see ``kernels.ranked``."""
-        at_slot = kernels.order_within(self.event_from, rank)
+        at_slot = order_within(self.event_from, rank)
         slot = np.empty(len(self.key), np.int64)
         slot[at_slot] = np.arange(len(self.key))
         slot -= self.event_from[self.key]
@@ -131,6 +134,8 @@ def window_values(
 
 def _family(function: Function, kind: pa.DataType) -> str:
     name, argument = function
+    if name in SKETCHED:
+        return "sketch"
     if name in COUNTS:
         return name
     if name == "sum" and pa.types.is_integer(kind):
@@ -163,12 +168,34 @@ def _distincts(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functi
 def _limbs(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, title: str) -> Results:
     n, total, fits = kernels.limbs(*sweep.operations, counted, arrays.as_integers(values), sweep.n_rows)
     if not fits:
-        raise EngineError(
-            "a sum of integers does not fit in int64",
-            object=title,
-            hint="Sum CAST(column AS DOUBLE) in the view's columns, or a shorter window.",
-        )
+        raise _overflow(title)
     return [pa.array(total, pa.int64(), mask=n == 0)] * len(functions)
+
+
+def integer_sums(high: Int64, low: Int64, missing: Flags, *, title: str) -> pa.Array:
+    """Return exact sums of integers from their limbs; see ``mlflow_core.algebra.moments.limbs_of``.
+
+    Args:
+        high: High limbs, int64 (n,).
+        low: Low limbs, int64 (n,).
+        missing: Which sums are of no number, bool (n,).
+        title: Whose sums they are.
+
+    Raises:
+        EngineError: A sum does not fit in int64.
+    """
+    top = high + (low >> 32)
+    if bool(((top < -(1 << 31)) | (top >= 1 << 31)).any()):
+        raise _overflow(title)
+    return pa.array((top << 32) | (low & 0xFFFFFFFF), pa.int64(), mask=missing)
+
+
+def _overflow(title: str) -> EngineError:
+    return EngineError(
+        "a sum of integers does not fit in int64",
+        object=title,
+        hint="Sum CAST(column AS DOUBLE) in the view's columns, or a shorter window.",
+    )
 
 
 def _moments(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, _title: str) -> Results:
@@ -182,7 +209,7 @@ def _moments(sweep: Sweep, values: pa.Array, counted: Flags, functions: Function
             for name, found in answers.items():
                 grown = shrunk[name] * GROW * (GROW if name == "var" else 1.0)
                 answers[name] = np.where(np.isfinite(found), found, grown)
-    return [_numbers(answers[function.name], n == 0) for function in functions]
+    return [numbers_column(answers[function.name], n == 0) for function in functions]
 
 
 def _moments_of(sweep: Sweep, counted: Flags, numbers: Any) -> tuple[Int64, dict[str, Any]]:
@@ -202,7 +229,7 @@ def _by_value(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functio
             continue
         number = np.append(arrays.as_floats(values), np.nan)  # -1, an empty window, is NaN
         results.append(
-            _numbers(kernels.between(number[below[i]], number[above[i]], fraction[i]), below[i] < 0)
+            numbers_column(kernels.between(number[below[i]], number[above[i]], fraction[i]), below[i] < 0)
         )
     return results
 
@@ -216,21 +243,50 @@ def _lists(sweep: Sweep, values: Any, counted: Flags, functions: Functions, titl
     n = kernels.counts(*sweep.operations, counted, sweep.n_rows)
     results = []
     for function in functions:
-        most = int(function.argument or 1)
-        offset = np.zeros(sweep.n_rows + 1, np.int64)
-        np.cumsum(np.minimum(n, most), out=offset[1:])
-        if offset[-1] > _LIST_VALUES:
-            raise EngineError(
-                f"{function} has {int(offset[-1]):,} values in all lists together, an Arrow column holds {_LIST_VALUES:,}",
-                object=title,
-                hint="Keep fewer values in a list, or ask for fewer entity rows at a time.",
-            )
-        newest = function.name == "last"
-        at = kernels.lists(*sweep.operations, counted, sweep.event_from, most, newest, offset)
-        # A null list is said by a null offset.
-        offsets = pa.array(offset.astype(np.int32), pa.int32(), mask=np.append(n == 0, False))
-        results.append(pa.ListArray.from_arrays(offsets, arrays.pick(values, at)))
+        most, newest = int(function.argument or 1), function.name == "last"
+
+        def places(offset: Int64, most: int = most, newest: bool = newest) -> Int64:
+            return kernels.lists(*sweep.operations, counted, sweep.event_from, most, newest, offset)
+
+        results.append(list_column(values, np.minimum(n, most), places, function=function, title=title))
     return results
+
+
+def _sketches(sweep: Sweep, values: pa.Array, counted: Flags, functions: Functions, title: str) -> Results:
+    return [
+        sketch_values(
+            sweep.operations, sweep.event_from, values, counted, function, sweep.n_rows, title=title
+        )
+        for function in functions
+    ]
+
+
+def list_column(
+    values: pa.Array, n: Int64, places: Callable[[Int64], Int64], *, function: Function, title: str
+) -> pa.Array:
+    """Make a column of lists.
+
+    Args:
+        values: The events' values, (n_events,).
+        n: How many values each list has; none makes it null, int64 (n_rows,).
+        places: Given where each list starts and the last ends, (n_rows + 1,), returns the values' positions.
+        function: What the lists are, for errors.
+        title: Whose lists they are, for errors.
+
+    Raises:
+        EngineError: All lists together hold more than an Arrow column can.
+    """
+    offset = np.zeros(len(n) + 1, np.int64)
+    np.cumsum(n, out=offset[1:])
+    if offset[-1] > _LIST_VALUES:
+        raise EngineError(
+            f"{function} has {int(offset[-1]):,} values in all lists together, an Arrow column holds {_LIST_VALUES:,}",
+            object=title,
+            hint="Keep fewer values in a list, or ask for fewer entity rows at a time.",
+        )
+    # A null list is said by a null offset.
+    offsets = pa.array(offset.astype(np.int32), pa.int32(), mask=np.append(n == 0, False))
+    return pa.ListArray.from_arrays(offsets, arrays.pick(values, places(offset)))
 
 
 _LIST_VALUES = 2**31 - 1
@@ -243,8 +299,10 @@ _COMPUTE: dict[str, Callable[..., Results]] = {
     "value": _by_value,
     "order": _by_order,
     "list": _lists,
+    "sketch": _sketches,
 }
 
 
-def _numbers(values: NDArray[np.float64], missing: Flags) -> pa.Array:
+def numbers_column(values: NDArray[np.float64], missing: Flags) -> pa.Array:
+    """Return a float64 column (n,), null where a value is missing or NaN."""
     return pa.array(values, pa.float64(), mask=missing | np.isnan(values))

@@ -20,7 +20,7 @@ from mlflow_core.engine.times import NEVER, Flags, Int64, microseconds
 from mlflow_core.errors import SourceError
 from mlflow_core.spec import ClockName, FeatureView
 
-__all__ = ["END", "ROW", "Timeline", "timeline_of", "with_ends"]
+__all__ = ["END", "ROW", "Stamps", "Timeline", "stamps_of", "timeline_of", "with_ends"]
 
 ROW = "__row"
 END = "__end"
@@ -70,32 +70,65 @@ def timeline_of(events: pa.Table, view: FeatureView, clock: ClockName) -> Timeli
     Raises:
         SourceError: A time column holds no times, or a delete has no event time.
     """
+    stamps = stamps_of(events, view)
+    row = np.arange(events.num_rows, dtype=np.int64)
+    if ROW in events.column_names:
+        row = np.array(events[ROW], np.int64)
+    start = np.where(stamps.placed, visible_from(stamps.time, stamps.known, view, clock), NEVER)
+    if END in events.column_names:
+        end = np.array(events[END], np.int64)
+    elif view.source.event_id is not None:
+        end = _ends(events[view.source.event_id], stamps.created, row, start)
+    else:
+        end = np.full(events.num_rows, NEVER, np.int64)
+    return Timeline(stamps.time, stamps.created, row, start, end, stamps.placed, stamps.deleted)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """The times that a source's rows carry, whatever the clock; arrays of shape (n,), microseconds, UTC.
+
+    Attributes:
+        time: Event time, int64, 0 where it is null.
+        known: When the row was known, at least its event time, int64; the event time itself where it says none.
+        created: What orders versions and ties, int64; when it was known where it says none.
+        placed: False where the event time is null.
+        deleted: True where the row is a delete.
+    """
+
+    time: Int64
+    known: Int64
+    created: Int64
+    placed: Flags
+    deleted: Flags
+
+
+def stamps_of(events: pa.Table, view: FeatureView) -> Stamps:
+    """Read the times that a source's rows carry.
+
+    Args:
+        events: Rows of the view's source with its time and identity columns.
+        view: Whose source it is.
+
+    Raises:
+        SourceError: A time column holds no times, or a delete has no event time.
+    """
     source, title = view.source, view.source.title
     time, no_time = microseconds(events[source.event_time], name=source.event_time, title=title)
     known = time
     if source.known_at is not None:
         told, untold = microseconds(events[source.known_at], name=source.known_at, title=title)
-        known = np.where(untold, time, np.maximum(told, time))
+        known = np.maximum(np.where(untold, time, told) if untold.any() else told, time)
     created = known
     if source.created is not None:
         stamped, unstamped = microseconds(events[source.created], name=source.created, title=title)
-        created = np.where(unstamped, known, stamped)
-    row = np.arange(events.num_rows, dtype=np.int64)
-    if ROW in events.column_names:
-        row = np.array(events[ROW], np.int64)
+        created = np.where(unstamped, known, stamped) if unstamped.any() else stamped
     deleted = _deleted(events, view)
     if bool((deleted & no_time).any()):
         raise SourceError(
             f'a delete has no time in "{source.event_time}"', object=title, expected="an event time"
         )
-    start = np.where(no_time, NEVER, visible_from(time, known, view, clock))
-    if END in events.column_names:
-        end = np.array(events[END], np.int64)
-    elif source.event_id is not None:
-        end = _ends(events[source.event_id], created, row, start)
-    else:
-        end = np.full(events.num_rows, NEVER, np.int64)
-    return Timeline(time, created, row, start, end, ~no_time, deleted)
+    return Stamps(time, known, created, ~no_time, deleted)
 
 
 def with_ends(events: pa.Table, view: FeatureView, clock: ClockName) -> pa.Table:

@@ -8,7 +8,6 @@ computed, conditions applied, and each window or latest value is answered by the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -16,17 +15,32 @@ import pyarrow as pa
 from mlflow_core.algebra import expression
 from mlflow_core.algebra.aggregates import empty_value
 from mlflow_core.engine import arrays
-from mlflow_core.engine.clock import evaluation_times, window_interval
-from mlflow_core.engine.keys import key_codes
-from mlflow_core.engine.times import Flags, Int64, microseconds, time_array
-from mlflow_core.engine.values import Sweep, window_values
-from mlflow_core.engine.versions import Timeline, timeline_of
+from mlflow_core.engine.clock import evaluation_times
+from mlflow_core.engine.history import Asked, History, Timed, history_of
+from mlflow_core.engine.keys import check_key_types
+from mlflow_core.engine.ranges import at_end, reached
+from mlflow_core.engine.run import Run, SortedEvents, SortedRows, sort_events, sort_rows
+from mlflow_core.engine.times import Int64, microseconds, time_array
+from mlflow_core.engine.values import Sweep
+from mlflow_core.engine.versions import END, with_ends
+from mlflow_core.engine.windows import conditions_of, window_columns
 from mlflow_core.errors import SourceError, nearest
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import WindowColumn
 from mlflow_core.telemetry import get_logger
 
-__all__ = ["CREATED", "EVENT_TIME", "compute_view", "features_at", "needed_columns", "row_times"]
+__all__ = [
+    "CREATED",
+    "EVENT_TIME",
+    "compute_runs",
+    "compute_view",
+    "events_sorted",
+    "features_at",
+    "needed_columns",
+    "row_times",
+    "sorted_queries",
+    "value_columns",
+]
 
 EVENT_TIME = "__event_time"
 CREATED = "__created"
@@ -34,16 +48,22 @@ _LOG = get_logger(__name__)
 
 
 def compute_view(
-    events: pa.Table, queries: pa.Table, read: ViewRead, *, time_column: str = "event_timestamp"
+    events: pa.Table,
+    queries: pa.Table,
+    read: ViewRead,
+    *,
+    time_column: str = "event_timestamp",
+    asked: SortedRows | None = None,
 ) -> pa.Table:
     """Compute a view's features at entity rows.
 
     Args:
         events: All rows of the view's source that share a key with ``queries`` (more do no harm), with the
-            columns of ``needed_columns``; in the source's order, or with ``__row`` that tells it.
+            columns of ``needed_columns``, in the source's order.
         queries: Entity rows with the key columns and the time column, (n_rows,).
         read: The view, the features wanted, the clock and the keys.
         time_column: The entity rows' time.
+        asked: The same rows, where ``sorted_queries`` has sorted them for these keys before.
 
     Returns:
         The feature columns under their output names, one row for each entity row in the same order.
@@ -53,10 +73,82 @@ def compute_view(
         EngineError: A sum of integers does not fit in int64.
         PlanError: The clock is ``served`` and the view has no availability, or a function does not fit its column.
     """
-    times = row_times(queries, time_column)
-    at = evaluation_times(times, read.view, read.clock)
-    features = features_at(events, queries, read, at, expire_at=times)
-    return features.drop_columns([EVENT_TIME, CREATED])
+    if asked is None:
+        asked = sorted_queries(queries, read, time_column)
+    check_key_types(events.schema, queries.schema, read)
+    found = events_sorted(events, read)
+    features = compute_runs([found.run], asked.run, read, time_column=time_column)
+    back = np.empty(queries.num_rows, np.int64)
+    back[asked.place] = np.arange(queries.num_rows)
+    return features.take(pa.array(back))
+
+
+def sorted_queries(queries: pa.Table, read: ViewRead, time_column: str) -> SortedRows:
+    """Sort entity rows for the views that are joined on the same of their columns.
+
+    Args:
+        queries: Entity rows with the key columns and the time column, (n_rows,).
+        read: Which columns are keys.
+        time_column: The entity rows' time.
+
+    Raises:
+        SourceError: A key column is missing or holds no keys, or a row has no time.
+    """
+    row_times(queries, time_column)
+    keys = [column for _, column in read.keys]
+    for column in keys:
+        if column not in queries.column_names:
+            raise SourceError(
+                f'no key column "{column}"', object="entity rows", hint=nearest(column, queries.column_names)
+            )
+    return sort_rows(queries.select(list(dict.fromkeys([*keys, time_column]))), keys, time_column)
+
+
+def events_sorted(events: pa.Table, read: ViewRead) -> SortedEvents:
+    """Sort the rows of a view's source, all of them, and say which versions of an event count until when.
+
+    Args:
+        events: The rows, in the source's order, with the columns of ``needed_columns``.
+        read: The view, the features wanted and the clock.
+
+    Raises:
+        SourceError: A column is missing or of the wrong type.
+    """
+    if read.view.source.event_id is not None and END not in events.column_names:
+        events = with_ends(events, read.view, read.clock)
+    found = sort_events(events, read.view, columns=None)
+    if found.dropped_keys:
+        _LOG.info("%d events of %s have a null in their key", found.dropped_keys, read.view.source.name)
+    if found.dropped_times:
+        _LOG.info("%d events of %s have no event time", found.dropped_times, read.view.source.name)
+    return found
+
+
+def compute_runs(
+    runs: Sequence[Run], rows: Run, read: ViewRead, *, time_column: str = "event_timestamp"
+) -> pa.Table:
+    """Compute a view's features at entity rows, both in sorted runs.
+
+    Args:
+        runs: Events with the columns of ``value_columns``: all that share a key with the rows, in runs that are given
+            in the source's order, which decides ties; with ``__end`` where the source has an ``event_id``.
+        rows: Entity rows with their time, (n_rows,).
+        read: The view, the features wanted, the clock and the keys.
+        time_column: The entity rows' time.
+
+    Returns:
+        The feature columns under their output names, (n_rows,), in the run's order.
+
+    Raises:
+        SourceError: A column is missing or of the wrong type.
+        EngineError: A sum of integers does not fit in int64.
+        PlanError: As ``compute_view``.
+    """
+    times = microseconds(rows.rows[time_column], name=time_column, title="entity rows")[0]
+    # Arrays that Arrow owns are read-only, for which kernels would be compiled once more.
+    asked = Asked(np.array(rows.first), np.array(evaluation_times(times, read.view, read.clock)))
+    history = history_of(runs, rows, read)
+    return features_at(history, asked, read, expire_at=times).drop_columns([EVENT_TIME, CREATED])
 
 
 def row_times(rows: pa.Table, time_column: str) -> Int64:
@@ -84,36 +176,40 @@ def row_times(rows: pa.Table, time_column: str) -> Int64:
     return times
 
 
-def features_at(
-    events: pa.Table, queries: pa.Table, read: ViewRead, at: Int64, *, expire_at: Int64 | None
-) -> pa.Table:
+def features_at(history: History, asked: Asked, read: ViewRead, *, expire_at: Int64 | None) -> pa.Table:
     """Compute a view's features at given evaluation times; the part that retrieval and materialisation share.
 
     Args:
-        events: As for ``compute_view``.
-        queries: Entity rows with the key columns, (n_rows,).
-        read: As for ``compute_view``.
-        at: The evaluation time T of each entity row, microseconds, int64 (n_rows,).
+        history: The events of the rows' keys.
+        asked: The entity rows, (n_rows,).
+        read: The view and the features wanted.
         expire_at: The time at which the TTL of latest values is applied, int64 (n_rows,); None applies none.
 
     Returns:
         The feature columns, and of the latest visible event its time and what orders its versions, ``__event_time``
         and ``__created``; null where there is none.
     """
-    event_key, row_key, n_keys = key_codes(events, queries, read)
-    dropped = int((event_key < 0).sum())
-    if dropped:
-        _LOG.info("%d events of %s have a null in their key", dropped, read.view.source.name)
-    partition = _partition(events, event_key, row_key, n_keys, read)
-    order = np.lexsort((at, row_key))
-    order = order[np.searchsorted(row_key[order], 0) :]  # a null key matches nothing
-    rows = _Rows(
-        order, np.searchsorted(row_key[order], np.arange(n_keys + 1)).astype(np.int64), at[order], len(at)
-    )
-    columns = _latest(partition, rows, read, expire_at) | _windows(partition, rows, read)
-    names = [name for name in read.view.feature_names if name in read.features]
+    names = history.tables[0].column_names
+    pending, expressions = _needed(read, names)
+    history = history.with_expressions(sorted(pending), expressions)
+    columns = _latest(history, asked, read, expire_at)
+    windows = _wanted_windows(read)
+    known = [*names, *expressions]
+    reads = {
+        name
+        for one in windows
+        if one.where is not None
+        for name in expression.columns_used(known, one.where, title=read.view.title)
+    }
+    found = window_columns(history, asked, windows, conditions_of(history, windows, sorted(reads)))
+    for window in windows:
+        nothing = empty_value(window.function)
+        columns[window.name] = (
+            found[window.name] if nothing is None else found[window.name].fill_null(nothing)
+        )
+    wanted = [name for name in read.view.feature_names if name in read.features]
     return pa.table(
-        {read.output(name): columns[name] for name in names}
+        {read.output(name): columns[name] for name in wanted}
         | {name: columns[name] for name in (EVENT_TIME, CREATED)},
     )
 
@@ -143,100 +239,49 @@ def needed_columns(read: ViewRead, source_columns: Sequence[str]) -> tuple[str, 
     return tuple(name for name in source_columns if name in wanted)
 
 
-@dataclass(frozen=True, slots=True)
-class _Partition:
-    """Events in (key, event time, created, source row) order."""
+def value_columns(read: ViewRead, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that sorted events need beside their keys: what features read, times and versions.
 
-    table: pa.Table
-    key: Int64
-    event_from: Int64
-    timeline: Timeline
-
-    @property
-    def size(self) -> int:
-        return len(self.key)
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Entity rows with a key, in (key, evaluation time) order."""
-
-    order: Int64
-    row_from: Int64
-    at: Int64
-    n_rows: int
-
-    def back(self, column: pa.Array, fill: int | None = None) -> pa.Array:
-        """Put values from sorted order into the caller's; rows without a key get ``fill``."""
-        place = np.full(self.n_rows, -1, np.int64)
-        place[self.order] = np.arange(len(self.order))
-        picked = arrays.pick(column, place)
-        return picked if fill is None else picked.fill_null(fill)
+    Args:
+        read: The view and the features wanted.
+        names: The columns that there are.
+    """
+    source = read.view.source
+    wanted, _ = _needed(read, names)
+    wanted |= {source.event_time, END}
+    wanted |= {name for name in (source.known_at, source.created, source.event_id, source.deleted) if name}
+    return tuple(name for name in names if name in wanted)
 
 
-def _partition(events: pa.Table, event_key: Int64, row_key: Int64, n_keys: int, read: ViewRead) -> _Partition:
-    timeline = timeline_of(events, read.view, read.clock)
-    timeless = int(((event_key >= 0) & ~timeline.placed).sum())
-    if timeless:
-        _LOG.info("%d events of %s have no event time", timeless, read.view.source.name)
-    asked = np.zeros(n_keys + 1, np.bool_)
-    asked[row_key] = True  # -1, a null key, falls on the extra place at the end
-    asked[n_keys] = False
-    keep = np.flatnonzero(timeline.counts & (event_key >= 0) & asked[event_key])
-    order = keep[
-        np.lexsort((timeline.row[keep], timeline.created[keep], timeline.time[keep], event_key[keep]))
-    ]
-    table = events.take(pa.array(order))
-    _, expressions = _needed(read, events.column_names)
-    table = expression.evaluate(table, expressions, title=read.view.title)
-    key = event_key[order]
-    event_from = np.searchsorted(key, np.arange(n_keys + 1)).astype(np.int64)
-    return _Partition(table, key, event_from, timeline.at(order))
-
-
-def _latest(events: _Partition, rows: _Rows, read: ViewRead, expire_at: Int64 | None) -> dict[str, pa.Array]:
+def _latest(history: History, asked: Asked, read: ViewRead, expire_at: Int64 | None) -> dict[str, pa.Array]:
     """Latest values, and the event time that they have."""
-    timeline = events.timeline
-    sweep = Sweep.of(events.event_from, events.key, timeline.start, timeline.end, rows.row_from, rows.at)
-    last, _, _ = sweep.by_event_order(np.ones(events.size, np.bool_), [1.0])
-    position = last[0]
+    position = _latest_positions(history.timed, asked)
     columns = {
-        name: rows.back(arrays.pick(time_array(times), position))
-        for name, times in ((EVENT_TIME, timeline.time), (CREATED, timeline.created))
+        name: arrays.pick(time_array(times), position)
+        for name, times in ((EVENT_TIME, history.timed.time), (CREATED, history.created))
     }
-    if expire_at is not None and read.view.ttl is not None and events.size:
-        age = expire_at[rows.order] - timeline.time[position]
+    if expire_at is not None and read.view.ttl is not None and len(history.place):
+        age = expire_at - history.timed.time[position]
         position = np.where(age > int(read.view.ttl), -1, position)
     for name in read.view.latest:
         if name in read.features:
-            columns[name] = rows.back(arrays.pick(_column(events.table, name, read), position))
+            columns[name] = history.pick(name, position)
     return columns
 
 
-def _windows(events: _Partition, rows: _Rows, read: ViewRead) -> dict[str, pa.Array]:
-    """Window aggregates: one schedule for each window, one pass for each family of functions on a column."""
-    groups: dict[tuple[object, ...], list[WindowColumn]] = {}
-    for window in _wanted_windows(read):
-        groups.setdefault((window.over, window.offset, window.boundary, window.hop), []).append(window)
-    columns: dict[str, pa.Array] = {}
-    conditions: dict[str | None, Flags] = {None: np.ones(events.size, np.bool_)}
-    timeline = events.timeline
-    for group in groups.values():
-        enter, leave = window_interval(timeline.time, timeline.start, timeline.end, group[0])
-        sweep = Sweep.of(events.event_from, events.key, enter, leave, rows.row_from, rows.at)
-        inputs: dict[tuple[str, str | None], list[WindowColumn]] = {}
-        for window in group:
-            inputs.setdefault((window.column, window.where), []).append(window)
-        for (name, where), members in inputs.items():
-            if where not in conditions:
-                held = expression.holds(events.table, str(where), title=read.view.title)
-                conditions[where] = np.array(held, np.bool_)
-            values = None if name == "*" else _column(events.table, name, read)
-            functions = [window.function for window in members]
-            answers = window_values(sweep, values, conditions[where], functions, title=read.view.title)
-            for window, answer in zip(members, answers, strict=True):
-                columns[window.name] = rows.back(answer, empty_value(window.function))
-    return columns
+def _latest_positions(timed: Timed, asked: Asked) -> Int64:
+    """The latest event of each entity row that is seen, -1 where there is none."""
+    low = np.repeat(timed.event_from[:-1], np.diff(asked.row_from))
+    high = reached(timed.event_from, timed.time, asked.row_from, asked.at)
+    if timed.seen_all:
+        return np.where(high > low, high - 1, -1)
+    patience = 16 * (len(low) + len(timed.time))
+    found, enough = at_end(low, high, timed.start, timed.end, asked.at, True, patience)
+    if enough:
+        return np.asarray(found, np.int64)
+    # Too many events are hidden at the times asked about: a sweep over time does not step over them.
+    sweep = Sweep.of(timed.event_from, timed.key, timed.start, timed.end, asked.row_from, asked.at)
+    return np.asarray(sweep.by_event_order(np.ones(len(timed.time), np.bool_), [1.0])[0][0], np.int64)
 
 
 def _wanted_windows(read: ViewRead) -> tuple[WindowColumn, ...]:
@@ -258,11 +303,3 @@ def _needed(read: ViewRead, source_columns: Sequence[str]) -> tuple[set[str], di
             used[name] = text
             pending = (pending - {name}) | expression.columns_used(known, text, title=view.title)
     return pending, dict(reversed(list(used.items())))
-
-
-def _column(table: pa.Table, name: str, read: ViewRead) -> pa.Array:
-    if name not in table.column_names:
-        raise SourceError(
-            f'has no column "{name}"', object=read.view.title, hint=nearest(name, table.column_names)
-        )
-    return arrays.plain(table[name], name=name, title=read.view.title)

@@ -7,7 +7,7 @@ values wins by the online store.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -52,7 +52,7 @@ class DaskComputeEngineConfig(FeastConfigBaseModel):
     )
     """Which compute engine this is."""
     cluster: ClusterName = "in-process"
-    """``in-process``, ``local`` (a cluster of this machine's cores) or a scheduler's address, ``tcp://host:port``."""
+    """``in-process``, a profile such as ``local``, a scheduler's address, or a table with the keys of ``[cluster]``."""
     workdir: str | None = None
     """A folder that all workers of a remote cluster reach; files of a run are removed when it ends."""
 
@@ -100,12 +100,16 @@ class EngineJob(MaterializationJob):
 class DaskComputeEngine(ComputeEngine):
     """Materialisation by the engine, all views of one call on one cluster."""
 
-    def __init__(self, *, cluster: str = "in-process", workdir: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, cluster: str | Mapping[str, Any] = "in-process", workdir: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._cluster = cluster
         self._workdir = workdir
         self.last_jobs: list[EngineJob] = []
         """The jobs of the last call: Feast drops what an engine returns, and somebody may want to report it."""
+        self.performance_report: str | None = None
+        """A file for Dask's own report on the next calls; None writes none."""
 
     @property
     def supports_batch(self) -> bool:
@@ -148,7 +152,12 @@ class DaskComputeEngine(ComputeEngine):
         """
         todo = [tasks] if isinstance(tasks, MaterializationTask) else tasks
         self.last_jobs = []
-        with open_route(self._cluster, workdir=self._workdir) as route:
+        with open_route(
+            self._cluster,
+            workdir=self._workdir,
+            base=str(self.repo_config.repo_path or "."),
+            performance_report=self.performance_report,
+        ) as route:
             for task in todo:
                 self.last_jobs.append(self._one(registry, task, route))
         return list(self.last_jobs)

@@ -1,62 +1,119 @@
-"""Entity rows as Feast's callers hand them over: a pandas or Dask frame, an Arrow table, a Parquet path or SQL.
+"""Entity rows as Feast's callers hand them over: a pandas or Dask frame, an Arrow table, Parquet files or SQL.
 
-Whatever comes in leaves as one Arrow table in the caller's order and the name of its time column.
+Whatever comes in has columns that are known at once, and leaves as one Arrow table in the caller's order when
+somebody computes with it: files, queries and Dask frames are not read before. How times are read is in
+``mlflow_core.feast.entity_times``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from mlflow_core.algebra.types import TIME
-from mlflow_core.errors import UsageError
+from mlflow_core.engine.estimate import RowsEstimate, row_width, rows_of
+from mlflow_core.errors import SourceError, UsageError, nearest
+from mlflow_core.feast.entity_times import in_utc, moments
+from mlflow_core.sources import SourceListing, open_source
+from mlflow_core.spec import ParquetSource
 
-__all__ = ["EVENT_TIMESTAMP", "as_table", "time_column_of"]
+__all__ = ["EVENT_TIMESTAMP", "EntityRows", "entity_rows", "time_column_of"]
 
 EVENT_TIMESTAMP = "event_timestamp"
+_LONGEST_PATH = 4_096
 
 
-def as_table(entity_df: Any, *, repo_path: str) -> pa.Table:
-    """Read entity rows into one Arrow table.
+class EntityRows:
+    """Entity rows that are read when they are needed, once.
 
     Args:
-        entity_df: A pandas frame, a Dask frame, an Arrow table, the path of a Parquet file or folder, or a
-            SELECT statement that DuckDB runs (files it names are relative to the feature repository).
+        schema: Their columns; a type that is not known yet may be null.
+        read: Reads them, in their order.
+        listing: The files that they are in, if they are.
+
+    Raises:
+        UsageError: Two columns have one name, or no column is the rows' time.
+    """
+
+    def __init__(
+        self, schema: pa.Schema, read: Callable[[], pa.Table], *, listing: SourceListing | None = None
+    ) -> None:
+        twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        if twice:
+            raise UsageError(f"the entity rows have more than one column {', '.join(map(repr, twice))}")
+        self.schema = schema
+        self.time_column = time_column_of(schema)
+        self._read = read
+        self._listing = listing
+        self._table: pa.Table | None = None
+
+    def table(self) -> pa.Table:
+        """Return the rows in their order, their times in microseconds UTC.
+
+        Raises:
+            UsageError: They cannot be read, or their times cannot.
+        """
+        if self._table is None:
+            self._table = in_utc(self._read(), self.time_column)
+        return self._table
+
+    def estimate(self) -> RowsEstimate:
+        """Tell how many rows there are and of which times: from statistics where they are in files not read yet.
+
+        Raises:
+            UsageError: As for ``table``.
+        """
+        if self._table is not None or self._listing is None:
+            return rows_of(self.table(), self.time_column)
+        parts = [part for part in self._listing.found if part.rows]
+        rows = sum(part.rows for part in parts)
+        spans = [part.span for part in parts]
+        known = [span for span in spans if span is not None]
+        whole = bool(known) and len(known) == len(spans)
+        span = (min(first for first, _ in known), max(last for _, last in known)) if whole else None
+        return RowsEstimate(rows, rows * row_width(self.schema.types), span, exact=whole)
+
+
+def entity_rows(entity_df: Any, *, repo_path: str) -> EntityRows:
+    """Understand entity rows.
+
+    Args:
+        entity_df: A pandas frame, a Dask frame, an Arrow table, the path of Parquet files (a file, a folder, a glob,
+            a URL), or a SELECT statement that DuckDB runs (files it names are relative to the feature repository).
         repo_path: Folder of the feature repository.
 
     Returns:
-        The rows in their order.
+        The rows. Files and queries are looked at, and not read.
 
     Raises:
-        UsageError: The value is none of these, or the query or file cannot be read.
+        UsageError: The value is none of these, its columns are no entity rows', or the query or file cannot be read.
     """
     if isinstance(entity_df, pa.Table):
-        return entity_df
+        return _at_hand(entity_df)
     if isinstance(entity_df, pd.DataFrame):
-        return pa.Table.from_pandas(entity_df, preserve_index=False)
-    if isinstance(entity_df, Path):
-        return _read_parquet(entity_df, repo_path)
+        return _at_hand(_of_frame(entity_df))
+    if isinstance(entity_df, Path) or (isinstance(entity_df, str) and _is_path(entity_df, repo_path)):
+        return _of_files(str(entity_df), repo_path)
     if isinstance(entity_df, str):
-        is_path = entity_df.strip().lower().endswith(".parquet") and " " not in entity_df.strip()
-        return _read_parquet(Path(entity_df), repo_path) if is_path else _query(entity_df, repo_path)
+        schema = _query(entity_df, repo_path, rows=0).schema
+        return EntityRows(schema, lambda: _query(entity_df, repo_path))
     if hasattr(entity_df, "compute") and hasattr(entity_df, "npartitions"):
-        return pa.Table.from_pandas(entity_df.compute(), preserve_index=False)
+        return EntityRows(_of_frame(entity_df._meta).schema, lambda: _of_frame(entity_df.compute()))
     raise UsageError(
         f"entity_df is a {type(entity_df).__name__}",
         expected="a pandas or Dask frame, an Arrow table, a Parquet path or a SELECT statement",
     )
 
 
-def time_column_of(rows: pa.Table) -> str:
+def time_column_of(schema: pa.Schema) -> str:
     """Find the column that says as of when each row asks.
 
     Args:
-        rows: Entity rows.
+        schema: The entity rows' columns.
 
     Returns:
         ``event_timestamp``, else the only column of times.
@@ -64,50 +121,98 @@ def time_column_of(rows: pa.Table) -> str:
     Raises:
         UsageError: There is no such column, or more than one.
     """
-    if EVENT_TIMESTAMP in rows.column_names:
+    if EVENT_TIMESTAMP in schema.names:
         return EVENT_TIMESTAMP
-    times: list[str] = [field.name for field in rows.schema if pa.types.is_timestamp(field.type)]
+    times: list[str] = [field.name for field in schema if pa.types.is_timestamp(field.type)]
     if len(times) != 1:
-        found = (
-            f"columns of times: {', '.join(times)}" if times else f"columns: {', '.join(rows.column_names)}"
-        )
+        found = f"columns of times: {', '.join(times)}" if times else f"columns: {', '.join(schema.names)}"
         raise UsageError(
             f'the entity rows have no column "{EVENT_TIMESTAMP}" ({found})',
             expected=f'a column "{EVENT_TIMESTAMP}", or exactly one column of times',
+            hint=None if times else nearest(EVENT_TIMESTAMP, schema.names),
         )
     return times[0]
 
 
-def in_utc(rows: pa.Table, column: str) -> pa.Table:
-    """Return the rows with a column of times in microseconds UTC; text is read as ISO 8601, naive is UTC."""
-    values = rows[column].combine_chunks()
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        values = pa.array(pd.to_datetime(values.to_pandas(), utc=True, format="ISO8601"))
-    if not pa.types.is_timestamp(values.type):
-        raise UsageError(
-            f'column "{column}" of the entity rows has type {values.type}',
-            expected="times, or text in ISO 8601",
-        )
-    if values.type.tz is None:
-        values = values.cast(pa.timestamp(values.type.unit)).cast(pa.timestamp(values.type.unit, tz="UTC"))
-    return rows.set_column(rows.column_names.index(column), column, values.cast(TIME, safe=False))
+def _at_hand(table: pa.Table) -> EntityRows:
+    rows = EntityRows(table.schema, lambda: table)
+    rows.table()  # what is wrong with their times is said to whoever gave them
+    return rows
 
 
-def _read_parquet(path: Path, repo_path: str) -> pa.Table:
-    place = path if path.is_absolute() else Path(repo_path) / path
+def _of_frame(frame: pd.DataFrame) -> pa.Table:
+    """Convert a frame; times in a column of Python objects may be of different zones."""
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise UsageError(f"the entity rows have more than one column {', '.join(map(repr, twice))}")
+    if EVENT_TIMESTAMP in frame.columns and frame[EVENT_TIMESTAMP].dtype == object:
+        times = pd.Series(moments(frame[EVENT_TIMESTAMP], EVENT_TIMESTAMP), index=frame.index, dtype=_MOMENTS)
+        frame = frame.assign(**{EVENT_TIMESTAMP: times})
     try:
-        return pq.read_table(place)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UsageError(f"the entity rows cannot be read from {place}: {error}") from error
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        told = "; ".join(str(one) for one in error.args)
+        raise UsageError(
+            f"the entity rows cannot be read: {told}", expected="numbers, texts, times, or lists of them"
+        ) from error
 
 
-def _query(statement: str, repo_path: str) -> pa.Table:
+_MOMENTS = pd.ArrowDtype(pa.timestamp("us", tz="UTC"))
+
+
+def _is_path(text: str, repo_path: str) -> bool:
+    """A statement has a space in it; a path that has one too is a path if something is there."""
+    stripped = text.strip()
+    if not any(letter.isspace() for letter in stripped):
+        return bool(stripped)
+    one_line = "\n" not in stripped and len(stripped) < _LONGEST_PATH
+    return one_line and (Path(repo_path) / stripped).exists()
+
+
+def _of_files(path: str, repo_path: str) -> EntityRows:
+    try:
+        listing = _listed(path.strip(), EVENT_TIMESTAMP, repo_path)
+        column = time_column_of(listing.schema)
+        if column != EVENT_TIMESTAMP:
+            listing = _listed(path.strip(), column, repo_path)
+    except SourceError as error:
+        raise _unreadable(path, error) from error
+
+    def read() -> pa.Table:
+        try:
+            return (
+                listing.read() if any(part.rows for part in listing.found) else listing.schema.empty_table()
+            )
+        except SourceError as error:
+            raise _unreadable(path, error) from error
+
+    return EntityRows(listing.schema, read, listing=listing)
+
+
+def _listed(path: str, time_column: str, repo_path: str) -> SourceListing:
+    return open_source(ParquetSource("entity_rows", path=path, event_time=time_column), repo_path)
+
+
+def _unreadable(path: str, error: SourceError) -> UsageError:
+    return UsageError(f"the entity rows cannot be read from {path}: {error.what}", hint=error.hint)
+
+
+def _query(statement: str, repo_path: str, *, rows: int | None = None) -> pa.Table:
+    """Run a statement, or only its first rows."""
     connection = duckdb.connect(config={"file_search_path": repo_path})
     try:
-        return connection.sql(statement).to_arrow_table()
+        # A statement must not see variables of this process, which DuckDB would take for tables.
+        connection.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
+        found = connection.sql(statement)
+        if found is None:
+            raise UsageError(
+                "the entity rows cannot be selected: the statement gives no rows", expected=_SELECT
+            )
+        return (found if rows is None else found.limit(rows)).to_arrow_table()
     except duckdb.Error as error:
-        raise UsageError(
-            f"the entity rows cannot be selected: {error}", expected="a SELECT statement that DuckDB runs"
-        ) from error
+        raise UsageError(f"the entity rows cannot be selected: {error}", expected=_SELECT) from error
     finally:
         connection.close()
+
+
+_SELECT = "a SELECT statement that DuckDB runs"

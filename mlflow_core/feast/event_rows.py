@@ -12,7 +12,7 @@ from feast.data_source import DataSource
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
 from mlflow_core.algebra.types import TIME
-from mlflow_core.plan.from_feast import source_of
+from mlflow_core.plan.from_feast import SPEC_TAG, source_of
 from mlflow_core.sources import read_table
 
 __all__ = ["events_between", "latest_events"]
@@ -30,6 +30,9 @@ def events_between(
 ) -> pa.Table:
     """Read the rows with ``start <= event time <= end`` in source order.
 
+    Feast asks for the columns of its own sources as the file calls them and maps them itself; a name that the
+    source's field mapping gives is understood too.
+
     Args:
         data_source: Feast's source.
         repo_path: Folder of the feature repository.
@@ -41,10 +44,14 @@ def events_between(
         end: Latest event time, or None.
 
     Returns:
-        Keys, features, event time and creation time.
+        Keys, features, event time and creation time, under the names asked for.
     """
     wanted = list(dict.fromkeys([*join_keys, *features, timestamp_field, *([created] if created else [])]))
-    source = source_of(data_source, repo_path=repo_path)
+    source = source_of(data_source, repo_path=repo_path, columns=wanted)
+    if SPEC_TAG not in data_source.tags:
+        mapped = {old: new for old, new in source.rename.items() if new in wanted}
+        names = {"event_time": timestamp_field, "created": created, "rename": mapped}
+        source = source.model_copy(update=names)
     rows = read_table(source, repo_path, wanted if features else None)
     times = rows[timestamp_field].cast(TIME)
     keep: Any = pc.is_valid(times)

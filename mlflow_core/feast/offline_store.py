@@ -7,30 +7,28 @@ What every value means is the engine's affair; what Feast's own stores do differ
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
 from feast.feature_view import FeatureView as FeastView
-from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob, RetrievalMetadata
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
-from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.feast.appending import append_to_log, append_to_source
-from mlflow_core.feast.cluster import ClusterName, open_route
-from mlflow_core.feast.entity_rows import as_table, in_utc, time_column_of
+from mlflow_core.feast.cluster import ClusterName
+from mlflow_core.feast.entity_rows import EntityRows, entity_rows
 from mlflow_core.feast.event_rows import events_between, latest_events
+from mlflow_core.feast.range_rows import rows_in_range
 from mlflow_core.feast.requests import plan_request
+from mlflow_core.feast.retrieval import Retrieval
 from mlflow_core.feast.retrieval_job import EngineRetrievalJob
-from mlflow_core.feast.snapshot import entities_at
-from mlflow_core.plan.retrieval import RetrievalPlan
 
 __all__ = ["DaskOfflineStore", "DaskOfflineStoreConfig"]
 
@@ -66,19 +64,20 @@ class DaskOfflineStore(OfflineStore):
         start_date: datetime | None = None,
         end_date: datetime | None = None,
     ) -> RetrievalJob:
-        """Plan the retrieval of features as of each entity row's time; nothing is read before the job is asked.
+        """Plan the retrieval of features as of each entity row's time; no feature is read before the job is asked.
 
         Args:
             config: Feast's configuration.
             feature_views: The stored views asked for.
             feature_refs: ``view:feature`` references.
-            entity_df: Entity rows (see ``entity_rows.as_table``), or None for every entity as of ``end_date``.
+            entity_df: Entity rows (see ``entity_rows.entity_rows``), or None for one row for each entity and time of an
+                event from ``start_date`` to ``end_date``.
             registry: Feast's registry.
             project: The project's name.
             full_feature_names: Call columns ``{view}__{feature}``.
             filter_by_created_timestamp: See only what was created by the entity row's time.
-            start_date: Without entity rows: entities with an event from here on.
-            end_date: Without entity rows: as of when.
+            start_date: Without entity rows: the earliest event time; None is the first event.
+            end_date: Without entity rows: the latest event time; None is now.
 
         Returns:
             A job whose rows are the entity rows in their order, each exactly once, with the features.
@@ -89,28 +88,31 @@ class DaskOfflineStore(OfflineStore):
         """
         repo_path = str(config.repo_path or ".")
         if entity_df is None:
-            rows = entities_at(feature_views, repo_path=repo_path, start=start_date, end=end_date)
+            found = rows_in_range(feature_views, repo_path=repo_path, start=start_date, end=end_date)
+            rows = EntityRows(found.schema, lambda: found)
         else:
-            rows = as_table(entity_df, repo_path=repo_path)
-        time_column = time_column_of(rows)
-        rows = in_utc(rows, time_column)
+            rows = entity_rows(entity_df, repo_path=repo_path)
         plan, native = plan_request(
             feature_views,
             feature_refs,
             registry,
             project,
             repo_path=repo_path,
-            time_column=time_column,
+            time_column=rows.time_column,
             full_feature_names=full_feature_names,
             filter_by_created_timestamp=filter_by_created_timestamp,
         )
+        store = config.offline_store
+        retrieval = Retrieval(plan, rows, tuple(feature_refs), store.cluster, store.workdir, repo_path)
         return EngineRetrievalJob(
-            partial(_retrieved, plan, rows, config.offline_store, repo_path),
-            describe=plan.describe(),
+            retrieval.table,
+            describe=retrieval.explain,
             repo_path=repo_path,
+            write=retrieval.shards,
+            workdir=store.workdir,
             full_feature_names=full_feature_names,
             on_demand_feature_views=native,
-            metadata=_metadata(rows, feature_refs, time_column),
+            metadata=retrieval.metadata,
         )
 
     @staticmethod
@@ -139,7 +141,9 @@ class DaskOfflineStore(OfflineStore):
                 start_date,
                 end_date,
             ),
-            describe=f"latest row of each {', '.join(join_key_columns) or 'source'}: {', '.join(columns)}",
+            describe=lambda: (
+                f"latest row of each {', '.join(join_key_columns) or 'source'}: {', '.join(columns)}"
+            ),
             repo_path=repo_path,
         )
 
@@ -168,7 +172,7 @@ class DaskOfflineStore(OfflineStore):
                 start_date,
                 end_date,
             ),
-            describe=f"all rows: {', '.join([*join_key_columns, *feature_name_columns])}",
+            describe=lambda: f"all rows: {', '.join([*join_key_columns, *feature_name_columns])}",
             repo_path=repo_path,
         )
 
@@ -202,19 +206,3 @@ class DaskOfflineStore(OfflineStore):
         """Add logged features to the folder that a feature service logs to; arguments as in Feast."""
         rows = pq.read_table(data) if isinstance(data, Path) else data
         append_to_log(rows, logging_config.destination, repo_path=str(config.repo_path or "."))
-
-
-def _retrieved(plan: RetrievalPlan, rows: pa.Table, section: Any, repo_path: str) -> pa.Table:
-    with open_route(section.cluster, workdir=section.workdir) as route:
-        return retrieve(plan, rows, base=repo_path, route=route)
-
-
-def _metadata(rows: pa.Table, feature_refs: list[str], time_column: str) -> RetrievalMetadata:
-    bounds = pc.min_max(rows[time_column]).as_py() if rows.num_rows else {"min": None, "max": None}
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return RetrievalMetadata(
-        features=feature_refs,
-        keys=[name for name in rows.column_names if name != time_column],
-        min_event_timestamp=bounds["min"] or epoch,
-        max_event_timestamp=bounds["max"] or epoch,
-    )

@@ -54,11 +54,27 @@ def _sources(project: Project, read_schema: ReadSchema, problems: Problems) -> d
     schemas: dict[str, pa.Schema] = {}
     for source in project.sources.values():
         with problems.noted(object=source.title, place=source.place):
-            schema = read_schema(source, str(project.repo))
+            schema = _schema(source, read_schema, project)
             schemas[source.name] = schema
             for error in _roles(source, schema):
                 problems.add(error)
     return schemas
+
+
+def _schema(source: Source, read_schema: ReadSchema, project: Project) -> pa.Schema:
+    try:
+        return read_schema(source, str(project.repo))
+    except PlanError as error:
+        readers = [view.title for view in project.views.values() if view.source.name == source.name]
+        if source.transform is None or not readers:
+            raise
+        raise PlanError(
+            f"{error.what}; read by {', '.join(readers)}",
+            object=error.object,
+            place=error.place,
+            expected=error.expected,
+            hint=error.hint,
+        ) from error
 
 
 def _roles(source: Source, schema: pa.Schema) -> Iterable[PlanError]:

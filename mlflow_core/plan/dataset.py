@@ -108,6 +108,10 @@ class DatasetPlan:
 
     def describe(self) -> str:
         """Return the plan as text: rows, label, split, then one line a view."""
+        return f"{self.heading()}\n{self.retrieval.describe()}"
+
+    def heading(self) -> str:
+        """Return what comes before the views: rows, label, split, and what a person should know."""
         spine, cuts = self.dataset.spine, self.cuts
         rows = f"one for each event of {spine.source.name}, as of {spine.at or spine.source.event_time}"
         embargo = f", label known {self.dataset.split.embargo} before" if cuts.embargo else ""
@@ -120,7 +124,6 @@ class DatasetPlan:
                 f"split    train before {format_time(cuts.train_until)}{embargo}; "
                 f"validate before {format_time(cuts.validate_until)}; test after it{test}",
                 f"keeps    {', '.join(self.carried)}",
-                self.retrieval.describe(),
                 *(f"warning  {warning}" for warning in self.warnings),
             ]
         )

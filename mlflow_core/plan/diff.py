@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import orjson
 
-from mlflow_core.plan.code import code_digest
 from mlflow_core.plan.project import KINDS, Project
 from mlflow_core.spec import Named, OnDemand
+from mlflow_core.spec.code import code_digest
 
 __all__ = ["Action", "Change", "Diff", "FieldChange", "declared_json", "diff"]
 

@@ -2,7 +2,7 @@
 
 A fingerprint is a Merkle tree: that of a service holds those of its views, that of a view its source's. What only
 people read (description, owner, tags) and fields left at their defaults take no part, nor does the order in which
-expressions are written. The code of on-demand functions does, by ``mlflow_core.plan.code``.
+expressions are written. The code of on-demand functions and of transforms does, by ``mlflow_core.spec.code``.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 import orjson
 
-from mlflow_core.plan.code import code_digest
-from mlflow_core.spec import Duration, OnDemand, Spec
+from mlflow_core.spec import Duration, OnDemand, Spec, Transform
+from mlflow_core.spec.code import code_digest
 
 __all__ = ["fingerprint"]
 
 _FOR_PEOPLE = frozenset({"description", "owner", "tags"})
+_CODE = frozenset({"function", "code"})  # takes part below, by its digest
 
 
 def fingerprint(spec: Spec, code: bool = True) -> str:
@@ -26,7 +27,7 @@ def fingerprint(spec: Spec, code: bool = True) -> str:
 
     Args:
         spec: Any declaration.
-        code: Whether the code of on-demand functions takes part; without it only their import path does.
+        code: Whether the code of on-demand functions and transforms takes part; without it only their import path does.
 
     Returns:
         ``sha256:`` and 64 hexadecimal digits.
@@ -41,10 +42,12 @@ def fingerprint(spec: Spec, code: bool = True) -> str:
     fields = {
         name: _meaning(getattr(spec, name), code)
         for name, field in type(spec).model_fields.items()
-        if name not in _FOR_PEOPLE and name != "function" and getattr(spec, name) != field.default
+        if name not in _FOR_PEOPLE and name not in _CODE and getattr(spec, name) != field.default
     }
     if isinstance(spec, OnDemand) and code:
         fields["code"] = code_digest(spec.function)
+    if isinstance(spec, Transform) and code:
+        fields["code"] = spec.current_code
     text = orjson.dumps([type(spec).__name__, fields], option=orjson.OPT_SORT_KEYS)
     return f"sha256:{hashlib.sha256(text).hexdigest()}"
 

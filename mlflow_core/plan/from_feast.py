@@ -8,12 +8,11 @@ refused here, with its reason, rather than answered wrongly later. Nothing here 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast, get_args
 
-import orjson
 from feast import FeatureService as FeastService
 from feast import FeatureView as FeastView
 from feast import OnDemandFeatureView as FeastOnDemand
@@ -23,7 +22,6 @@ from feast.infra.offline_stores.file_source import FileSource
 
 from mlflow_core.algebra.on_demand import load_on_demand
 from mlflow_core.errors import PlanError, UnknownNameError, nearest
-from mlflow_core.plan.code import code_digest
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import (
     ClockName,
@@ -33,8 +31,9 @@ from mlflow_core.spec import (
     OnDemand,
     ParquetSource,
     Source,
-    SqlSource,
+    source_from_json,
 )
+from mlflow_core.spec.code import code_digest
 
 __all__ = [
     "CLOCK_TAG",
@@ -74,24 +73,24 @@ def view_of(feast_view: Any, *, repo_path: Path | str) -> FeatureView:
     return FeatureView.from_json(text) if text is not None else _translated(feast_view, Path(repo_path))
 
 
-def source_of(feast_source: Any, *, repo_path: Path | str) -> Source:
+def source_of(feast_source: Any, *, repo_path: Path | str, columns: Collection[str]) -> Source:
     """Return the declaration of a source in Feast's registry.
 
     Args:
         feast_source: One of ours, or a native ``FileSource`` of Parquet files.
         repo_path: The feature repository; relative paths of native sources start there.
+        columns: What will be read of a native source beside its times, under the names that its field mapping gives.
 
     Returns:
-        Our declaration as it was applied, or the native source with its created column as ``created`` only and its
-        field mapping as ``rename``.
+        Our declaration as it was applied, or the native source with its created column as ``created`` only and what
+        its field mapping says of the columns read as ``rename``: Feast allows a mapping of columns that do not exist.
 
     Raises:
         PlanError: A native source of another kind.
     """
     text = feast_source.tags.get(SPEC_TAG)
     if text is not None:
-        kind = SqlSource if orjson.loads(text)["kind"] == "sql" else ParquetSource
-        return kind.from_json(text)
+        return source_from_json(text)
     if not isinstance(feast_source, FileSource) or not isinstance(
         feast_source.file_format, ParquetFormat | None
     ):
@@ -101,13 +100,16 @@ def source_of(feast_source: Any, *, repo_path: Path | str) -> Source:
             expected="a FileSource of Parquet files",
         )
     mapping = dict(feast_source.field_mapping or {})
+    event_time = mapping.get(feast_source.timestamp_field, feast_source.timestamp_field)
+    created_column = feast_source.created_timestamp_column
+    created = mapping.get(created_column, created_column) or None
+    read = {*columns, event_time, created}
     return ParquetSource(
         name=_as_name(feast_source.name),
         path=_located(feast_source.path, Path(repo_path)),
-        event_time=mapping.get(feast_source.timestamp_field, feast_source.timestamp_field),
-        created=mapping.get(feast_source.created_timestamp_column, feast_source.created_timestamp_column)
-        or None,
-        rename=mapping,
+        event_time=event_time,
+        created=created,
+        rename={old: new for old, new in mapping.items() if new in read},
     )
 
 
@@ -180,7 +182,8 @@ def read_of(
         PlanError: The clock is ``served`` and the view has no availability, or the view cannot be translated.
     """
     view = view_of(feast_view, repo_path=repo_path)
-    for name in features:
+    # Feast lets the schema of a view name its keys as features: the entity rows have them already.
+    for name in [name for name in features if name not in view.keys]:
         if name not in view.feature_names:
             raise UnknownNameError(
                 f'has no feature "{name}"', object=view.title, hint=nearest(name, view.feature_names)
@@ -216,12 +219,13 @@ def _translated(feast_view: Any, repo_path: Path) -> FeatureView:
     _refuse_what_only_feast_runs(feast_view, source)
     keys = tuple(field.name for field in feast_view.entity_columns if field.name != DUMMY_ENTITY_ID)
     entities = [name for name in feast_view.entities if name != DUMMY_ENTITY_NAME]
+    features = tuple(field.name for field in feast_view.features if field.name not in keys)
     name = str(feast_view.name)
     view = FeatureView(
         name=_as_name(name),
         entity=Entity(name=_as_name("_".join(entities)), keys=keys) if keys else None,
-        source=source_of(source, repo_path=repo_path),
-        features=tuple(field.name for field in feast_view.features),
+        source=source_of(source, repo_path=repo_path, columns=(*keys, *features)),
+        features=features,
         ttl=_ttl(feast_view.ttl),
         owner=feast_view.owner,
         description=feast_view.description,

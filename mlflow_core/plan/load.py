@@ -19,9 +19,11 @@ from mlflow_core.plan.problems import Problems
 from mlflow_core.plan.project import Project
 from mlflow_core.spec import (
     Dataset,
+    DeltaSource,
     Entity,
     FeatureService,
     FeatureView,
+    IcebergSource,
     Label,
     Named,
     OnDemand,
@@ -39,6 +41,8 @@ _KIND_OF: tuple[tuple[type[Named], str], ...] = (
     (Entity, "entities"),
     (ParquetSource, "sources"),
     (SqlSource, "sources"),
+    (DeltaSource, "sources"),
+    (IcebergSource, "sources"),
     (FeatureView, "views"),
     (OnDemand, "on_demand"),
     (FeatureService, "services"),

@@ -28,13 +28,12 @@ from feast.types import FeastType
 from mlflow_core.algebra.on_demand import infer_outputs, input_names
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import PlanError
-from mlflow_core.plan.code import code_digest
+from mlflow_core.plan.declared_source import DeclaredDataSource
 from mlflow_core.plan.diff import declared_json
 from mlflow_core.plan.from_feast import CLOCK_TAG, CODE_TAG, MANIFEST_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.retrieval import clock_of
 from mlflow_core.plan.shim import ShimTransformation
-from mlflow_core.plan.sql_source import SqlDataSource
 from mlflow_core.spec import (
     DType,
     FeatureService,
@@ -44,8 +43,8 @@ from mlflow_core.spec import (
     ParquetSource,
     Selection,
     Source,
-    SqlSource,
 )
+from mlflow_core.spec.code import code_digest
 
 __all__ = ["KIND_TAG", "feast_type", "identity", "input_types", "to_feast"]
 
@@ -156,9 +155,8 @@ def _key_type(key: str, schema: pa.Schema) -> DType:
 
 
 def _source(source: Source) -> DataSource:
-    if isinstance(source, SqlSource):
-        return SqlDataSource(source, _tags(source, "source"))
-    assert isinstance(source, ParquetSource)
+    if not isinstance(source, ParquetSource):
+        return DeclaredDataSource(source, _tags(source, "source"))
     return FileSource(
         name=source.name,
         path=source.path,

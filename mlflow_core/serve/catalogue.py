@@ -21,13 +21,13 @@ from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import MlcoreError, PlanError, nearest
 from mlflow_core.feast.stored_view import stored_view
 from mlflow_core.online.answer import Reader
-from mlflow_core.plan.code import code_digest
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.plan.from_feast import CODE_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan, ViewRead
 from mlflow_core.serve.registry import Snapshot
 from mlflow_core.serve.registry_code import dtype_of_message, run_from_registry
 from mlflow_core.spec import DType, FeatureView, OnDemand, Selection
+from mlflow_core.spec.code import code_digest
 
 __all__ = ["Catalogue", "ServedService", "compile_catalogue"]
 

@@ -1,6 +1,18 @@
-"""How data comes in: Parquet files and SQL tables, read in parts, always in the same form and order."""
+"""How data comes in: Parquet files, SQL, Delta and Iceberg tables, read in parts, always in the same form and order."""
 
+from mlflow_core.sources.listing import SourceListing
 from mlflow_core.sources.part import SourcePart
-from mlflow_core.sources.read import parts, read_schema, read_table, snapshot
+from mlflow_core.sources.read import open_source, parts, read_schema, read_table, snapshot
+from mlflow_core.sources.spans import Between, Span
 
-__all__ = ["SourcePart", "parts", "read_schema", "read_table", "snapshot"]
+__all__ = [
+    "Between",
+    "SourceListing",
+    "SourcePart",
+    "Span",
+    "open_source",
+    "parts",
+    "read_schema",
+    "read_table",
+    "snapshot",
+]

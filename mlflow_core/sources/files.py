@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from os import SEEK_END
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
 import fsspec
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from mlflow_core.sources.part import wrong
-from mlflow_core.spec import ParquetSource
+from mlflow_core.spec import ParquetSource, Source
 
-__all__ = ["DataFile", "find_files", "open_file"]
+__all__ = ["DataFile", "check_unchanged", "data_file", "find_files", "open_parquet", "read_end"]
 
 _ENDINGS = (".parquet", ".parq", ".pq")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_LOCAL = "file://"
+_AGAIN = "Run again when nobody writes to it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,8 @@ class DataFile:
         url: Where it is, readable from anywhere that reaches the storage.
         name: Its path below the folder that the source names, for errors and fingerprints.
         size: Bytes.
-        version: What changes when its content does: time of change or entity tag.
+        version: What changes when its content does: time of change or entity tag; empty for a file that nobody
+            writes twice.
         partition: Values that stand in the folders' names, as ``month=3``; None for hive's null.
     """
 
@@ -60,21 +69,97 @@ def find_files(source: ParquetSource, base: str) -> tuple[DataFile, ...]:
     return tuple(files)
 
 
-def open_file(url: str) -> Any:
-    """Open a file for reading, by its URL."""
+def data_file(url: str, name: str, *, partition: Mapping[str, str | None] | None = None) -> DataFile:
+    """Describe one file as its storage does now.
+
+    Args:
+        url: Where it is: a path, or any URL that fsspec knows.
+        name: What it is called in errors and fingerprints.
+        partition: Values of columns that are not in the file.
+
+    Raises:
+        OSError: There is no such file, or its storage cannot be reached.
+    """
     fs, path = fsspec.core.url_to_fs(url)
-    return fs.open(path, "rb")
+    info = fs.info(path)
+    return DataFile(fs.unstrip_protocol(path), name, int(info["size"]), _version(info), partition or {})
+
+
+@contextmanager
+def open_parquet(file: DataFile) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file for reading, by the shortest way to its storage.
+
+    Raises:
+        OSError: It cannot be opened.
+        pa.ArrowInvalid: It is no Parquet file.
+    """
+    if file.url.startswith(_LOCAL):
+        # Not mapped into memory: a file that shrinks meanwhile would kill the process instead of raising.
+        with pq.ParquetFile(file.url.removeprefix(_LOCAL)) as opened:
+            yield opened
+        return
+    fs, path = fsspec.core.url_to_fs(file.url)
+    with fs.open(path, "rb", cache_type="none") as handle, pq.ParquetFile(handle, pre_buffer=True) as opened:
+        yield opened
+
+
+def read_end(file: DataFile, length: int) -> bytes:
+    """Read the last bytes of a file, all of it where it is shorter.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if file.url.startswith(_LOCAL):
+        with Path(file.url.removeprefix(_LOCAL)).open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, SEEK_END) - length))
+            return handle.read()
+    fs, path = fsspec.core.url_to_fs(file.url)
+    return bytes(fs.cat_file(path, start=max(0, file.size - length), end=file.size))
+
+
+def check_unchanged(source: Source, file: DataFile) -> None:
+    """Refuse a file that is not what it was when it was listed.
+
+    Raises:
+        SourceError: It is gone, or has another size, time of change or entity tag.
+    """
+    try:
+        now = data_file(file.url, file.name)
+    except FileNotFoundError as error:
+        raise wrong(source, f'file "{file.name}" is gone since it was listed', hint=_AGAIN) from error
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise wrong(source, f'file "{file.name}" cannot be reached any more: {reason}') from error
+    if now.size != file.size or (file.version and now.version != file.version):
+        raise wrong(source, f'file "{file.name}" has changed since it was listed', hint=_AGAIN)
 
 
 def _listed(fs: Any, path: str) -> tuple[str, dict[str, Any]]:
     """Return the folder below which names count, and the files with what the storage says of them."""
     if any(mark in path for mark in "*?["):
         fixed = PurePosixPath(*_before_glob(PurePosixPath(path)))
-        return str(fixed), {file: i for file, i in fs.glob(path, detail=True).items() if i["type"] == "file"}
+        if isinstance(fs, LocalFileSystem):
+            _enter_all(fixed, 0 if "**" in path else len(PurePosixPath(path).parts) - len(fixed.parts))
+        found = fs.glob(path, detail=True)
+        return str(fixed), {file: info for file, info in found.items() if info["type"] == "file"}
     if fs.isdir(path):
-        below = {file: i for file, i in fs.find(path, detail=True).items() if _is_data(path, file)}
-        return path, below
+        if isinstance(fs, LocalFileSystem):
+            _enter_all(PurePosixPath(path), 0)
+        found = fs.find(path, detail=True)
+        return path, {file: info for file, info in found.items() if _is_data(path, file)}
     return str(PurePosixPath(path).parent), {path: fs.info(path)} if fs.exists(path) else {}
+
+
+def _enter_all(folder: PurePosixPath, depth: int) -> None:
+    """Raise where a folder may not be entered, which fsspec takes for an empty one; 0 is any depth."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for below, folders, _ in os.walk(folder, onerror=refuse):
+        deep = depth and len(PurePosixPath(below).parts) - len(folder.parts) >= depth - 1
+        folders[:] = [] if deep else [name for name in folders if not name.startswith(("_", "."))]
 
 
 def _before_glob(path: PurePosixPath) -> list[str]:
@@ -92,16 +177,20 @@ def _is_data(folder: str, file: str) -> bool:
 def _file(fs: Any, folder: str, path: str, info: Mapping[str, Any]) -> DataFile:
     below = PurePosixPath(path).relative_to(folder)
     keys = [part.split("=", 1) for part in below.parts[:-1] if "=" in part]
-    version = next(
-        (str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified", "created") if key in info), ""
-    )
     return DataFile(
         url=fs.unstrip_protocol(path),
         name=str(below),
         size=int(info["size"]),
-        version=version,
+        version=_version(info),
         partition={unquote(key): None if value == _NO_VALUE else unquote(value) for key, value in keys},
     )
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    keys = ("ETag", "etag", "mtime", "LastModified", "created")
+    found = next((info[key] for key in keys if key in info), "")
+    # Some storages tell one time as a number in a listing, and as a datetime when asked for the file.
+    return str(found.timestamp() if isinstance(found, datetime) else found)
 
 
 def _nothing(source: ParquetSource, fs: Any, path: str, base: str) -> Exception:

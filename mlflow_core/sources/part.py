@@ -8,6 +8,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from mlflow_core.errors import SourceError, nearest
+from mlflow_core.sources.spans import Between, Span
 from mlflow_core.spec import Source
 
 __all__ = ["SourcePart", "chosen", "renamed", "wrong"]
@@ -29,6 +30,32 @@ class SourcePart(Protocol):
     @property
     def bytes(self) -> int:
         """About how many bytes it takes in memory."""
+        ...
+
+    @property
+    def span(self) -> Span | None:
+        """Least and greatest event time, microseconds since epoch, UTC; None where nobody knows without reading."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What makes up its content, in one digest: another content, or the same in other types, has another.
+
+        Made of where it is, its size and version, its row groups, and the names and types of its columns. Two
+        parts of one fingerprint read the same; the same data written anew may have another.
+        """
+        ...
+
+    def within(self, between: Between | None) -> SourcePart | None:
+        """Leave out what is proven to hold no event time between two others.
+
+        Args:
+            between: Event times wanted, microseconds since epoch, UTC, both ends included; None is no bound.
+
+        Returns:
+            This part, a smaller one, or None where nothing is left. Rows of other times may remain; rows without a
+            time may be left out.
+        """
         ...
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:

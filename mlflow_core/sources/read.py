@@ -6,13 +6,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mlflow_core.sources.part import SourcePart, chosen, wrong
-from mlflow_core.spec import ParquetSource, Source
+from mlflow_core.sources.listing import SourceListing
+from mlflow_core.sources.part import SourcePart
+from mlflow_core.sources.spans import Between
+from mlflow_core.sources.transformed import schema_after, snapshot_after, transformed
+from mlflow_core.spec import DeltaSource, IcebergSource, ParquetSource, Source, SqlSource
 
-__all__ = ["parts", "read_schema", "read_table", "snapshot"]
+if TYPE_CHECKING:
+    from mlflow_core.sources.lake import LakeTable
+
+__all__ = ["open_source", "parts", "read_schema", "read_table", "snapshot"]
+
+
+def open_source(source: Source, base: str) -> SourceListing:
+    """List a source once, for its schema, its parts and its fingerprint together.
+
+    Args:
+        source: The source.
+        base: Folder of the feature repository; relative paths start there.
+
+    Raises:
+        SourceError: There are no data, they cannot be read, or their files differ in their columns.
+    """
+    if isinstance(source, ParquetSource):
+        from mlflow_core.sources.parquet import list_parquet
+
+        return transformed(list_parquet(source, base))
+    if isinstance(source, SqlSource):
+        from mlflow_core.sources.sql import list_sql
+
+        return transformed(list_sql(source, base))
+    from mlflow_core.sources.lake import list_lake
+
+    return transformed(list_lake(_lake_table(source, base)))
 
 
 def read_schema(source: Source, base: str) -> pa.Schema:
@@ -26,44 +56,42 @@ def read_schema(source: Source, base: str) -> pa.Schema:
         SourceError: There are no data, they cannot be read, or their files differ in their columns.
     """
     if isinstance(source, ParquetSource):
-        from mlflow_core.sources import parquet
+        return open_source(source, base).schema
+    if isinstance(source, SqlSource):
+        from mlflow_core.sources.sql import schema_of
 
-        return parquet.schema_of(source, base)
-    from mlflow_core.sources import sql
+        return schema_after(source, schema_of(source, base))
+    from mlflow_core.sources.lake import schema_of_lake
 
-    return sql.schema_of(source, base)
+    return schema_after(source, schema_of_lake(_lake_table(source, base)))
 
 
-def parts(source: Source, base: str) -> tuple[SourcePart, ...]:
+def parts(source: Source, base: str, *, between: Between | None = None) -> tuple[SourcePart, ...]:
     """Return the pieces of a source, in source order.
 
     Args:
         source: The source.
         base: Folder of the feature repository; relative paths start there.
+        between: Leave out parts that are proven to hold no event time between these two, microseconds since
+            epoch, UTC, both included, None is no bound. What is left is cut as it would be without.
 
     Raises:
         SourceError: There are no data or no rows, they cannot be read, or their files differ in their columns.
     """
-    if isinstance(source, ParquetSource):
-        from mlflow_core.sources import parquet
-
-        found: tuple[SourcePart, ...] = parquet.parts_of(source, base)
-    else:
-        from mlflow_core.sources import sql
-
-        found = sql.parts_of(source, base)
-    if not any(part.rows for part in found):
-        raise wrong(source, f"is empty: {len(found)} part{'s' * (len(found) != 1)} without a row")
-    return found
+    return open_source(source, base).parts(between)
 
 
-def read_table(source: Source, base: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a whole source, in source order.
+def read_table(
+    source: Source, base: str, columns: Sequence[str] | None = None, *, between: Between | None = None
+) -> pa.Table:
+    """Read a source, in source order.
 
     Args:
         source: The source.
         base: Folder of the feature repository; relative paths start there.
         columns: The columns wanted, under their names in the specs; all by default.
+        between: Leave out what is proven to hold no event time between these two, microseconds since epoch, UTC,
+            both included, None is no bound. Rows of other times may remain; rows without one may be left out.
 
     Returns:
         One table, shape (events, columns); times are ``timestamp[us, UTC]``.
@@ -71,15 +99,15 @@ def read_table(source: Source, base: str, columns: Sequence[str] | None = None) 
     Raises:
         SourceError: As for ``parts``; or a column does not exist.
     """
-    wanted = None if columns is None else chosen(source, read_schema(source, base), columns)
-    return pa.concat_tables([part.read(wanted) for part in parts(source, base)])
+    return open_source(source, base).read(columns, between)
 
 
 def snapshot(source: Source, base: str) -> str:
     """Return a fingerprint of what would be read: it changes when the data do.
 
-    For files it is made of paths, sizes and times of change; for tables of the number of rows and the greatest
-    event, creation and knowledge time.
+    For files it is made of paths, sizes and times of change; for Delta and Iceberg tables of the files of the
+    version that is read; for SQL tables of the number of rows, the greatest event, creation and knowledge time, and
+    what the database knows of changes.
 
     Args:
         source: The source.
@@ -94,7 +122,21 @@ def snapshot(source: Source, base: str) -> str:
     if isinstance(source, ParquetSource):
         from mlflow_core.sources import parquet
 
-        return parquet.snapshot_of(source, base)
-    from mlflow_core.sources import sql
+        return snapshot_after(source, parquet.snapshot_of(source, base))
+    if isinstance(source, SqlSource):
+        from mlflow_core.sources import sql
 
-    return sql.snapshot_of(source, base)
+        return snapshot_after(source, sql.snapshot_of(source, base))
+    from mlflow_core.sources.lake import snapshot_of_lake
+
+    return snapshot_after(source, snapshot_of_lake(_lake_table(source, base)))
+
+
+def _lake_table(source: DeltaSource | IcebergSource, base: str) -> LakeTable:
+    if isinstance(source, DeltaSource):
+        from mlflow_core.sources.delta import delta_table
+
+        return delta_table(source, base)
+    from mlflow_core.sources.iceberg import iceberg_table
+
+    return iceberg_table(source, base)

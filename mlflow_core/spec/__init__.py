@@ -11,8 +11,16 @@ from mlflow_core.spec.model import Named, Spec
 from mlflow_core.spec.on_demand import Arrays, OnDemand, on_demand
 from mlflow_core.spec.pipeline import METRICS, Gate, Register, TrainingPipeline
 from mlflow_core.spec.service import ClockName, FeatureService
-from mlflow_core.spec.source import ParquetSource, Source, SqlSource
+from mlflow_core.spec.source import (
+    DeltaSource,
+    IcebergSource,
+    ParquetSource,
+    Source,
+    SqlSource,
+    source_from_json,
+)
 from mlflow_core.spec.trainer import Baseline, LogisticRegression, Rate, Trainer, XGBoost
+from mlflow_core.spec.transform import Transform, transform
 from mlflow_core.spec.view import FeatureView, Selection
 
 __all__ = [
@@ -26,6 +34,7 @@ __all__ = [
     "ClockName",
     "DType",
     "Dataset",
+    "DeltaSource",
     "Duration",
     "Entity",
     "Every",
@@ -33,6 +42,7 @@ __all__ = [
     "FeatureView",
     "Function",
     "Gate",
+    "IcebergSource",
     "InRange",
     "Label",
     "LogisticRegression",
@@ -51,8 +61,11 @@ __all__ = [
     "Timestamp",
     "Trainer",
     "TrainingPipeline",
+    "Transform",
     "WindowColumn",
     "XGBoost",
     "dtype_of",
     "on_demand",
+    "source_from_json",
+    "transform",
 ]

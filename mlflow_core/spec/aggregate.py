@@ -21,14 +21,23 @@ __all__ = ["FUNCTIONS", "Agg", "Boundary", "Function", "WindowColumn"]
 
 Boundary = Literal["(]", "[)"]
 
-PLAIN = ("count", "count_distinct", "sum", "mean", "std", "var", "min", "max", "first", "last")
-FUNCTIONS = (*PLAIN, "quantile(q)", "first(n)", "last(n)")
+PLAIN = (
+    *("count", "count_distinct", "sum", "mean", "std", "var", "min", "max", "first", "last"),
+    "approx_count_distinct",
+)
+FUNCTIONS = (*PLAIN, "quantile(q)", "first(n)", "last(n)", "approx_quantile(q)", "top_k(k)")
+MOST_VALUES = 100
+"""The longest list that ``top_k`` can promise anything about; see ``mlflow_core.algebra.sketches``."""
 _CALL = re.compile(r"([a-z_]+)(?:\(\s*([^()]*?)\s*\))?\Z")
 _HOP = re.compile(r"hop\((.+)\)\Z")
 
 
 class Function(NamedTuple):
-    """An aggregate function with its argument: q of ``quantile(q)``, n of ``first(n)`` and ``last(n)``."""
+    """An aggregate function with its argument.
+
+    The argument is q of ``quantile(q)`` and ``approx_quantile(q)``, n of ``first(n)`` and ``last(n)``, k of
+    ``top_k(k)``.
+    """
 
     name: str
     argument: float | int | None = None
@@ -73,7 +82,8 @@ class Agg(Spec):
     Args:
         column: A column of the source or of the view's ``columns``; ``"*"`` counts rows.
         functions: One or several of count, count_distinct, sum, mean, std, var, min, max, first, last,
-            ``quantile(q)``, ``first(n)``, ``last(n)``.
+            ``quantile(q)``, ``first(n)``, ``last(n)``; and of the sketches, whose error ``algebra.sketches``
+            states: approx_count_distinct, ``approx_quantile(q)``, ``top_k(k)``.
         over: One or several window lengths, e.g. ``["1h", "24h"]``.
         offset: The window ends this long before the evaluation time.
         where: SQL condition; null or false drops the event.
@@ -184,8 +194,10 @@ def _parsed(text: str) -> Function:
     if match is None:
         raise ValueError(f'"{text}" is not a function. {nearest(text, FUNCTIONS, limit=20)}')
     name, argument = match.groups()
-    if name == "quantile":
-        return Function(name, _quantile(text, argument))
+    if name in ("quantile", "approx_quantile"):
+        return Function(name, _quantile(text, name, argument))
+    if name == "top_k":
+        return Function(name, _most_frequent(text, argument))
     if name in ("first", "last") and argument is not None:
         if not re.fullmatch(r"[1-9]\d{0,5}", argument):
             raise ValueError(f'"{text}": n must be a whole number of at least 1')
@@ -193,18 +205,31 @@ def _parsed(text: str) -> Function:
     if name not in PLAIN:
         raise ValueError(f'"{text}" is not a function. {nearest(name, FUNCTIONS, limit=20)}')
     if argument is not None:
-        raise ValueError(f'"{text}": {name} takes no argument')
+        raise ValueError(f'"{text}": {name} takes no argument; write "{name}"')
     return Function(name)
 
 
-def _quantile(text: str, argument: str | None) -> float:
+def _quantile(text: str, name: str, argument: str | None) -> float:
     try:
         q = float(argument or "")
     except ValueError:
-        raise ValueError(f'"{text}": write quantile(q) with q from 0 to 1, e.g. "quantile(0.9)"') from None
+        raise ValueError(f'"{text}": write {name}(q) with q from 0 to 1, e.g. "{name}(0.9)"') from None
     if not 0.0 <= q <= 1.0:
-        raise ValueError(f'"{text}": q is {q}, it must be from 0 to 1')
+        percent = f'; for {q:g} % write "{name}({q / 100:g})"' if 1.0 < q <= 100.0 else ""
+        raise ValueError(f'"{text}": q is {q}, it must be from 0 to 1{percent}')
     return q
+
+
+def _most_frequent(text: str, argument: str | None) -> int:
+    if argument is None or not re.fullmatch(r"\d{1,9}", argument):
+        raise ValueError(f'"{text}": write top_k(k) with k from 1 to {MOST_VALUES}, e.g. "top_k(5)"')
+    k = int(argument)
+    if not 1 <= k <= MOST_VALUES:
+        close = min(max(k, 1), MOST_VALUES)
+        raise ValueError(
+            f'"{text}": k is {k}, it must be from 1 to {MOST_VALUES}; the nearest is "top_k({close})"'
+        )
+    return k
 
 
 def _hop(accuracy: str) -> Duration | None:

@@ -13,7 +13,7 @@ from mlflow_core.spec.duration import Duration, Length
 from mlflow_core.spec.entity import Entity
 from mlflow_core.spec.model import Spec
 from mlflow_core.spec.service import ClockName, FeatureService
-from mlflow_core.spec.source import ParquetSource, Source, SqlSource
+from mlflow_core.spec.source import Source
 
 __all__ = ["Dataset", "Label", "Spine", "TimeSplit"]
 
@@ -40,7 +40,7 @@ class Spine(Spec):
 
         def __init__(
             self,
-            source: ParquetSource | SqlSource,
+            source: Source,
             *,
             at: str | None = None,
             where: str | None = None,
@@ -82,7 +82,7 @@ class Label(Spec):
             *,
             known_at: str | None = None,
             aggregate: Agg | None = None,
-            source: ParquetSource | SqlSource | None = None,
+            source: Source | None = None,
             entity: Entity | None = None,
             columns: Mapping[str, str] = ...,
             name: str = "label",

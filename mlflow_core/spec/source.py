@@ -1,15 +1,17 @@
-"""Where events come from: Parquet files and SQL tables, and which of their columns carry time and identity."""
+"""Where events come from: files, SQL, Delta and Iceberg tables, and which columns carry time and identity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import orjson
 from pydantic import Field, model_validator
 
 from mlflow_core.spec.model import Named
+from mlflow_core.spec.transform import Transform
 
-__all__ = ["ParquetSource", "Source", "SqlSource"]
+__all__ = ["DeltaSource", "IcebergSource", "ParquetSource", "Source", "SqlSource", "source_from_json"]
 
 
 class _Events(Named):
@@ -19,6 +21,7 @@ class _Events(Named):
     event_id: str | None = None
     deleted: str | None = None
     rename: dict[str, str] = {}
+    transform: Transform | None = None
 
     @model_validator(mode="after")
     def _deletes_need_identity(self) -> _Events:
@@ -46,6 +49,8 @@ class ParquetSource(_Events):
         event_id: Column with the event's identity; rows of one id are versions of one event.
         deleted: Boolean column; true makes the version a delete.
         rename: Column names in the files that are called otherwise here, ``{in the file: here}``.
+        transform: A function of ``@transform`` that makes the rows of what the files hold, after ``rename``; the
+            columns named above are those that it returns.
 
     Example:
         >>> ParquetSource("flights", path="data/flights.parquet", event_time="scheduled_departure").clock
@@ -68,6 +73,7 @@ class ParquetSource(_Events):
             event_id: str | None = None,
             deleted: str | None = None,
             rename: Mapping[str, str] = ...,
+            transform: Transform | None = None,
             description: str = "",
             owner: str = "",
             tags: Mapping[str, str] = ...,
@@ -83,12 +89,15 @@ class SqlSource(_Events):
         table: Table or view, optionally with its schema. Exactly one of table and query.
         query: A SELECT statement.
         event_time: As for ``ParquetSource``, like the other columns.
+        split_by: Column of whole numbers or times by whose ranges workers read a large source side by side; absent
+            means ``event_time`` for a table, and for a query that it is read by one worker, in its own order.
     """
 
     kind: Literal["sql"] = "sql"
     url: str
     table: str | None = None
     query: str | None = None
+    split_by: str | None = None
 
     if TYPE_CHECKING:
 
@@ -99,12 +108,14 @@ class SqlSource(_Events):
             url: str,
             table: str | None = None,
             query: str | None = None,
+            split_by: str | None = None,
             event_time: str,
             known_at: str | None = None,
             created: str | None = None,
             event_id: str | None = None,
             deleted: str | None = None,
             rename: Mapping[str, str] = ...,
+            transform: Transform | None = None,
             description: str = "",
             owner: str = "",
             tags: Mapping[str, str] = ...,
@@ -117,4 +128,91 @@ class SqlSource(_Events):
         return self
 
 
-Source = Annotated[ParquetSource | SqlSource, Field(discriminator="kind")]
+class DeltaSource(_Events):
+    """Events in a Delta table; needs the extra ``delta``.
+
+    Args:
+        name: The source's name.
+        path: Folder of the table; relative to the feature repository, or a URL.
+        version: The version of the table to read; absent means the newest whenever it is read.
+        event_time: As for ``ParquetSource``, like the other columns.
+    """
+
+    kind: Literal["delta"] = "delta"
+    path: str
+    version: int | None = Field(default=None, ge=0)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            path: str,
+            version: int | None = None,
+            event_time: str,
+            known_at: str | None = None,
+            created: str | None = None,
+            event_id: str | None = None,
+            deleted: str | None = None,
+            rename: Mapping[str, str] = ...,
+            transform: Transform | None = None,
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
+
+
+class IcebergSource(_Events):
+    """Events in an Iceberg table; needs the extra ``iceberg``.
+
+    Args:
+        name: The source's name.
+        table: The table with its namespace, as ``flights.departures``.
+        catalog: The catalog's name, as in PyIceberg's own configuration.
+        properties: The catalog's properties, which go before that configuration; secrets by reference, as
+            ``${env:CATALOG_TOKEN}``. A relative SQLite file is relative to the feature repository.
+        snapshot: The snapshot of the table to read; absent means the newest whenever it is read.
+        event_time: As for ``ParquetSource``, like the other columns.
+    """
+
+    kind: Literal["iceberg"] = "iceberg"
+    table: str
+    catalog: str = "default"
+    properties: dict[str, str] = {}
+    snapshot: int | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            name: str,
+            *,
+            table: str,
+            catalog: str = "default",
+            properties: Mapping[str, str] = ...,
+            snapshot: int | None = None,
+            event_time: str,
+            known_at: str | None = None,
+            created: str | None = None,
+            event_id: str | None = None,
+            deleted: str | None = None,
+            rename: Mapping[str, str] = ...,
+            transform: Transform | None = None,
+            description: str = "",
+            owner: str = "",
+            tags: Mapping[str, str] = ...,
+        ) -> None: ...
+
+
+Source = Annotated[ParquetSource | SqlSource | DeltaSource | IcebergSource, Field(discriminator="kind")]
+
+
+def source_from_json(text: bytes | str) -> Source:
+    """Read a source of any kind back from its canonical JSON.
+
+    Raises:
+        SpecError: The text is not a declaration of the kind that it names.
+    """
+    kinds: dict[str, type[Source]] = {"sql": SqlSource, "delta": DeltaSource, "iceberg": IcebergSource}
+    return kinds.get(orjson.loads(text).get("kind"), ParquetSource).from_json(text)

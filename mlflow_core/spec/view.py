@@ -15,7 +15,7 @@ from mlflow_core.spec.check import Check, InRange, NullRate
 from mlflow_core.spec.duration import Duration, Length
 from mlflow_core.spec.entity import Entity
 from mlflow_core.spec.model import NAME, Named, Spec
-from mlflow_core.spec.source import ParquetSource, Source, SqlSource
+from mlflow_core.spec.source import Source
 from mlflow_core.spec.table import view_html, view_text
 
 __all__ = ["FeatureView", "Selection"]
@@ -67,7 +67,7 @@ class FeatureView(Named):
             self,
             name: str,
             *,
-            source: ParquetSource | SqlSource,
+            source: Source,
             features: str | Agg | Sequence[str | Agg],
             entity: Entity | None = None,
             columns: Mapping[str, str] = ...,

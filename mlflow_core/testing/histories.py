@@ -40,27 +40,31 @@ COLUMNS: dict[str, tuple[pa.DataType, list[Any], list[str]]] = {
             "quantile(0.5)",
             "quantile(0.9)",
             "last(3)",
+            "approx_quantile(0.9)",
         ],
     ),
     "inf": (
         pa.float64(),
         [1.0, -2.0, 3.5, float("inf"), float("-inf"), None],
-        ["sum", "mean", "std", "var", "min", "quantile(0.25)"],
+        ["sum", "mean", "std", "var", "min", "quantile(0.25)", "approx_quantile(0.5)"],
     ),
     "f32": (pa.float32(), [0.5, -1.5, 2.25, None, float("nan")], ["sum", "max", "last"]),
     "i": (
         pa.int64(),
         [0, 1, 2, 3, -5, 2**53 + 1, -(2**53) - 1, 2**56, None],
-        ["sum", "mean", "min", "count_distinct", "last", "first(2)", "quantile(0)"],
+        ["sum", "mean", "min", "count_distinct", "last", "first(2)", "quantile(0)", "top_k(2)"],
     ),
     "b": (pa.bool_(), [True, False, None], ["sum", "mean", "max", "count"]),
     "s": (
         pa.string(),
         ["", "a", "b", "é", "ab", None],
-        ["min", "max", "first", "last", "count_distinct", "last(2)", "first(3)"],
+        [
+            *("min", "max", "first", "last", "count_distinct", "last(2)", "first(3)"),
+            *("approx_count_distinct", "top_k(3)"),
+        ],
     ),
-    "w": (TIME, [0, 5, 5_000_000, -7, None], ["min", "max", "last", "count_distinct"]),
-    "g": (pa.float64(), [], ["sum", "quantile(1)", "count_distinct"]),
+    "w": (TIME, [0, 5, 5_000_000, -7, None], ["min", "max", "last", "count_distinct", "top_k(1)"]),
+    "g": (pa.float64(), [], ["sum", "quantile(1)", "count_distinct", "approx_count_distinct"]),
 }
 EXPRESSIONS = {"g": "f32 * 2"}
 CONDITIONS = ("f > 0", "b", "s <> 'a' AND i IS NOT NULL")

@@ -6,7 +6,6 @@ artifact with a digest, so that the same recipe over the same sources is the sam
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import orjson
 from mlflow_core.artifacts import Artifact, ArtifactStore
 from mlflow_core.engine.dataset import MANIFEST, compute_dataset
 from mlflow_core.engine.dataset_checks import CheckResult
+from mlflow_core.engine.drafts import draft_folder
 from mlflow_core.engine.route import Route
 from mlflow_core.errors import SourceError
 from mlflow_core.plan.dataset import PARTS, DatasetPlan, plan_dataset
@@ -98,13 +98,12 @@ def build_dataset(
         SourceError: A check of severity ``error`` does not hold in the training part; nothing is stored.
         TrainError: No row, or not one positive, is left for training.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
     progress = progress or SilentProgress()
-    with tempfile.TemporaryDirectory(dir=workdir, prefix="dataset-") as draft:
+    with draft_folder(workdir, "dataset") as draft:
         computed = compute_dataset(
             plan,
             base=base,
-            out=Path(draft) / "dataset",
+            out=draft / "dataset",
             fingerprints=_fingerprints(plan),
             route=route,
             progress=progress,

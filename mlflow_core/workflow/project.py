@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mlflow_core.config import load_settings, os_principal
+from mlflow_core.engine.dataset_estimate import explain_dataset
+from mlflow_core.engine.estimate import RowsEstimate, estimate, rows_of
+from mlflow_core.engine.explain import Explanation
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.errors import PlanError, UnknownNameError, nearest
+from mlflow_core.plan.dataset import TIME_COLUMN
 from mlflow_core.plan.load import load_project
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.retrieval import plan_retrieval
@@ -160,22 +164,39 @@ class Notebook:
             UnknownNameError: There is no such service.
             SourceError: A column is missing.
         """
-        table = pa.Table.from_pydict(dict(rows)) if isinstance(rows, Mapping) else pa.Table.from_pandas(rows)
         plan = plan_retrieval(self._service(service), clock=clock)
-        found = retrieve(plan, table, base=str(self.project.repo), progress=self._progress)
+        found = retrieve(plan, _table(rows), base=str(self.project.repo), progress=self._progress)
         frame: pd.DataFrame = found.to_pandas()
         return frame
 
-    def explain(self, name: str, *, clock: ClockName | None = None) -> str:
-        """Say what building a pipeline's dataset, or retrieving a service, would do.
+    def explain(
+        self,
+        name: str,
+        rows: pd.DataFrame | Mapping[str, Sequence[Any]] | None = None,
+        *,
+        clock: ClockName | None = None,
+    ) -> Explanation:
+        """Say what building a pipeline's dataset, or retrieving a service, would read and compute, where and why.
+
+        Args:
+            name: A pipeline's or a service's name.
+            rows: For a service the entity rows, as for ``features``; without them nothing is known of their times.
+            clock: Which events are seen; by default the pipeline's or service's own.
+
+        Returns:
+            What prints as text and has ``to_json()``; only metadata of the sources are read for it.
 
         Raises:
             UnknownNameError: There is no pipeline or service of that name.
         """
+        base = str(self.project.repo)
         if name in self.project.pipelines:
             spec = self.project.pipelines[name]
-            return plan_of(spec.data, str(self.project.repo), clock=clock, carry=spec.slices).describe()
-        return plan_retrieval(self._service(name), clock=clock).describe()
+            plan = plan_of(spec.data, base, clock=clock, carry=spec.slices)
+            return explain_dataset(plan, base=base, cluster=True)
+        retrieval = plan_retrieval(self._service(name), clock=clock)
+        given = RowsEstimate(0, 0, None, exact=False) if rows is None else rows_of(_table(rows), TIME_COLUMN)
+        return Explanation(retrieval, estimate(retrieval, given, base=base, cluster=False))
 
     def _built(self, pipeline: str, clock: ClockName | None) -> StoredDataset:
         from mlflow_core.workflow.training import build_for_pipeline
@@ -214,6 +235,10 @@ class Notebook:
             f"<h3>{html.escape(self.project.name)}</h3><table>{head}{rows}</table>"
             f"<ul>{services}{pipelines}</ul>"
         )
+
+
+def _table(rows: pd.DataFrame | Mapping[str, Sequence[Any]]) -> pa.Table:
+    return pa.Table.from_pydict(dict(rows)) if isinstance(rows, Mapping) else pa.Table.from_pandas(rows)
 
 
 def _view_row(view: FeatureView) -> str:

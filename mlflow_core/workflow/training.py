@@ -7,7 +7,6 @@ Nothing is registered unless the gate holds, and the report is kept whether it h
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,8 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mlflow_core.engine.dataset_estimate import rows_of_dataset
+from mlflow_core.engine.drafts import draft_folder
 from mlflow_core.engine.route import choose_route
 from mlflow_core.errors import UnknownNameError
 from mlflow_core.metadata import DatasetRecord, Metric
@@ -148,7 +149,12 @@ def build_for_pipeline(
     """
     plan = plan_of(spec.data, workspace.base, clock=clock, carry=spec.slices)
     route = choose_route(
-        plan.retrieval, 1_000_000, base=workspace.base, client=client, workdir=workspace.workdir
+        plan.retrieval,
+        rows_of_dataset(plan, base=workspace.base),
+        base=workspace.base,
+        client=client,
+        workdir=workspace.workdir,
+        cache=workspace.layouts,
     )
     stored = build_dataset(
         plan,
@@ -216,12 +222,8 @@ def run_pipeline(
         name, pipeline_fingerprint=fingerprint(spec), seed=spec.trainer.seed, environment=environment()
     ).id
     journal = Journal(workspace.metadata, workspace.artifacts, run_id, progress)
-    workspace.workdir.mkdir(parents=True, exist_ok=True)
-    with (
-        journal.whole(),
-        tempfile.TemporaryDirectory(dir=workspace.workdir, prefix="run-") as draft,
-    ):
-        run = _Run(workspace, spec, clock, client, journal, progress, Path(draft))
+    with journal.whole(), draft_folder(workspace.workdir, "run") as draft:
+        run = _Run(workspace, spec, clock, client, journal, progress, draft)
         return _steps(run, compare=compare)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.config import Settings
+from mlflow_core.engine.cache import Cache
 from mlflow_core.errors import UnknownNameError, nearest
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.plan.project import Project
@@ -48,6 +49,11 @@ class Workspace:
         return self.settings.root / ".mlcore" / "work"
 
     @property
+    def layouts(self) -> Cache:
+        """The cache of sources' layouts, for retrievals on a cluster."""
+        return Cache(Path(self.settings.cache.location), self.settings.cache.limit)
+
+    @property
     def reports(self) -> Path:
         """The folder where people find reports; each is a copy of a run's artifact."""
         return self.settings.root / ".mlcore" / "reports"
@@ -66,9 +72,16 @@ class Workspace:
         return found
 
     @contextmanager
-    def cluster(self) -> Iterator[Client]:
-        """Open the cluster of the settings for the time of a ``with`` block."""
+    def cluster(self, *, performance_report: Path | None = None) -> Iterator[Client]:
+        """Open the cluster of the settings for the time of a ``with`` block.
+
+        Args:
+            performance_report: A file for Dask's own report on the work; None for what the settings say.
+        """
         from mlflow_core.engine.cluster import open_cluster
 
-        with open_cluster(self.settings.cluster) as client:
+        settings = self.settings.cluster
+        if performance_report is not None:
+            settings = settings.model_copy(update={"performance_report": str(performance_report)})
+        with open_cluster(settings) as client:
             yield client

@@ -150,7 +150,7 @@ def test_types_are_told_without_data_and_are_those_of_the_values(expression: str
         ("?", "there are no parameters to fill in"),
         ("#1", "columns are called by name, not by number"),
         ("1; SELECT 2", "several statements"),
-        ("1; DROP TABLE x", "it is a query"),
+        ("1; DROP TABLE x", "several statements, at character 2"),
         ("arr_delay, dest", "it is 2 expressions"),
         ("arr_delay AS late", 'it names itself "late"'),
         ("arr_delay FROM flights", "it is a query"),
@@ -229,3 +229,69 @@ def test_threads_do_not_see_each_others_rows() -> None:
 )
 def test_a_mistake_that_is_no_columns_name_gets_no_hint_about_quotes(expression: str) -> None:
     assert "double quotes" not in problem(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("current_localtimestamp()", "gives another value each time it is asked, at character 1"),
+        (
+            "1 + epoch(age(seen))",
+            r'"age" of one time looks at the time of day, at character 11.*age\(later, earlier\)',
+        ),
+        ("version()", "other values in another version of DuckDB, at character 1"),
+        ("1 + hash(dest)", r"another version of DuckDB, at character 5.*md5\(text\)"),
+        (
+            "alias(dest)",
+            "how a column is called here, at|how a column is called here, not what is in it, at character 1",
+        ),
+        ("json_serialize_plan('SELECT 1')", "a query in disguise, at character 1"),
+        ("__internal_decompress_string(dest)", "a piece of DuckDB's own, at character 1"),
+        ("dest; SELECT 1", "several statements, at character 5"),
+        ("dest;", "several statements, at character 5"),
+        ("dest || ';'; DROP TABLE x", "several statements, at character 12"),
+        ("dest FROM 'from'", "is a query.*at character 6"),
+        ("'from' || dest UNION SELECT 1", "is a query.*at character 16"),
+        ('dest AS "to"', 'names itself "to".*at character 10'),
+        ("dest, dep_delay", "is 2 expressions, at character 7"),
+        ("-- dest", "it is empty"),
+        ("row(dest, dep_delay)", "gives a struct"),
+        ("dest = $1", "no parameters to fill in, at character 8"),
+        ("COLUMNS('d.*')", "not all columns, at character 1"),
+        ("#1", "by name, not by number"),
+        ("list_filter([1, 2], one -> random() > one)", '"random" gives another value.*at character 28'),
+        ("list_sum([(SELECT 1)])", "a subquery looks at other rows, at character 11"),
+        ("dep_delay OVER ()", "at character 11"),
+        ("abs(dep_delay) OVER ()", "at character|window"),
+    ],
+)
+def test_what_looks_beyond_one_row_is_refused_wherever_it_hides(expression, message):
+    schema = pa.schema(
+        [("dest", pa.string()), ("dep_delay", pa.int64()), ("seen", pa.timestamp("us", tz="UTC"))]
+    )
+    with pytest.raises(PlanError, match=message):
+        expression_types(schema, {"z": expression}, title="flights")
+
+
+def test_a_very_long_or_deep_expression_is_told_of_in_a_few_lines():
+    schema = pa.schema([("a", pa.int64())])
+    for expression in ("(" * 3000 + "a" + ")" * 3000, "+".join(["a"] * 5000), "a + " * 900 + "random()"):
+        with pytest.raises(
+            PlanError, match=r"depth limit|nested more than 180 deep.*Name some of its parts"
+        ) as caught:
+            expression_types(schema, {"z": expression}, title="flights")
+        assert len(str(caught.value)) < 600
+    with pytest.raises(PlanError, match="another value each time it is asked, at character 601") as caught:
+        expression_types(schema, {"z": "a + " * 150 + "random()"}, title="flights")
+    assert len(str(caught.value)) < 600
+    wide = f"CASE {' '.join(f'WHEN a = {n} THEN {n}' for n in range(500))} END + a" + " + a" * 160
+    assert expression_types(schema, {"z": wide}, title="flights")["z"] == pa.int64()
+
+
+def test_a_number_that_no_feature_can_hold_is_told_and_an_age_of_two_times_counts():
+    table = pa.table({"a": [-1], "seen": pa.array([3_600_000_000]).cast(pa.timestamp("us", "UTC"))})
+    with pytest.raises(EngineError, match=r"does not fit.*Cast it to BIGINT or DOUBLE"):
+        evaluate(table, {"z": "18446744073709551615::UBIGINT"}, title="flights")
+    assert evaluate(table, {"z": "epoch(age(seen, TIMESTAMPTZ 'epoch'))"}, title="flights")[
+        "z"
+    ].to_pylist() == [3600.0]

@@ -77,10 +77,10 @@ def test_values_in_bulk_agree_with_the_truth_for_each_aggregate_and_clock(bulk, 
 
 
 def test_the_oracle_itself_sees_a_wrong_value(monkeypatch: pytest.MonkeyPatch):
-    from mlflow_core.engine import view
+    from mlflow_core.engine import windows
 
-    right = view.window_interval
-    monkeypatch.setattr(view, "window_interval", lambda *given: (right(*given)[0], right(*given)[1] + 1))
+    right = windows.window_edges
+    monkeypatch.setattr(windows, "window_edges", lambda *given: (right(*given)[0], right(*given)[1] + 1))
     random = Random(SHORT.seed)
 
     assert any(mismatches(random_history(random, events=90, rows=30), "event") for _ in range(3))

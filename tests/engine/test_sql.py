@@ -46,10 +46,10 @@ def test_sql_over_the_raw_events_gives_the_same_values(database, clock, worlds, 
 
 @pytest.mark.parametrize("database", list(BY))
 def test_sql_itself_sees_a_wrong_value(database, monkeypatch: pytest.MonkeyPatch):
-    from mlflow_core.engine import view
+    from mlflow_core.engine import windows
 
-    right = view.window_interval
-    monkeypatch.setattr(view, "window_interval", lambda *given: (right(*given)[0], right(*given)[1] + 1))
+    right = windows.window_edges
+    monkeypatch.setattr(windows, "window_edges", lambda *given: (right(*given)[0], right(*given)[1] + 1))
     random = Random(SEED)
     wrong: list[str] = []
     for _ in range(3):

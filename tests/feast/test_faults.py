@@ -1,14 +1,11 @@
 """Faults of Feast's own stores and engines, each run beside ours on the same data.
 
-Two more, lost entity rows and random ties, are in ``test_offline_store.py``; expired values served online are in
-``test_online_store.py``. Each test shows Feast's answer first, so that it says when it has lost its point.
+Lost entity rows, random ties and what is known when are in ``test_faults_of_time.py``; expired values served online
+are in ``test_online_store.py``. Each test shows Feast's answer first, so that it says when it has lost its point.
 """
 
 from __future__ import annotations
 
-import asyncio
-import importlib.util
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -16,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from feast import BatchFeatureView, Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig
+from feast import BatchFeatureView, Field
 from feast.aggregation import Aggregation
 from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
 from feast.infra.compute_engines.local.compute import LocalComputeEngine
@@ -28,88 +25,23 @@ from feast.value_type import ValueType
 from sqlalchemy import create_engine, text
 
 import mlflow_core as ml
-from mlflow_core import sources
-from mlflow_core.plan.project import Project
-from mlflow_core.plan.schema import view_schema
 from mlflow_core.plan.shim import shim_text
-from mlflow_core.plan.to_feast import to_feast
 from tests.feast.on_demand_of_orders import doubled, orders
-
-NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-MINUTE = timedelta(minutes=1)
-CUSTOMER = Entity(name="customer", join_keys=["customer"], value_type=ValueType.INT64)
-OURS = {
-    "offline_store": {"type": "mlflow_core.feast.offline_store.DaskOfflineStore"},
-    "batch_engine": {"type": "mlflow_core.feast.compute_engine.DaskComputeEngine"},
-}
-PACKED = {
-    "type": "mlflow_core.feast.online_store.PackedOnlineStore",
-    "path": "online.db",
-    "clock": (NOON + MINUTE).isoformat(),
-}
-STOCK = {
-    "offline_store": {"type": "dask"},
-    "batch_engine": {"type": "local", "backend": "pandas"},
-}
-
-
-def store_in(folder: Path, **sections: object) -> FeatureStore:
-    folder.mkdir(exist_ok=True)
-    sections.setdefault("online_store", {"type": "sqlite", "path": str(folder / "stock.db")})
-    return FeatureStore(
-        config=RepoConfig(
-            project="shop",
-            provider="local",
-            registry={"registry_type": "sql", "path": f"sqlite:///{folder}/registry.db"},
-            entity_key_serialization_version=3,
-            repo_path=folder,
-            **sections,
-        )
-    )
-
-
-def close(store: FeatureStore) -> None:
-    asyncio.run(store._get_provider().online_store.close())
-
-
-def write_orders(folder: Path, rows: list[tuple[int, float, datetime]], unit: str = "us") -> Path:
-    folder.mkdir(exist_ok=True)
-    frame = pd.DataFrame(rows, columns=["customer", "amount", "happened"])
-    frame = frame.assign(happened=pd.to_datetime(frame.happened, utc=True).dt.as_unit(unit))
-    pq.write_table(
-        pa.Table.from_pandas(frame, preserve_index=False), folder / "orders.parquet", version="2.6"
-    )
-    return folder / "orders.parquet"
-
-
-def native_source(path: Path) -> FileSource:
-    return FileSource(name="orders_source", path=str(path), timestamp_field="happened")
-
-
-def native_orders(path: Path) -> FeatureView:
-    schema = [Field(name="customer", dtype=Int64), Field(name="amount", dtype=Float64)]
-    return FeatureView(name="orders", entities=[CUSTOMER], schema=schema, source=native_source(path))
-
-
-def apply_ours(
-    store: FeatureStore, folder: Path, view: ml.FeatureView, on_demand: dict[str, ml.OnDemand] | None = None
-) -> None:
-    assert view.entity is not None
-    project = Project(
-        name="shop",
-        root=folder,
-        repo=folder,
-        entities={view.entity.name: view.entity},
-        sources={view.source.name: view.source},
-        views={view.name: view},
-        on_demand=on_demand or {},
-        services={},
-        pipelines={},
-        native=(),
-    )
-    schema = view_schema(view, sources.read_schema(view.source, str(folder)))
-    store.apply(to_feast(project, {view.name: schema}))
+from tests.feast.stock_and_ours import (
+    CUSTOMER,
+    HOUR,
+    MINUTE,
+    NOON,
+    OURS,
+    PACKED,
+    STOCK,
+    apply_ours,
+    close,
+    native_orders,
+    native_source,
+    store_in,
+    write_orders,
+)
 
 
 @pytest.mark.filterwarnings("ignore:Batch feature views are experimental:RuntimeWarning")
@@ -223,9 +155,6 @@ def test_nanosecond_parquet_is_read_where_the_sql_of_feasts_duckdb_store_fails(t
     assert answer["amount"] == [2.0, 4.0]
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("ibis") is None, reason="Feast's DuckDB store needs ibis, an extra"
-)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ibis", "ignore:fetch_arrow_table:DeprecationWarning")
 def test_feasts_duckdb_store_materialises_microseconds_and_fails_on_nanoseconds(tmp_path: Path) -> None:
     for unit in ("us", "ns"):

@@ -139,10 +139,12 @@ def aggregated(function: Function, values: list[Any]) -> Truth:
     name, argument = function
     if name == "count":
         return Truth(len(values))
-    if name == "count_distinct":
+    if name in ("count_distinct", "approx_count_distinct"):
         return Truth(len(set(values)))
     if not values:
         return Truth(None)
+    if name in ("approx_quantile", "top_k"):
+        return sketched(name, argument, values)
     if name in ("first", "last"):
         if argument is None:
             return Truth(values[0] if name == "first" else values[-1])
@@ -154,6 +156,13 @@ def aggregated(function: Function, values: list[Any]) -> Truth:
     if name == "quantile":
         return quantile([float(v) for v in values], float(argument))
     return moments(name, values)
+
+
+def sketched(name: str, argument: Any, values: list[Any]) -> Truth:
+    """Sketches are exact of as few values as there are here."""
+    if name == "top_k":
+        return Truth(sorted(set(values), key=lambda value: (-values.count(value), value))[:argument])
+    return Truth(float(sorted(values)[max(math.ceil(float(argument) * len(values)) - 1, 0)]))
 
 
 def moments(name: str, values: list[Any]) -> Truth:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pty
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -125,3 +126,55 @@ def test_every_progress_keeps_the_protocol() -> None:
     ):
         assert isinstance(progress, Progress)
         assert isinstance(progress.stage("x"), Stage)
+
+
+def test_in_a_pipe_a_very_long_stage_says_now_and_then_how_far_it_is() -> None:
+    out = io.StringIO()
+    with PlainProgress(out, after_s=0.0, every_s=0.1).stage("parting events", 4, "files") as stage:
+        stage.advance(1, rows=1_000_000, size=12_300_000)
+        time.sleep(0.35)
+        stage.advance(3, rows=3_000_000, size=36_900_000)
+    first, *_, last = out.getvalue().splitlines()
+    assert re.fullmatch(
+        r"parting events: 1 of 4 files, 1,000,000 rows, 12.3 MB after 0 s, about [01] s left", first
+    )
+    assert last.startswith("parting events: 4 files, 4,000,000 rows, 49.2 MB in 0.")
+
+
+def test_a_stage_that_has_nothing_to_count_says_that_it_is_still_running() -> None:
+    out = io.StringIO()
+    with PlainProgress(out, after_s=0.0, every_s=0.1).stage("storing"):
+        time.sleep(0.15)
+    assert out.getvalue().splitlines()[0] == "storing: still running after 0 s"
+
+
+def test_a_bar_shows_rows_bytes_and_the_time_left() -> None:
+    seen: list[str] = []
+    with (
+        terminal(seen) as stream,
+        TerminalProgress(stream, after_s=0.0).stage("parting", 4, "files") as stage,
+    ):
+        for _ in range(3):
+            time.sleep(0.2)
+            stage.advance(1, rows=1_500, size=2_000)
+        time.sleep(0.2)
+    assert "3/4" in seen[0]
+    assert "files 4,500 rows, 6 kB" in seen[0]
+    assert "left" in seen[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (999, "999 B"),
+        (1_000, "1 kB"),
+        (12_345_678, "12.3 MB"),
+        (999_999_999, "1,000 MB"),
+        (5 * 10**15, "5,000 TB"),
+    ],
+)
+def test_sizes_are_short(size: int, text: str) -> None:
+    out = io.StringIO()
+    with PlainProgress(out, after_s=0.0).stage("x") as stage:
+        stage.advance(0, size=size)
+    assert out.getvalue().startswith(f"x: {text} in")

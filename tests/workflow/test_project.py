@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pandas as pd
 import pytest
 
@@ -40,11 +42,21 @@ def test_features_keep_every_row_in_order(project):
 
 
 def test_explain_says_rows_label_and_split(project):
-    told = project.explain("breakdown")
+    told = str(project.explain("breakdown"))
 
     assert "one for each event of readings" in told
     assert "max of broke of readings in the 3d after" in told
     assert "clock=served" in told
+
+
+def test_a_service_is_explained_for_the_rows_given_and_without_them(project):
+    rows = {"machine": ["m1"], "event_timestamp": [datetime(2024, 2, 1)]}
+    told = project.explain("machine_health", rows)
+
+    assert "given    1 row, 2024-02-01T00:00:00Z to 2024-02-01T00:00:00Z" in str(told)
+    assert told.to_json()["rows"]["rows"] == 1
+    assert repr(told) == told.describe()
+    assert "given    no rows yet" in str(project.explain("machine_health"))
 
 
 def test_it_shows_its_views_as_a_table(project):

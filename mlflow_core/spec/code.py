@@ -1,4 +1,4 @@
-"""What an on-demand function computes, as a digest of its code: comments, docstrings and layout take no part.
+"""What a function of a user computes, as a digest of its code: comments, docstrings and layout take no part.
 
 The functions and constants of the user's own package that it uses by name take part too, since a change in one
 changes the values. Libraries do not: their versions are recorded with a run.

@@ -1,4 +1,4 @@
-"""A SQL source in Feast's registry: Feast has none that reads any database, so this is a custom one of ours.
+"""A source in Feast's registry that Feast itself cannot read: a SQL, Delta or Iceberg table, as a custom one of ours.
 
 It only carries the declaration (in its proto) and the names of the time columns. Reading is done by
 ``mlflow_core.sources`` from the view's declaration; Feast's own offline stores cannot use it.
@@ -16,20 +16,20 @@ from feast.type_map import pa_to_feast_value_type
 from feast.value_type import ValueType
 
 from mlflow_core.errors import SourceError
-from mlflow_core.spec import SqlSource
+from mlflow_core.spec import Source, source_from_json
 
-__all__ = ["SqlDataSource"]
+__all__ = ["DeclaredDataSource"]
 
 
-class SqlDataSource(DataSource):
-    """A table or query of any database that SQLAlchemy reaches, as Feast's registry holds it.
+class DeclaredDataSource(DataSource):
+    """A source of ours as Feast's registry holds it.
 
     Args:
         spec: The declaration.
         tags: Feast's tags.
     """
 
-    def __init__(self, spec: SqlSource, tags: dict[str, str] | None = None) -> None:
+    def __init__(self, spec: Source, tags: dict[str, str] | None = None) -> None:
         super().__init__(
             name=spec.name,
             timestamp_field=spec.event_time,
@@ -41,7 +41,7 @@ class SqlDataSource(DataSource):
         self.spec = spec
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, SqlDataSource) and (self.spec, self.tags) == (other.spec, other.tags)
+        return isinstance(other, DeclaredDataSource) and (self.spec, self.tags) == (other.spec, other.tags)
 
     def __hash__(self) -> int:
         return hash((self.name, self.timestamp_field))
@@ -51,10 +51,10 @@ class SqlDataSource(DataSource):
         return DataSourceProto.CUSTOM_SOURCE
 
     @staticmethod
-    def from_proto(data_source: DataSourceProto) -> SqlDataSource:
+    def from_proto(data_source: DataSourceProto) -> DeclaredDataSource:
         """Read it back from the registry."""
         text = data_source.custom_options.configuration
-        return SqlDataSource(SqlSource.from_json(text), dict(data_source.tags))
+        return DeclaredDataSource(source_from_json(text), dict(data_source.tags))
 
     def _to_proto_impl(self) -> DataSourceProto:
         return DataSourceProto(
@@ -88,5 +88,6 @@ class SqlDataSource(DataSource):
         )
 
     def get_table_query_string(self) -> str:
-        """Return the table, or the query in brackets."""
-        return self.spec.table or f"({self.spec.query})"
+        """Return the table, the query in brackets, or where the table is."""
+        query = getattr(self.spec, "query", None)
+        return str(getattr(self.spec, "table", None) or (f"({query})" if query else self.spec.path))

@@ -1,0 +1,73 @@
+"""One contestant in a process of its own: ``python -m benchmarks.engine.runner NAME ORDER.json``.
+
+The order holds the job, a small job to warm up with, and how often to run; the answer is written beside it. What
+is timed goes from files to files; imports, compiling, a cluster's start and Feast's ``apply`` are not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engine.job import Call, Job
+
+__all__ = ["CONTESTANTS", "contestant", "main"]
+
+CONTESTANTS = {
+    "ours in process": "benchmarks.engine.ours:in_process",
+    "ours": "benchmarks.engine.ours:on_dask",
+    "polars": "benchmarks.engine.peers.of_polars:polars_",
+    "DuckDB": "benchmarks.engine.peers.of_duckdb:duckdb_",
+    "Feast Dask": "benchmarks.engine.peers.of_feast:feast_dask",
+    "Feast DuckDB": "benchmarks.engine.peers.of_feast:feast_duckdb",
+    "dask.dataframe P2P": "benchmarks.engine.peers.of_dask:dask_p2p",
+    "the limit": "benchmarks.engine.peers.limit:limit",
+}
+
+
+def contestant(name: str) -> Any:
+    """Import what ``with contestant(name)(job) as ready`` opens; ``ready(job)`` is then what is timed."""
+    module, function = CONTESTANTS[name].split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def main(name: str, order_file: Path) -> None:
+    """Run the contestant and write its times.
+
+    A phase runs until it has run ``runs`` times or used ``seconds``. Each cold run has a new cache folder, all warm
+    ones have the last of these.
+    """
+    order = json.loads(order_file.read_text())
+    job, small = Job.from_json(order["job"]), order["small"] and Job.from_json(order["small"])
+    out, caches = Path(order["out"]), Path(job.scratch) / "caches"
+    taken: dict[str, list[float]] = {}
+    with contestant(name)(job) as ready:
+        if small:
+            _timed(ready(small), out / "small", caches / "small")
+        call, cache = ready(job), caches / "0"
+        for phase in order["phases"]:
+            times = taken.setdefault(phase, [])
+            while not times or (len(times) < order["runs"] and sum(times) < order["seconds"]):
+                if phase == "cold":
+                    shutil.rmtree(cache, ignore_errors=True)
+                    cache = caches / str(len(times))
+                times.append(_timed(call, out / phase, cache))
+                (order_file.parent / "answer.json").write_text(json.dumps(taken))
+
+
+def _timed(call: Call, out: Path, cache: Path) -> float:
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    cache.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    call(out, cache)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,53 @@
+"""Compiling every kernel now, so that nobody waits for it later; ``make install`` and ``mlcore doctor --warm`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mlflow_core.engine import folds, kernels, ordering, ranges
+from mlflow_core.engine.schedule import ANSWER
+from mlflow_core.engine.times import Int64
+from mlflow_core.telemetry import Progress
+
+__all__ = ["warm"]
+
+
+def warm(progress: Progress) -> None:
+    """Compile every kernel, or read it from the cache.
+
+    Args:
+        progress: Told of each kernel.
+    """
+    one, edge, yes = np.zeros(1, np.int64), np.array([0, 1], np.int64), np.ones(1, np.bool_)
+    half, later, nothing = np.full(1, 0.5), np.ones(1, np.int64), np.zeros(0, np.int64)
+    table = np.zeros((1, 1), np.int64)
+    walked: tuple[Int64, Int64, Int64] = (later * ANSWER, one, edge)
+    calls: dict[str, Callable[[], object]] = {
+        "tally": lambda: ordering.tally(one, 1),
+        "by_key": lambda: ordering.by_key(one, one, edge),
+        "joined": lambda: ordering.joined(table, table + 1, 1),
+        "in_order": lambda: ordering.in_order(edge, one, one),
+        "order_within": lambda: ordering.order_within_by_two(edge, one, one),
+        "reached": lambda: ranges.reached(edge, one, edge, one),
+        "at_end": lambda: ranges.at_end(one, later, one, later, one, True, 1),
+        "count_seen": lambda: ranges.count_seen(one, later, one, later, one, 1, True, 1),
+        "listed": lambda: ranges.listed(one, later, one, later, one, True, True, edge),
+        "fold": lambda: folds.fold(
+            edge, edge, table, table + 1, half, nothing, nothing, nothing, one, True, True, 1
+        ),
+        "schedule": lambda: kernels.schedule(edge, one, later, one, one, edge, one),
+        "counts": lambda: kernels.counts(*walked, yes, 1),
+        "distincts": lambda: kernels.distincts(*walked, yes, one, 1, 1),
+        "limbs": lambda: kernels.limbs(*walked, yes, one, 1),
+        "moments": lambda: kernels.moments_at(*walked, yes, edge, half, 1),
+        "ranked": lambda: kernels.ranked(*walked, yes, edge, one, one, half, 1),
+        "between": lambda: kernels.between(half, half, half),
+        "lists": lambda: kernels.lists(*walked, yes, edge, 1, True, edge),
+        "version_ends": lambda: kernels.version_ends(one, one),
+    }
+    with progress.stage("compiling kernels", total=len(calls), unit="kernels") as stage:
+        for call in calls.values():
+            call()
+            stage.advance(1)

@@ -1,0 +1,121 @@
+"""Row-wise Python on a source's batches: the escape hatch for what an SQL expression cannot say.
+
+A function of Arrow tables is declared with ``@transform`` and named by a source. It travels as an import path and
+a digest of its code, never as code. What it may do is checked where it is applied, in ``algebra.transform``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
+
+from pydantic import PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from mlflow_core.spec.code import code_digest
+from mlflow_core.spec.model import Spec
+
+__all__ = ["Transform", "transform"]
+
+Batches: TypeAlias = Callable[[Any], Any]  # pyarrow.Table in and out
+
+
+class Transform(Spec):
+    """A function that makes a source's rows of what its files or tables hold; made by ``@transform``.
+
+    Args:
+        import_path: ``module:name`` of the function.
+        code: Digest of the code that was applied; empty where the function is at hand.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("import_path",)
+    import_path: str
+    code: str = ""
+    _function: Batches | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _importable(self) -> Transform:
+        module, _, name = self.import_path.partition(":")
+        if "<" in self.import_path or not module or not name:
+            raise ValueError(
+                f"{self.import_path} cannot be imported by another process; "
+                "define it with def at the top level of a module"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {**handler(self), "code": self.current_code}
+
+    @property
+    def function(self) -> Batches | None:
+        """The function, where it was declared in this process."""
+        return self._function
+
+    @property
+    def current_code(self) -> str:
+        """The digest of the code as it is here, or as it was applied where the function is not at hand."""
+        # Not remembered: while its module is still being imported, the functions that it uses may be missing.
+        return self.code if self._function is None else code_digest(self._function)
+
+    @property
+    def title(self) -> str:
+        """How messages call it."""
+        return f"transform {self.import_path}"
+
+    def __call__(self, batch: Any) -> Any:
+        """Call the function, as a test of it does.
+
+        Raises:
+            SpecError: The declaration was read from a registry and holds no function.
+        """
+        if self._function is None:
+            raise self.wrong("has no function here", hint="Apply it with algebra.transform.")
+        return self._function(batch)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Transform) and self.canonical_json() == other.canonical_json()
+
+    def __hash__(self) -> int:
+        return super().__hash__()
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # Another process imports the function by its path and compares the digest.
+        state = super().__getstate__()
+        fields = {**state["__dict__"], "code": self.current_code}
+        hidden = {**state["__pydantic_private__"], "_function": None}
+        return {**state, "__dict__": fields, "__pydantic_private__": hidden}
+
+
+def transform(function: Batches) -> Transform:
+    """Declare a function of batches, to be named by a source as ``transform=``.
+
+    The function gets a ``pyarrow.Table`` with some rows of the source, its columns renamed and typed as
+    ``sources`` types them, and returns a table of the same or fewer rows in the same order. It may add, change and
+    drop columns and drop rows. A row's outcome must not depend on which other rows are in the batch: how a source
+    is cut is nobody's promise. It is called with no rows to learn its columns.
+
+    Args:
+        function: A function of one argument, at the top level of an importable module.
+
+    Returns:
+        The declaration; calling it calls the function.
+
+    Raises:
+        SpecError: The function cannot be imported by another process, or does not take one argument.
+
+    Example:
+        ```python
+        @ml.transform
+        def clean_flights(batch):
+            return batch.filter(pc.is_valid(batch["tail_number"]))
+
+        flights = ml.ParquetSource("flights", path="flights/", event_time="departure", transform=clean_flights)
+        ```
+    """
+    made = Transform(import_path=f"{function.__module__}:{function.__qualname__}")
+    n = len(inspect.signature(function).parameters)
+    if n != 1:
+        raise made.wrong(f"takes {n} arguments", expected="one, a pyarrow.Table")
+    made._function = function
+    return made

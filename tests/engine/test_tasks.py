@@ -1,0 +1,129 @@
+"""Waiting for tasks: results in order, what they worked through, what it costs, and how each way of failing is told."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import time
+
+import dask
+import numpy as np
+import pytest
+
+from mlflow_core.engine.tasks import Amount, finished
+from mlflow_core.errors import EngineError
+from mlflow_core.telemetry import PlainProgress, SilentProgress
+
+TINY = 200
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+def worked(n: int) -> Amount:
+    return Amount(rows=n, bytes=10 * n)
+
+
+def fail(kind: type[Exception], *arguments: object) -> None:
+    raise kind(*arguments)
+
+
+def hoard(size: int) -> int:
+    """Leave memory behind that is never given back."""
+    import builtins
+
+    kept = builtins.__dict__.setdefault("_hoard", [])
+    kept.append(np.ones(size // 8))
+    return len(kept)
+
+
+def test_results_come_in_the_order_of_the_tasks_whatever_order_they_finish_in(client):
+    tasks = [client.submit(lambda n: (time.sleep(0.05 * (n % 3)), n)[1], n, pure=False) for n in range(9)]
+
+    assert finished(client, tasks, "counting", "numbers", SilentProgress()) == list(range(9))
+
+
+def test_no_tasks_are_finished_at_once(client):
+    assert finished(client, [], "counting", "numbers", SilentProgress()) == []
+
+
+def test_rows_and_bytes_are_told_by_the_result_or_by_the_caller(client):
+    out = io.StringIO()
+    progress = PlainProgress(out, after_s=0.0)
+    tasks = [client.submit(worked, n, pure=False) for n in (1, 2, 3)]
+
+    finished(client, tasks, "parting", "files", progress)
+    tasks = [client.submit(double, n, pure=False) for n in (1, 2, 3)]
+    finished(client, tasks, "doubling", "numbers", progress, amount=lambda n: Amount(rows=n))
+
+    parting, doubling = out.getvalue().splitlines()
+    assert parting.startswith("parting: 3 files, 6 rows, 60 B in ")
+    assert doubling.startswith("doubling: 3 numbers, 12 rows in ")
+
+
+def test_waiting_for_many_tiny_tasks_costs_no_more_than_gathering_them(client):
+    """Compared in the same run, because this machine may be busy; a trip for each result would be several times it."""
+
+    def gathering() -> float:
+        start = time.perf_counter()
+        client.gather([client.submit(double, n, pure=False) for n in range(TINY)])
+        return time.perf_counter() - start
+
+    def waiting() -> float:
+        start = time.perf_counter()
+        tasks = [client.submit(double, n, pure=False) for n in range(TINY)]
+        finished(client, tasks, "doubling", "numbers", SilentProgress())
+        return time.perf_counter() - start
+
+    gathering()
+    base, ours = (min(one() for _ in range(3)) for one in (gathering, waiting))
+    print(f"{TINY} tasks: gathered in {base:.3f} s, waited for in {ours:.3f} s")
+
+    assert ours < 3 * base + 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "told"),
+    [
+        (OSError, (errno.ENOSPC, "No space left on device", "/data/x"), "/data/x: writing: the disk is full"),
+        (OSError, (errno.EDQUOT, "Disk quota exceeded"), "writing: the disk is full"),
+        (
+            FileNotFoundError,
+            (errno.ENOENT, "No such file", "/data/x"),
+            "a file could not be read or written.*/data/x",
+        ),
+        (MemoryError, ("cannot allocate 3 GiB",), "no memory left .*workers with more memory"),
+    ],
+)
+def test_what_the_machine_refuses_a_task_is_one_clear_error(client, kind, arguments, told):
+    with pytest.raises(EngineError, match=told):
+        finished(
+            client, [client.submit(fail, kind, *arguments, pure=False)], "writing", "files", SilentProgress()
+        )
+
+
+def test_what_a_task_raises_otherwise_is_its_own(client):
+    with pytest.raises(ZeroDivisionError):
+        finished(client, [client.submit(fail, ZeroDivisionError, pure=False)], "x", "y", SilentProgress())
+
+
+@pytest.mark.chaos
+@pytest.mark.long
+def test_workers_that_are_all_full_and_take_no_task_are_one_clear_error_and_no_endless_wait(client):
+    limit = 1 << 30
+    full = [
+        client.submit(hoard, int(limit * 0.78), workers=[worker], pure=False) for worker in client.nthreads()
+    ]
+    client.gather(full)
+    deadline = time.monotonic() + 30
+    while any(one["status"] == "running" for one in client.scheduler_info()["workers"].values()):
+        assert time.monotonic() < deadline, "the workers have not paused"
+        time.sleep(0.2)
+
+    with (
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "3s"}),
+        pytest.raises(EngineError, match=r"(all workers .* out of memory and took no task|had no worker)"),
+    ):
+        finished(client, [client.submit(os.getpid, pure=False)], "reading", "files", SilentProgress())
