@@ -19,7 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(STAMP) ## build .venv with everything needed, and warm the kernel caches
+install: $(STAMP) servers ## build .venv with everything needed, and warm the kernel caches
 
 # Debian may ship venv without ensurepip: then the system's pip fills the environment.
 $(BIN)/python:
@@ -34,8 +34,16 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/mlcore doctor --warm
 	@touch $@
 
+# Without it the tests that start a PostgreSQL server are skipped, and say so.
+.PHONY: servers
+servers: ## the database servers that tests start, as Debian packages; needs root
+	@ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || command -v pg_ctl >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql >/dev/null; } \
+	  || echo "PostgreSQL was not installed: tests that need it are skipped." >&2
+
 .PHONY: test
-test: $(STAMP) ## the test suite, under 10 minutes on 2 cores
+test: $(STAMP) servers ## the test suite, under 10 minutes on 2 cores
 	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile --durations=15 -m "not long and not gpu" $(ARGS)
 
 .PHONY: test-long
@@ -45,6 +53,21 @@ test-long: $(STAMP) ## the tests that take long, after the others have passed
 .PHONY: coverage
 coverage: $(STAMP) ## the test suite again, with the branches it misses
 	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile -m "not long and not gpu" --cov --cov-report=term $(ARGS)
+
+# Feast's tests are in its git only, and want an older pytest: they get an environment of their own on top of ours.
+FEAST ?=
+SUITE := .mlcore/feast-suite
+.PHONY: feast-suite
+feast-suite: $(STAMP) ## Feast's own retrieval tests on our store: make feast-suite FEAST=/path/to/its/checkout
+	@test -d "$(FEAST)/sdk/python/tests" || { echo "Say where Feast is checked out: make feast-suite FEAST=/path/to/feast" >&2; exit 1; }
+	@test -x $(SUITE)/bin/python || $(BIN)/python -m venv --without-pip $(SUITE)
+	@$(BIN)/python -m pip --python $(SUITE)/bin/python install -qq -r tests/feast/universal/requirements.txt
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  > "$$($(SUITE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/development.pth"
+	cd "$(FEAST)/sdk/python" && env PYTHONPATH="$(CURDIR)/tests/feast/universal:." IS_TEST=True FEAST_IS_LOCAL_TEST=True \
+	  FULL_REPO_CONFIGS_MODULE=mlcore_stores "$(CURDIR)/$(SUITE)/bin/python" -m pytest -q -p no:cacheprovider -o addopts= \
+	  --tb=short --timeout=1800 --integration -m "not ray_offline_stores_only" \
+	  --ignore=tests/integration/offline_store/test_dqm_validation.py tests/integration/offline_store $(ARGS)
 
 .PHONY: demo
 demo: $(STAMP) ## the flagship: flights of 2013, from files to a prediction, under 3 minutes

@@ -18,13 +18,14 @@ from statistics import median
 import psutil
 
 from benchmarks.engine.job import Job, Result
-from benchmarks.engine.runner import contestant
+from benchmarks.engine.runner import READY, contestant
 
 __all__ = ["measure", "run_here"]
 
 EVERY = 0.1  # seconds between two looks at memory
 ROOT = Path(__file__).parents[2]
 GIB = 1 << 30
+TO_START = 180  # seconds for imports, a cluster and the warm-up
 MOST = 12 * GIB  # bytes that a contestant may take in all
 
 
@@ -47,7 +48,7 @@ def measure(
         phases: ``cold`` runs, then ``warm`` ones.
         runs: How often each phase is run at most.
         seconds: How long a phase goes on starting runs.
-        within: Seconds after which it is ended, the warm-up included.
+        within: Seconds after which it is ended, from the end of the warm-up, for which there is a time-out of its own.
     """
     print(f"  {name} ({job.clock}) ...", end="", file=sys.stderr, flush=True)
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=job.scratch))
@@ -72,9 +73,11 @@ def measure(
             stderr=told,
             start_new_session=True,
         )
-        watch = _Watch(process, deadline=time.monotonic() + within)
+        watch = _Watch(process, folder / READY, within)
         outcome = watch.until_the_end()
     taken = json.loads(answer.read_text()) if answer.exists() else {}
+    if outcome == "over time" and set(taken) == set(phases):
+        outcome = "done"  # only a repetition was cut short
     if outcome == "failed":
         said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
         outcome = f"failed: {said[-1] if said else 'without a word'}"
@@ -117,16 +120,19 @@ def run_here(name: str, jobs: Sequence[Job]) -> list[Result]:
 class _Watch:
     """Looks at a process and its children until it ends, and ends it where it must."""
 
-    def __init__(self, process: subprocess.Popen[bytes], deadline: float) -> None:
-        self.process, self.deadline = process, deadline
+    def __init__(self, process: subprocess.Popen[bytes], ready: Path, within: float) -> None:
+        self.process, self.ready, self.within = process, ready, within
+        self.deadline, self.counting = time.monotonic() + TO_START, False
         self.most = min(MOST, int(psutil.virtual_memory().available * 0.7))
         self.peak = self.worker_rss = self.worker_uss = 0
 
     def until_the_end(self) -> str:
         try:
             while self.process.poll() is None:
+                if not self.counting and self.ready.exists():
+                    self.deadline, self.counting = time.monotonic() + self.within, True
                 if time.monotonic() > self.deadline:
-                    return "over time"
+                    return "over time" if self.counting else f"not ready within {TO_START} s"
                 if self._look() > self.most:
                     return f"killed at {self.most / GIB:.0f} GiB"
                 time.sleep(EVERY)

@@ -16,7 +16,9 @@ from typing import Any
 
 from benchmarks.engine.job import Call, Job
 
-__all__ = ["CONTESTANTS", "contestant", "main"]
+__all__ = ["CONTESTANTS", "READY", "contestant", "main"]
+
+READY = "ready"  # the file that says that from now on time counts
 
 CONTESTANTS = {
     "ours in process": "benchmarks.engine.ours:in_process",
@@ -50,6 +52,7 @@ def main(name: str, order_file: Path) -> None:
         if small:
             _timed(ready(small), out / "small", caches / "small")
         call, cache = ready(job), caches / "0"
+        (order_file.parent / READY).touch()
         for phase in order["phases"]:
             times = taken.setdefault(phase, [])
             while not times or (len(times) < order["runs"] and sum(times) < order["seconds"]):
@@ -57,16 +60,30 @@ def main(name: str, order_file: Path) -> None:
                     shutil.rmtree(cache, ignore_errors=True)
                     cache = caches / str(len(times))
                 times.append(_timed(call, out / phase, cache))
-                (order_file.parent / "answer.json").write_text(json.dumps(taken))
+                _write(order_file.parent / "answer.json", json.dumps(taken))
+    # A layout is as large as its source, and the next contestant's data must fit beside it.
+    shutil.rmtree(caches, ignore_errors=True)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write it whole: whoever takes too long is killed at any moment."""
+    half = file.with_suffix(".half")
+    half.write_text(text)
+    half.replace(file)
 
 
 def _timed(call: Call, out: Path, cache: Path) -> float:
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    # What is there under its own name is whole, should the next run be ended half way.
+    half = out.with_name(f"{out.name}-half")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
     cache.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    call(out, cache)
-    return time.perf_counter() - start
+    call(half, cache)
+    taken = time.perf_counter() - start
+    shutil.rmtree(out, ignore_errors=True)
+    half.rename(out)
+    return taken
 
 
 if __name__ == "__main__":

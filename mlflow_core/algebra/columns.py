@@ -73,10 +73,10 @@ def without_nan(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Turn the NaNs of a floating column into nulls; other columns stay as they are."""
     if not pa.types.is_floating(column.type):
         return column
-    nan = pc.fill_null(pc.is_nan(column), False)
+    nan = pc.is_nan(column)
     if not pc.any(nan).as_py():
         return column
-    return pc.if_else(nan, pa.scalar(None, column.type), column)
+    return pc.if_else(pc.fill_null(nan, False), pa.scalar(None, column.type), column)
 
 
 def _floored(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -128,10 +128,7 @@ def kll_from_bytes(data: bytes) -> Kll:
     at = _HEAD.size + _BODY.size
     starts = [*np.frombuffer(data, "<u4", height, at).tolist(), _room(height)]
     kept = np.frombuffer(data, "<f8", -1, at + 4 * height)
-    levels = tuple(
-        kept[2 + low - starts[0] : 2 + high - starts[0]]
-        for low, high in pairwise(starts)
-    )
+    levels = tuple(kept[2 + low - starts[0] : 2 + high - starts[0]] for low, high in pairwise(starts))
     return Kll(n, float(kept[0]), float(kept[1]), levels)
 
 

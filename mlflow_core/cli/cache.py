@@ -73,15 +73,10 @@ def clean(
     limit = 0 if everything else None if to is None else parse_size(to)
     removed = kept.trim(to=limit, unused_for=unused_for)
     left = kept.entries()
-    data = {
-        "removed": [_data(one) for one in removed],
-        "bytes": sum(one.bytes for one in removed),
-        "left": len(left),
-        "in_use": sum(one.in_use for one in left),
-    }
-    text = f"removed {len(removed)} entries, {format_size(data['bytes'])}; {len(left)} left"
-    used = f", {data['in_use']} of them in use" if data["in_use"] else ""
-    call.result(data, f"{text}{used}")
+    size, in_use = sum(one.bytes for one in removed), sum(one.in_use for one in left)
+    data = {"removed": [_data(one) for one in removed], "bytes": size, "left": len(left), "in_use": in_use}
+    text = f"removed {len(removed)} entries, {format_size(size)}; {len(left)} left"
+    call.result(data, f"{text}, {in_use} of them in use" if in_use else text)
 
 
 def _cache(call: Invocation) -> Cache:
@@ -103,4 +98,11 @@ def _row(entry: CacheEntry) -> tuple[object, ...]:
     facts = entry.facts
     used = "in use" if entry.in_use else format_time(int(entry.used) * 1_000_000) if entry.used else "never"
     columns = ", ".join(facts.get("columns", [])) or facts.get("kind", "unreadable")
-    return (facts.get("source"), facts.get("part"), columns, facts.get("rows"), format_size(entry.bytes), used)
+    return (
+        facts.get("source"),
+        facts.get("part"),
+        columns,
+        facts.get("rows"),
+        format_size(entry.bytes),
+        used,
+    )

@@ -17,7 +17,18 @@ from mlflow_core.algebra.columns import settled, without_nan
 from mlflow_core.engine.times import Flags, Int64
 from mlflow_core.errors import SourceError
 
-__all__ = ["as_floats", "as_integers", "codes", "gather", "pick", "plain", "present", "ranks", "storage"]
+__all__ = [
+    "as_floats",
+    "as_integers",
+    "codes",
+    "gather",
+    "index_array",
+    "pick",
+    "plain",
+    "present",
+    "ranks",
+    "storage",
+]
 
 
 def plain(column: pa.ChunkedArray | pa.Array, *, name: str, title: str) -> pa.Array:
@@ -104,27 +115,31 @@ def pick(column: pa.Array, index: Int64) -> pa.Array:
         column: The values, any type.
         index: Places, int64 (m,).
     """
-    missing = index < 0
-    taken = (
-        pa.array(np.where(missing, 0, index), pa.int64(), mask=missing) if missing.any() else pa.array(index)
-    )
+    taken = index_array(index)
     if isinstance(column.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(column.type, column.storage.take(taken))
     return column.take(taken)
 
 
-def gather(column: pa.ChunkedArray, index: Int64) -> pa.ChunkedArray:
-    """Return the values at some places of a column in pieces, null where the place is negative; see ``pick``."""
-    if column.num_chunks == 1:
-        return pa.chunked_array([pick(column.chunk(0), index)], column.type)
+def index_array(index: Int64) -> pa.Array:
+    """Return places as Arrow's kernels take them: those that are negative become null."""
+    missing = index < 0
+    if not missing.any():
+        return pa.array(index)
+    return pa.array(np.where(missing, 0, index), pa.int64(), mask=missing)
+
+
+def gather(column: pa.ChunkedArray, index: pa.Array) -> pa.ChunkedArray:
+    """Return the values at some places of a column in pieces, null where the place is null.
+
+    Args:
+        column: The values, any type.
+        index: Places, from ``index_array``.
+    """
     if not len(column):
         return pa.chunked_array([pa.nulls(len(index), column.type)], column.type)
-    missing = index < 0
-    taken = (
-        pa.array(np.where(missing, 0, index), pa.int64(), mask=missing) if missing.any() else pa.array(index)
-    )
-    if isinstance(column.type, pa.BaseExtensionType):
-        picked = storage(column).take(taken)
-        chunks = [pa.ExtensionArray.from_storage(column.type, chunk) for chunk in picked.chunks]
-        return pa.chunked_array(chunks, column.type)
-    return column.take(taken)
+    if not isinstance(column.type, pa.BaseExtensionType):
+        return column.take(index)
+    picked = storage(column).take(index)
+    chunks = [pa.ExtensionArray.from_storage(column.type, chunk) for chunk in picked.chunks]
+    return pa.chunked_array(chunks, column.type)

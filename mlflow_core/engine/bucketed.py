@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ def compute_bucket(bucket: int, files: FeatureFiles, limits: Limits) -> Amount:
                 for column in whole.columns
             ]
             batch = pa.RecordBatch.from_arrays(columns, whole.column_names)
-            yield from (batch.slice(a, b - a) for a, b in zip(edges[:-1], edges[1:], strict=True))
+            yield from (batch.slice(a, b - a) for a, b in pairwise(edges))
 
     coming = batches()
     first = next(coming)

@@ -133,16 +133,22 @@ class History:
         """Return a column of all events in order, (n_events,), NaN as null."""
         if name in self.computed:
             return self.computed[name]
-        return arrays.plain(self._gathered(name, self.place), name=name, title=self.title)
+        index = pa.array(self.place)
+        return arrays.plain(arrays.gather(self._columns(name), index), name=name, title=self.title)
 
-    def pick(self, name: str, positions: Int64) -> pa.Array:
-        """Return a column's values at some positions, null where the position is negative, NaN as null."""
-        if name in self.computed:
-            return arrays.pick(self.computed[name], positions)
-        if not len(self.place):
-            return pa.nulls(len(positions), self._columns(name).type)
-        places = np.where(positions < 0, -1, self.place[positions])
-        return arrays.plain(self._gathered(name, places), name=name, title=self.title)
+    def pick(self, names: Sequence[str], positions: Int64) -> dict[str, pa.Array]:
+        """Return columns' values at some positions, null where the position is negative, NaN as null."""
+        places = np.where(positions < 0, -1, self.place[positions]) if len(self.place) else positions
+        index = arrays.index_array(places)
+        picked = {}
+        for name in names:
+            if name in self.computed:
+                picked[name] = arrays.pick(self.computed[name], positions)
+            else:
+                picked[name] = arrays.plain(
+                    arrays.gather(self._columns(name), index), name=name, title=self.title
+                )
+        return picked
 
     def _columns(self, name: str) -> pa.ChunkedArray:
         for table in self.tables:
@@ -154,9 +160,6 @@ class History:
             [chunk for table in self.tables for chunk in table[name].chunks],
             self.tables[0].schema.field(name).type,
         )
-
-    def _gathered(self, name: str, places: Int64) -> pa.Array:
-        return arrays.gather(self._columns(name), places)
 
 
 _AT = "__at"

@@ -1,4 +1,4 @@
-"""Keys of events and entity rows under one numbering, whatever they are: integers, strings, bytes, UUIDs.
+"""Keys under a numbering, whatever they are: integers, strings, bytes, UUIDs.
 
 Numbers are only good within one call. Where rows are parted over processes the numbers are ``stable_hash``.
 """
@@ -19,7 +19,7 @@ from mlflow_core.errors import SourceError, nearest
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import FeatureView
 
-__all__ = ["check_key_types", "check_source", "key_codes", "numbered", "places_of", "stable_hash"]
+__all__ = ["check_key_types", "check_source", "numbered", "places_of", "stable_hash"]
 
 
 def check_source(events: pa.Schema, view: FeatureView) -> None:
@@ -78,31 +78,6 @@ def check_key_types(events: pa.Schema, rows: pa.Schema, read: ViewRead) -> None:
                 expected="the same kind of key on both sides",
                 hint="Cast the entity rows' column." if ours != "float" else _NO_FLOAT,
             )
-
-
-def key_codes(events: pa.Table, rows: pa.Table, read: ViewRead) -> tuple[Int64, Int64, int]:
-    """Number the keys of events and entity rows together.
-
-    Args:
-        events: Rows of the view's source, (n_events,).
-        rows: Entity rows, (n_rows,).
-        read: Which columns are keys on either side.
-
-    Returns:
-        The key's number for each event, int64 (n_events,), and for each entity row, int64 (n_rows,), -1 where a
-        part of the key is null; and how many numbers there are.
-
-    Raises:
-        SourceError: As ``check_key_types``.
-    """
-    check_key_types(events.schema, rows.schema, read)
-    both = []
-    for key, column in read.keys:
-        ours = _canonical(rows[column], column, "entity rows")
-        theirs = _canonical(events[key], key, read.view.source.title)
-        both.append(pa.chunked_array([theirs, _as(ours, theirs.type)], theirs.type))
-    code, n_codes = numbered(both, events.num_rows + rows.num_rows, read.view.source.title)
-    return code[: events.num_rows], code[events.num_rows :], n_codes
 
 
 def numbered(columns: Sequence[pa.ChunkedArray], n: int, title: str) -> tuple[Int64, int]:

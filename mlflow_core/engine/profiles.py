@@ -40,6 +40,7 @@ _NOT_OPTIONS: Final = {
     "self", "kwargs", "job_kwargs", "base_class_kwargs", "n_workers", "job_cls", "loop", "asynchronous", "scheduler",
     "scheduler_cls", "silence_logs", "config_name", "quiet", "host", "dashboard_address", "name", "security",
 }  # fmt: skip
+_REFUSALS: Final[tuple[type[Exception], ...]] = (TypeError, ValueError, OSError, RuntimeError)
 _OF_THE_GATEWAY: Final = ("address", "proxy_address", "public_address", "auth", "username", "password")
 
 
@@ -142,7 +143,7 @@ def pod_arguments(settings: ClusterSettings, kind: type[Any]) -> dict[str, Any]:
         "n_workers": settings.workers,
         "resources": {"requests": size, "limits": size},
         "env": environment,
-        "worker_command": ["dask-worker", "--nthreads", str(threads)],
+        "worker_command": ["dask", "worker", "--nthreads", str(threads)],
     } | options
 
 
@@ -190,13 +191,15 @@ def _gateway(settings: ClusterSettings) -> Iterator[Client]:
         )
     options = reveal_in(settings.options)
     connection = {name: options[name] for name in _OF_THE_GATEWAY[:3] if name in options}
-    with _refusals(settings):
+    refusals = (library.GatewayClusterError, library.GatewayServerError)
+    with _refusals(settings, *refusals):
         gateway = library.Gateway(**connection, auth=_gateway_auth(library, options))
     with gateway:
-        with _refusals(settings):
+        with _refusals(settings, *refusals):
             offered = gateway.cluster_options()
-            wanted = {name: value for name, value in options.items() if name not in _OF_THE_GATEWAY}
-            _check_options(settings, [*wanted], [*_OF_THE_GATEWAY, *offered])
+        wanted = {name: value for name, value in options.items() if name not in _OF_THE_GATEWAY}
+        _check_options(settings, wanted, [*_OF_THE_GATEWAY, *offered])
+        with _refusals(settings, *refusals):
             cluster = gateway.new_cluster(**wanted)
         with cluster:
             cluster.scale(settings.workers)
@@ -249,11 +252,11 @@ def _check_options(settings: ClusterSettings, wanted: Iterable[str], known: Iter
 
 
 @contextmanager
-def _refusals(settings: ClusterSettings) -> Iterator[None]:
-    """Say a library's own refusal as one of ours; what the work itself raises passes."""
+def _refusals(settings: ClusterSettings, *kinds: type[Exception]) -> Iterator[None]:
+    """Say a library's own refusal as one of ours; what the work itself raises is not its business."""
     try:
         yield
-    except (TypeError, ValueError, OSError, RuntimeError) as error:
+    except (*_REFUSALS, *kinds) as error:
         raise EngineError(
             f"cannot be started: {type(error).__name__}: {error}",
             object=f'cluster profile "{settings.profile}"',

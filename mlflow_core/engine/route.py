@@ -20,11 +20,12 @@ from mlflow_core.engine.estimate import WORTH_A_CLUSTER, RowsEstimate, estimate
 from mlflow_core.engine.inputs import SourceRead, read_spans, rows_span, source_reads
 from mlflow_core.engine.keys import check_key_types
 from mlflow_core.engine.rows import range_edges
+from mlflow_core.engine.run import SortedRows
 from mlflow_core.engine.sharded import features_here, shards_on_workers, snapshot_on_workers
 from mlflow_core.engine.shards import write_shards
 from mlflow_core.engine.snapshot import Snapshot, snapshot_at
 from mlflow_core.engine.steps import Cluster
-from mlflow_core.engine.view import compute_view, needed_columns
+from mlflow_core.engine.view import compute_view, needed_columns, sorted_queries
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 from mlflow_core.telemetry import Progress
 
@@ -115,8 +116,9 @@ class InProcess:
         """Compute the views' features here; see ``Route.features``."""
         spans = read_spans(plan.reads, rows_span(spine, plan.time_column))
         found: dict[int, pa.Table] = {}
+        asked: dict[tuple[str, ...], SortedRows] = {}
         for one in source_reads(plan, spans, base=base):
-            found |= _features(one, plan, spine, progress)
+            found |= _features(one, plan, spine, asked, progress)
         return tuple(found[place] for place in range(len(plan.reads)))
 
     def shards(
@@ -242,9 +244,13 @@ def choose_route(
 
 
 def _features(
-    one: SourceRead, plan: RetrievalPlan, spine: pa.Table, progress: Progress
+    one: SourceRead,
+    plan: RetrievalPlan,
+    spine: pa.Table,
+    asked: dict[tuple[str, ...], SortedRows],
+    progress: Progress,
 ) -> dict[int, pa.Table]:
-    """Read a source once, and compute all views that are made of it."""
+    """Read a source once, and compute all views that are made of it; rows are sorted once for each set of keys."""
     name = one.listing.source.name
     for place in one.places:
         check_key_types(one.listing.schema, spine.schema, plan.reads[place])
@@ -255,6 +261,11 @@ def _features(
     for place, columns in zip(one.places, one.needed, strict=True):
         read = plan.reads[place]
         with progress.stage(f"computing {read.view.name}", total=spine.num_rows, unit="rows") as stage:
-            found[place] = compute_view(events.select(columns), spine, read, time_column=plan.time_column)
+            keys = tuple(column for _, column in read.keys)
+            if keys not in asked:
+                asked[keys] = sorted_queries(spine, read, plan.time_column)
+            found[place] = compute_view(
+                events.select(columns), spine, read, time_column=plan.time_column, asked=asked[keys]
+            )
             stage.advance(spine.num_rows)
     return found

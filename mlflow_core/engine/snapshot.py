@@ -12,15 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from mlflow_core.engine import arrays
 from mlflow_core.engine.history import Asked, history_of
 from mlflow_core.engine.keys import numbered
 from mlflow_core.engine.ordering import tally
 from mlflow_core.engine.run import Run
-from mlflow_core.engine.view import CREATED, EVENT_TIME, events_sorted, features_at
+from mlflow_core.engine.times import time_array
+from mlflow_core.engine.view import events_sorted, feature_columns, latest_positions
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import FeatureView
 
-__all__ = ["Snapshot", "snapshot_at", "snapshot_of_runs", "snapshot_read"]
+__all__ = ["CREATED", "EVENT_TIME", "Snapshot", "snapshot_at", "snapshot_of_runs", "snapshot_read"]
+
+EVENT_TIME = "__event_time"
+CREATED = "__created"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,11 @@ def snapshot_of_runs(runs: Sequence[Run], read: ViewRead, boundary: int) -> pa.T
     keys, n = _all_keys(runs)
     asked = Run(keys, np.arange(n + 1, dtype=np.int64), pa.table({"at": np.full(n, boundary, np.int64)}))
     history = history_of(runs, asked, read)
-    at = np.full(n, boundary, np.int64)
-    features = features_at(history, Asked(asked.first, at), read, expire_at=None)
-    columns = {name: keys[name] for name in read.view.keys}
-    columns |= {name: features[name] for name in (*read.view.feature_names, EVENT_TIME, CREATED)}
+    rows = Asked(asked.first, np.full(n, boundary, np.int64))
+    position = latest_positions(history, rows, read, expire_at=None)
+    columns = {name: keys[name] for name in read.view.keys} | feature_columns(history, rows, read, position)
+    columns[EVENT_TIME] = arrays.pick(time_array(history.timed.time), position)
+    columns[CREATED] = arrays.pick(time_array(history.created), position)
     return pa.table(columns).filter(pa.array(history.first_start <= boundary))
 
 

@@ -9,6 +9,7 @@ bucket computed at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,7 @@ def compute_within(
     if sum(one.run.rows.nbytes for one in runs) <= limit:
         return compute_runs([one.run for one in runs], rows.run, read, time_column=time_column)
     asked = CodedRun(rows.run, rows.bucket)
-    pieces = []
+    pieces: list[pa.Table] = []
     for low, high, alone in _groups(runs, limit):
         part = asked.between(low, high)
         if not part.run.rows.num_rows and (pieces or high < 2**63):
@@ -68,7 +69,7 @@ def _groups(runs: Sequence[CodedRun], limit: int) -> Iterator[tuple[int, int, bo
     starts = np.flatnonzero((group[1:] != group[:-1]) | big[1:] | big[:-1]) + 1
     edges = [0, *code[starts].tolist(), 2**63]
     alone = [bool(big[at]) for at in (0, *starts.tolist())] if len(code) else [False]
-    yield from zip(edges[:-1], edges[1:], alone, strict=True)
+    yield from ((low, high, one) for (low, high), one in zip(pairwise(edges), alone, strict=True))
 
 
 def _by_time(
@@ -79,8 +80,8 @@ def _by_time(
     at = evaluation_times(row_times(rows.rows, time_column), view, read.clock)
     begins = plus(at, -_reach(read))
     moments = [_moments(run.rows[view.source.event_time]) for run in runs]
-    until = sum(np.searchsorted(moment, at, side="right") for moment in moments)
-    below = sum(np.searchsorted(moment, begins) for moment in moments)
+    until = np.sum([np.searchsorted(moment, at, side="right") for moment in moments], axis=0)
+    below = np.sum([np.searchsorted(moment, begins) for moment in moments], axis=0)
     n_rows = sum(run.rows.num_rows for run in runs)
     most = max(1, int(limit * n_rows // sum(run.rows.nbytes for run in runs)))
     latest = any(name in view.latest for name in read.features)

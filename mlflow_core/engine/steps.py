@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,7 +169,7 @@ def laid_out(
                 )
             unended = [spec for name, spec in steps.ends.items() if facts_of(cache.folder / name) is None]
             missing += [spec.entry_name for spec in unended]
-            tasks = [submit(write_ends, cache.folder, spec, pure=False) for spec in unended]
+            tasks = [submit(_end, cache.folder, spec, pure=False) for spec in unended]
             found = dict.fromkeys(spec.read.view.source.name for spec in unended)
             if tasks:
                 finished(
@@ -183,6 +184,11 @@ def laid_out(
 def _lay_out(folder: Path, part: SourcePart, spec: LayoutSpec) -> Amount:
     write_layout(folder, part, spec)
     return Amount(rows=part.rows, bytes=part.bytes)
+
+
+def _end(folder: Path, spec: EndsSpec) -> Amount:
+    write_ends(folder, spec)
+    return Amount()
 
 
 class _Planned:
@@ -223,9 +229,7 @@ class _Planned:
         while n * _IDENTITIES_AT_ONCE < sum(part.rows for part in parts):
             n *= 2
         edges = code_edges(n)
-        specs = [
-            EndsSpec(read, stored.entries, low, high) for low, high in zip(edges[:-1], edges[1:], strict=True)
-        ]
+        specs = [EndsSpec(read, stored.entries, low, high) for low, high in pairwise(edges)]
         named = {spec.entry_name: spec for spec in specs if parts}
         self.ends |= named
         return replace(stored, ends=tuple(named))
@@ -234,7 +238,7 @@ class _Planned:
         """Into how many parts keys go, for entity rows of some bytes."""
         if self._cluster.buckets is not None:
             return self._cluster.buckets
-        threads = sum(self._cluster.client.nthreads().values())
+        threads = int(sum(self._cluster.client.nthreads().values()))
         return min(MOST_BUCKETS, max(1, threads, -(-max(self._most, asked) // BUCKET_BYTES)))
 
 

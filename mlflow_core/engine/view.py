@@ -20,7 +20,7 @@ from mlflow_core.engine.history import Asked, History, Timed, history_of
 from mlflow_core.engine.keys import check_key_types
 from mlflow_core.engine.ranges import at_end, reached
 from mlflow_core.engine.run import Run, SortedEvents, SortedRows, sort_events, sort_rows
-from mlflow_core.engine.times import Int64, microseconds, time_array
+from mlflow_core.engine.times import Int64, microseconds
 from mlflow_core.engine.values import Sweep
 from mlflow_core.engine.versions import END, with_ends
 from mlflow_core.engine.windows import conditions_of, window_columns
@@ -30,20 +30,17 @@ from mlflow_core.spec import WindowColumn
 from mlflow_core.telemetry import get_logger
 
 __all__ = [
-    "CREATED",
-    "EVENT_TIME",
     "compute_runs",
     "compute_view",
     "events_sorted",
-    "features_at",
+    "feature_columns",
+    "latest_positions",
     "needed_columns",
     "row_times",
     "sorted_queries",
     "value_columns",
 ]
 
-EVENT_TIME = "__event_time"
-CREATED = "__created"
 _LOG = get_logger(__name__)
 
 
@@ -77,10 +74,9 @@ def compute_view(
         asked = sorted_queries(queries, read, time_column)
     check_key_types(events.schema, queries.schema, read)
     found = events_sorted(events, read)
-    features = compute_runs([found.run], asked.run, read, time_column=time_column)
     back = np.empty(queries.num_rows, np.int64)
     back[asked.place] = np.arange(queries.num_rows)
-    return features.take(pa.array(back))
+    return compute_runs([found.run], asked.run, read, time_column=time_column, back=back)
 
 
 def sorted_queries(queries: pa.Table, read: ViewRead, time_column: str) -> SortedRows:
@@ -125,7 +121,12 @@ def events_sorted(events: pa.Table, read: ViewRead) -> SortedEvents:
 
 
 def compute_runs(
-    runs: Sequence[Run], rows: Run, read: ViewRead, *, time_column: str = "event_timestamp"
+    runs: Sequence[Run],
+    rows: Run,
+    read: ViewRead,
+    *,
+    time_column: str = "event_timestamp",
+    back: Int64 | None = None,
 ) -> pa.Table:
     """Compute a view's features at entity rows, both in sorted runs.
 
@@ -135,9 +136,10 @@ def compute_runs(
         rows: Entity rows with their time, (n_rows,).
         read: The view, the features wanted, the clock and the keys.
         time_column: The entity rows' time.
+        back: In which order the rows are answered, as places in the run, int64 (n_rows,); the run's by default.
 
     Returns:
-        The feature columns under their output names, (n_rows,), in the run's order.
+        The feature columns under their output names, (n_rows,).
 
     Raises:
         SourceError: A column is missing or of the wrong type.
@@ -148,7 +150,8 @@ def compute_runs(
     # Arrays that Arrow owns are read-only, for which kernels would be compiled once more.
     asked = Asked(np.array(rows.first), np.array(evaluation_times(times, read.view, read.clock)))
     history = history_of(runs, rows, read)
-    return features_at(history, asked, read, expire_at=times).drop_columns([EVENT_TIME, CREATED])
+    position = latest_positions(history, asked, read, expire_at=times)
+    return pa.table(feature_columns(history, asked, read, position, back))
 
 
 def row_times(rows: pa.Table, time_column: str) -> Int64:
@@ -176,23 +179,26 @@ def row_times(rows: pa.Table, time_column: str) -> Int64:
     return times
 
 
-def features_at(history: History, asked: Asked, read: ViewRead, *, expire_at: Int64 | None) -> pa.Table:
+def feature_columns(
+    history: History, asked: Asked, read: ViewRead, position: Int64, back: Int64 | None = None
+) -> dict[str, pa.Array]:
     """Compute a view's features at given evaluation times; the part that retrieval and materialisation share.
 
     Args:
         history: The events of the rows' keys.
         asked: The entity rows, (n_rows,).
         read: The view and the features wanted.
-        expire_at: The time at which the TTL of latest values is applied, int64 (n_rows,); None applies none.
+        position: From ``latest_positions``.
+        back: In which order the rows are answered; the one that they stand in by default.
 
     Returns:
-        The feature columns, and of the latest visible event its time and what orders its versions, ``__event_time``
-        and ``__created``; null where there is none.
+        The feature columns under their output names, in the view's order.
     """
     names = history.tables[0].column_names
     pending, expressions = _needed(read, names)
     history = history.with_expressions(sorted(pending), expressions)
-    columns = _latest(history, asked, read, expire_at)
+    latest = [name for name in read.view.latest if name in read.features]
+    columns = history.pick(latest, position if back is None else position[back])
     windows = _wanted_windows(read)
     known = [*names, *expressions]
     reads = {
@@ -203,15 +209,26 @@ def features_at(history: History, asked: Asked, read: ViewRead, *, expire_at: In
     }
     found = window_columns(history, asked, windows, conditions_of(history, windows, sorted(reads)))
     for window in windows:
-        nothing = empty_value(window.function)
-        columns[window.name] = (
-            found[window.name] if nothing is None else found[window.name].fill_null(nothing)
-        )
-    wanted = [name for name in read.view.feature_names if name in read.features]
-    return pa.table(
-        {read.output(name): columns[name] for name in wanted}
-        | {name: columns[name] for name in (EVENT_TIME, CREATED)},
-    )
+        nothing, column = empty_value(window.function), found[window.name]
+        column = column if nothing is None else column.fill_null(nothing)
+        columns[window.name] = column if back is None else arrays.pick(column, back)
+    return {read.output(name): columns[name] for name in read.view.feature_names if name in read.features}
+
+
+def latest_positions(history: History, asked: Asked, read: ViewRead, *, expire_at: Int64 | None) -> Int64:
+    """Find the latest event of each entity row that is seen, -1 where there is none or it has expired.
+
+    Args:
+        history: The events of the rows' keys.
+        asked: The entity rows, (n_rows,).
+        read: The view.
+        expire_at: The time at which the TTL is applied, int64 (n_rows,); None applies none.
+    """
+    position = _last_seen(history.timed, asked)
+    if expire_at is not None and read.view.ttl is not None and len(history.place):
+        age = expire_at - history.timed.time[position]
+        position = np.where(age > int(read.view.ttl), -1, position)
+    return position
 
 
 def needed_columns(read: ViewRead, source_columns: Sequence[str]) -> tuple[str, ...]:
@@ -253,23 +270,7 @@ def value_columns(read: ViewRead, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in wanted)
 
 
-def _latest(history: History, asked: Asked, read: ViewRead, expire_at: Int64 | None) -> dict[str, pa.Array]:
-    """Latest values, and the event time that they have."""
-    position = _latest_positions(history.timed, asked)
-    columns = {
-        name: arrays.pick(time_array(times), position)
-        for name, times in ((EVENT_TIME, history.timed.time), (CREATED, history.created))
-    }
-    if expire_at is not None and read.view.ttl is not None and len(history.place):
-        age = expire_at - history.timed.time[position]
-        position = np.where(age > int(read.view.ttl), -1, position)
-    for name in read.view.latest:
-        if name in read.features:
-            columns[name] = history.pick(name, position)
-    return columns
-
-
-def _latest_positions(timed: Timed, asked: Asked) -> Int64:
+def _last_seen(timed: Timed, asked: Asked) -> Int64:
     """The latest event of each entity row that is seen, -1 where there is none."""
     low = np.repeat(timed.event_from[:-1], np.diff(asked.row_from))
     high = reached(timed.event_from, timed.time, asked.row_from, asked.at)

@@ -80,13 +80,9 @@ def latest_events(
     keys = list(join_keys) or [DUMMY_ENTITY_ID]
     order = "__source_order"
     numbered = rows.append_column(order, pa.array(range(rows.num_rows), pa.int64()))
-    by_time = [
-        (timestamp_field, "ascending"),
-        *([(created, "ascending")] if created else []),
-        (order, "ascending"),
-    ]
     # A missing creation time is the oldest version, as the engine has it.
-    ranked = numbered.take(pc.sort_indices(numbered, sort_keys=by_time, null_placement="at_start"))
+    by_time = [(name, "ascending", "at_start") for name in (timestamp_field, created, order) if name]
+    ranked = numbered.take(pc.sort_indices(numbered, sort_keys=by_time))
     last = ranked.append_column("__rank", pa.array(range(rows.num_rows), pa.int64()))
     chosen = last.group_by(keys, use_threads=False).aggregate([("__rank", "max")])
     return ranked.take(chosen["__rank_max"]).drop_columns([order])

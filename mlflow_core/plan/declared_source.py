@@ -16,7 +16,7 @@ from feast.type_map import pa_to_feast_value_type
 from feast.value_type import ValueType
 
 from mlflow_core.errors import SourceError
-from mlflow_core.spec import Source, source_from_json
+from mlflow_core.spec import IcebergSource, Source, SqlSource, source_from_json
 
 __all__ = ["DeclaredDataSource"]
 
@@ -89,5 +89,6 @@ class DeclaredDataSource(DataSource):
 
     def get_table_query_string(self) -> str:
         """Return the table, the query in brackets, or where the table is."""
-        query = getattr(self.spec, "query", None)
-        return str(getattr(self.spec, "table", None) or (f"({query})" if query else self.spec.path))
+        if isinstance(self.spec, SqlSource):
+            return self.spec.table or f"({self.spec.query})"
+        return self.spec.table if isinstance(self.spec, IcebergSource) else self.spec.path

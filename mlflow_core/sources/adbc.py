@@ -81,12 +81,21 @@ def _fitted(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray | Non
         return column
     if column.type == pa.float32() and kind == pa.float64():
         column = column.cast(pa.string())  # the decimal that the database shows, as its other drivers give it
-    if not any(matches(column.type) for matches in _SURE.get(kind, ())):
+    if not (_same_numbers(column.type, kind) or any(matches(column.type) for matches in _SURE.get(kind, ()))):
         return None
     try:
+        if kind == TIME and pa.types.is_string(column.type):
+            column = column.cast(
+                pa.timestamp("us")
+            )  # a text with a zone does not fit, and is left to SQLAlchemy
         return settled(column).cast(kind)
     except pa.ArrowException:
         return None
+
+
+def _same_numbers(given: pa.DataType, kind: pa.DataType) -> bool:
+    """Tell whether both are lists of whole numbers."""
+    return all(pa.types.is_list(one) and pa.types.is_integer(one.value_type) for one in (given, kind))
 
 
 _SURE: dict[pa.DataType, tuple[Callable[[pa.DataType], bool], ...]] = {

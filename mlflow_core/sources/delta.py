@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from mlflow_core.errors import SourceError
 from mlflow_core.sources.files import DataFile
 from mlflow_core.sources.footers import Footer
 from mlflow_core.sources.lake import LakeTable
@@ -53,6 +54,8 @@ def delta_table(source: DeltaSource, base: str) -> LakeTable:
         _refuse_what_files_do_not_say(source, table)
         actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
         schema = pa.schema(table.schema().to_arrow())
+    except SourceError:
+        raise
     except (DeltaError, OSError, ValueError) as error:
         at = "" if source.version is None else f" at version {source.version}"
         reason = str(error).splitlines()[0]

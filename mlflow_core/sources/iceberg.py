@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from mlflow_core.config.secret import resolve, reveal
+from mlflow_core.errors import SourceError
 from mlflow_core.sources.files import DataFile
 from mlflow_core.sources.footers import Footer
 from mlflow_core.sources.lake import LakeTable
@@ -54,6 +55,8 @@ def iceberg_table(source: IcebergSource, base: str) -> LakeTable:
         fields = schema_to_pyarrow(schema)
     except NoSuchTableError as error:
         raise wrong(source, f'there is no Iceberg table "{source.table}"') from error
+    except SourceError:
+        raise
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise wrong(source, f'Iceberg table "{source.table}" cannot be read: {reason}') from error

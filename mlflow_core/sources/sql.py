@@ -145,6 +145,10 @@ def list_sql(source: SqlSource, base: str) -> SourceListing:
         ranges: Sequence[Range | None] = ranges_of(source, connection, rows, PART_ROWS) or [None]
         found = tally(source, connection, rows, ranges)
         (whole,) = found if ranges == [None] else tally(source, connection, rows, [None])
+        if (
+            sum(told.rows for told in found) != whole.rows
+        ):  # texts that are ordered unlike the times they mean
+            ranges, found = [None], [whole]
     parts = tuple(
         SqlPart(source, base, one, told.rows, told.span, told.witness, rows.schema)
         for one, told in zip(ranges, found, strict=True)

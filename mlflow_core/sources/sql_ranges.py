@@ -9,7 +9,7 @@ a digest of the rows of a view or query; SQLite: the state of its file).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -43,12 +43,14 @@ class Range:
         form: How its values are written; "null" are the rows without one.
         start: First number, day since epoch, or microsecond since epoch, UTC.
         stop: The first one after it.
+        open: Whether what lies before ``start`` belongs to it too.
     """
 
     column: str
     form: Form
     start: int = 0
     stop: int = 0
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,8 @@ def ranges_of(source: SqlSource, connection: sa.Connection, rows: Rows, most: in
         ranges = [cut for one, n in kept for cut in (_cut(one) if n > 2 * most else [one])]
         if len(ranges) == len(kept):
             break
+    # SQLite compares times as texts, so the very first may stand before a bound that is the same moment.
+    ranges[:1] = [replace(one, open=True) for one in ranges[:1]]
     return (*ranges, *([Range(name, "null")] if present < count else []))
 
 
@@ -109,7 +113,8 @@ def condition(rows: Rows, one: Range) -> sa.ColumnElement[bool]:
     column = rows.column(one.column)
     if one.form == "null":
         return column.is_(None)
-    start, stop = _value(one.start, one.form), _value(one.stop, one.form)
+    start = None if one.open else _value(one.start, one.form)
+    stop = _value(one.stop, one.form)
     bounds = [sa.true() if start is None else column >= start, sa.true() if stop is None else column < stop]
     return sa.and_(column.is_not(None), *bounds)
 

@@ -105,13 +105,11 @@ def transform(function: Batches) -> Transform:
         SpecError: The function cannot be imported by another process, or does not take one argument.
 
     Example:
-        ```python
-        @ml.transform
-        def clean_flights(batch):
-            return batch.filter(pc.is_valid(batch["tail_number"]))
-
-        flights = ml.ParquetSource("flights", path="flights/", event_time="departure", transform=clean_flights)
-        ```
+        >>> @transform
+        ... def without_tests(batch):
+        ...     return batch.filter(batch["tail_number"].is_valid())
+        >>> without_tests.import_path.rpartition(":")[2]
+        'without_tests'
     """
     made = Transform(import_path=f"{function.__module__}:{function.__qualname__}")
     n = len(inspect.signature(function).parameters)

@@ -25,6 +25,14 @@ class Part:
     name: str = "part"
     rows: int = 1
     bytes: int = 1
+    span: None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.inner.fingerprint} {type(self).__name__} {self.wait}"
+
+    def within(self, between: Any) -> Part:
+        return self
 
     def read(self, columns: Any = None) -> pa.Table:
         with self.flag.open("a") as flag:

@@ -36,7 +36,9 @@ with Cache(folder).leased(["mine"]):
 
 
 def put(folder: Path, name: str, size: int = 100) -> None:
-    write_entry(folder / name, lambda draft: (draft / "rows.arrow").write_bytes(os.urandom(size)) and {"kind": "x"})
+    write_entry(
+        folder / name, lambda draft: (draft / "rows.arrow").write_bytes(os.urandom(size)) and {"kind": "x"}
+    )
 
 
 def names(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,14 @@ def asked(tmp_path: Path, client: Any, monkeypatch: pytest.MonkeyPatch) -> Calla
     moments = pa.array([1, 2], pa.int64()).cast(pa.timestamp("us", "UTC"))
     pq.write_table(pa.table({"k": [1, 2], "t": moments, "x": [1.0, 2.0]}), tmp_path / "events.parquet")
     rows = pa.table({"k": [1, 2], "event_timestamp": moments})
-    [inner] = sources.parts(VIEW.source, str(tmp_path))
+    listing = sources.open_source(VIEW.source, str(tmp_path))
+    [inner] = listing.found
 
     client.wait_for_workers(2, timeout=60)  # the test before may have killed them
 
     def ask(*kinds: tuple[type[Part], float]) -> dict[str, Any]:
         parts = tuple(kind(inner, tmp_path / "flag", wait) for kind, wait in kinds)
-        monkeypatch.setattr(sources, "parts", lambda source, base: parts)
+        monkeypatch.setattr(sources, "open_source", lambda source, base: replace(listing, found=parts))
         route = OnDask(client, tmp_path / "work", buckets=3)
         return retrieve(PLAN, rows, base=str(tmp_path), route=route).select(["x", "s"]).to_pydict()
 

@@ -189,12 +189,14 @@ def test_a_cluster_that_is_neither_is_refused(tmp_path: Path) -> None:
         store_of(tmp_path / "ours", simple_events(), types)
 
 
-def test_without_entity_rows_every_entity_of_the_range_is_told_as_of_its_end(tmp_path: Path) -> None:
+def test_without_entity_rows_each_time_of_an_entitys_event_in_the_range_is_one(tmp_path: Path) -> None:
     store = store_of(tmp_path / "ours", simple_events(), OURS)
     seen = store.get_historical_features(
         features=["orders:amount"], start_date=NOON - timedelta(hours=6), end_date=NOON
     ).to_df()
-    assert seen[["customer", "amount"]].to_dict("list") == {"customer": [1], "amount": [2.0]}
+    assert seen["customer"].tolist() == [1, 1]
+    assert seen["amount"].tolist() == [1.0, 2.0]
+    assert seen["event_timestamp"].tolist() == [NOON - timedelta(hours=5), NOON - timedelta(hours=1)]
 
 
 def test_entity_rows_without_a_time_are_refused_with_the_columns_they_have(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from feast.data_source import DataSource
 import mlflow_core as ml
 from mlflow_core.algebra.types import TIME, arrow_type
 from mlflow_core.errors import PlanError, UnknownNameError
-from mlflow_core.plan.from_feast import ON_DEMAND_TAG, SPEC_TAG, on_demand_of, read_of, view_of
+from mlflow_core.plan.from_feast import ON_DEMAND_TAG, SPEC_TAG, on_demand_of, read_of, source_of, view_of
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.shim import evaluate_frame
 from mlflow_core.plan.to_feast import KIND_TAG, feast_type, to_feast
@@ -140,8 +140,18 @@ def test_a_native_object_of_a_name_that_is_taken_is_refused() -> None:
         to_feast(project_of(view, native=(native,)), schemas)
 
 
-def test_a_sql_source_survives_the_way_through_feast() -> None:
-    spec = ml.SqlSource(name="db", url="${env:DB}", query="SELECT 1", event_time="t", created="c")
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ml.SqlSource(name="db", url="${env:DB}", query="SELECT 1", event_time="t", created="c"),
+        ml.SqlSource(name="db", url="${env:DB}", table="f", split_by="id", event_time="t", created="c"),
+        ml.DeltaSource(name="db", path="lake/f", version=3, event_time="t", created="c"),
+        ml.IcebergSource(
+            name="db", table="a.f", properties={"uri": "${env:C}"}, snapshot=7, event_time="t", created="c"
+        ),
+    ],
+)
+def test_a_source_that_feast_cannot_read_survives_the_way_through_it(spec: ml.SqlSource) -> None:
     view = ml.FeatureView(name="v", source=spec, features="x")
 
     made = to_feast(project_of(view), {"v": pa.schema([("x", pa.float64())])})
@@ -151,6 +161,7 @@ def test_a_sql_source_survives_the_way_through_feast() -> None:
     assert back == feast_source
     assert (back.name, back.timestamp_field, back.created_timestamp_column) == ("db", "t", "c")
     assert view_of(next(one for one in made if isinstance(one, FeastView)), repo_path="/p") == view
+    assert source_of(back, repo_path="/p", columns=()) == spec
 
 
 def test_everything_of_ours_is_marked(declared: ModuleType) -> None:

@@ -75,6 +75,13 @@ def test_one_row_far_away_does_not_put_all_others_into_one_part(base: Path) -> N
     assert sorted(ids) == [*range(100), 200]
 
 
+def test_times_that_are_texts_of_several_forms_lose_no_row(base: Path) -> None:
+    run(base, "UPDATE f SET at = replace(at, ' ', 'T') WHERE id % 3 = 0")
+    run(base, "INSERT INTO f VALUES (300, '2012-12-31T23:00:00.5', '2012-12-31', 'first')")
+    ids = read_table(source(), str(base), ["id"]).column("id").to_pylist()
+    assert sorted(ids) == [*range(100), 300]
+
+
 def test_rows_of_one_value_stay_in_one_part(base: Path) -> None:
     run(base, "UPDATE f SET at = '2013-01-01 00:00:00'")
     (part,) = parts(source(), str(base))
@@ -84,8 +91,8 @@ def test_rows_of_one_value_stay_in_one_part(base: Path) -> None:
 def test_a_column_without_ranges_is_refused_if_declared_and_one_part_if_not(base: Path) -> None:
     with pytest.raises(SourceError, match='column "word" has str values, which have no ranges'):
         parts(source(split_by="word"), str(base))
-    with pytest.raises(SourceError, match=r'there is no column "wrod".*Did you mean "word"'):
-        parts(source(split_by="wrod"), str(base))
+    with pytest.raises(SourceError, match=r'there is no column "wordy".*Did you mean "word"'):
+        parts(source(split_by="wordy"), str(base))
     (part,) = parts(source(event_time="word"), str(base))
     assert part.rows == 100
 
@@ -137,6 +144,18 @@ def test_with_and_without_the_fast_driver_the_answer_is_the_same(
     assert fast.equals(read_table(source(query=query.replace(":name", r"\:name")), str(base)))
 
 
+def refuse_objects(*_: Any) -> None:
+    raise AssertionError("rows came as Python objects")
+
+
+def test_the_fast_driver_is_used_where_it_is_installed(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "arrow_array", refuse_objects)
+    assert read_table(source(), str(base)).num_rows == 100
+    monkeypatch.setattr(adbc, "_DRIVERS", {})
+    with pytest.raises(AssertionError, match="came as Python objects"):
+        read_table(source(), str(base))
+
+
 def test_what_the_fast_driver_cannot_be_sure_of_is_refused_as_without_it(base: Path) -> None:
     with pytest.raises(SourceError, match='column "at" has a value that is no timestamp'):
         read_table(source(query="SELECT id, id AS at FROM f"), str(base))
@@ -171,7 +190,9 @@ def test_postgresqls_types_are_the_same_through_both_drivers(
            (3, '9999-12-31', '9999-12-31', '9999-12-31', '', -1e5, 'NaN', 'Infinity', false, '', '{}', '')""",
     )
     flights = of_postgres(postgres)
-    fast = read_table(flights, str(tmp_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(sql, "arrow_array", refuse_objects)
+        fast = read_table(flights, str(tmp_path))
     assert fast.schema == read_schema(flights, str(tmp_path))
     monkeypatch.setattr(adbc, "_DRIVERS", {})
     slow = read_table(flights, str(tmp_path))

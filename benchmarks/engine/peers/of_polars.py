@@ -1,4 +1,4 @@
-"""polars in one process with all cores: ``join_asof`` and ``rolling_*_by``."""
+"""polars in one process with all cores: ``join_asof``, and ``rolling`` by key (``rolling_*_by`` took half as long again)."""
 
 from __future__ import annotations
 
@@ -52,21 +52,29 @@ def _windows(job: Job) -> Call:
         events = pl.scan_parquet(source.glob).select("key", "time", value)
         rows = pl.scan_parquet(job.rows).rename({"event_timestamp": "time"})
         both = pl.concat([events, rows], how="diagonal").sort("key", "time").collect()
-        answers = []
-        for hours in job.windows:
-            over = {"by": "time", "window_size": f"{hours}h", "closed": "right", "min_samples": 1}
-            answers += [
-                value.is_not_null()
-                .cast(pl.Int64)
-                .rolling_sum_by(**over)
-                .over("key")
-                .alias(f"{name}_count_{hours}h"),
-                value.rolling_sum_by(**over).over("key").alias(f"{name}_sum_{hours}h"),
-                value.rolling_mean_by(**over).over("key").alias(f"{name}_mean_{hours}h"),
-                value.rolling_min_by(**over).over("key").alias(f"{name}_min_{hours}h"),
-                value.rolling_max_by(**over).over("key").alias(f"{name}_max_{hours}h"),
-            ]
-        kept = both.select("key", "time", "row", *answers).filter(pl.col("row").is_not_null())
-        kept.write_parquet(out / "part.parquet", compression="snappy")
+        found = pl.collect_all([_rolling(both.lazy(), name, hours) for hours in job.windows])
+        # Each has the entity rows in the same order.
+        places = found[0].select("key", "event_timestamp", "row")
+        answers = [one.drop("key", "event_timestamp", "row") for one in found]
+        pl.concat([places, *answers], how="horizontal").write_parquet(
+            out / "part.parquet", compression="snappy"
+        )
 
     return run
+
+
+def _rolling(both: pl.LazyFrame, name: str, hours: int) -> pl.LazyFrame:
+    value = pl.col(name)
+    rolled = both.rolling("time", period=f"{hours}h", closed="right", group_by="key").agg(
+        # A window's last row is the one that it belongs to: no two have the same time.
+        pl.col("row").last(),
+        value.count().alias(f"{name}_count_{hours}h"),
+        value.sum().alias(f"{name}_sum_{hours}h"),
+        value.mean().alias(f"{name}_mean_{hours}h"),
+        value.min().alias(f"{name}_min_{hours}h"),
+        value.max().alias(f"{name}_max_{hours}h"),
+    )
+    # polars' sum of nothing is 0, ours and SQL's is null.
+    nothing = pl.when(pl.col(f"{name}_count_{hours}h") > 0).then(pl.col(f"{name}_sum_{hours}h"))
+    asked = rolled.filter(pl.col("row").is_not_null())
+    return asked.with_columns(nothing.alias(f"{name}_sum_{hours}h")).rename({"time": "event_timestamp"})
