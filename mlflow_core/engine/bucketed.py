@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlflow_core.engine.layout import code_edges
-from mlflow_core.engine.parted import read_part, write_batches, write_whole
+from mlflow_core.engine.parted import one_array, read_part, write_batches, write_whole
 from mlflow_core.engine.rows import PartedRows
 from mlflow_core.engine.run import SortedRows
 from mlflow_core.engine.snapshot import snapshot_of_runs
@@ -117,12 +118,8 @@ def compute_bucket(bucket: int, files: FeatureFiles, limits: Limits) -> Amount:
             asked = files.parted.sorted(bucket, ranges)
             table = _features(bucket, files, events, asked, limits)
             edges = np.cumsum([0, *sizes[ranges.start : ranges.stop]]).tolist()
-            whole = table.combine_chunks()
-            columns = [
-                pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
-                for column in whole.columns
-            ]
-            batch = pa.RecordBatch.from_arrays(columns, whole.column_names)
+            columns = [one_array(column) for column in table.columns]
+            batch = pa.RecordBatch.from_arrays(columns, table.column_names)
             yield from (batch.slice(a, b - a) for a, b in pairwise(edges))
 
     coming = batches()
@@ -175,9 +172,9 @@ def _features(
         runs = events.runs(low, high, value_columns(read, events.layouts[0].rows.column_names))
         found = compute_within(
             runs, asked, read, time_column=files.parted.time_column, limit=limits.events
-        ).combine_chunks()
+        )
         for name in found.column_names:
-            columns[_called(place, name)] = found[name].take(back)
+            columns[_called(place, name)] = pc.take(one_array(found[name]), back, boundscheck=False)
     return pa.table(columns)
 
 
@@ -204,7 +201,9 @@ def _inverse(order: Int64) -> Int64:
 
 
 def _inverse_taken(table: pa.Table, order: Int64) -> pa.Table:
-    return table.combine_chunks().take(pa.array(_inverse(order)))
+    places = pa.array(_inverse(order))
+    columns = [pc.take(one_array(column), places, boundscheck=False) for column in table.columns]
+    return pa.table(columns, table.column_names)
 
 
 def _all(first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -124,6 +124,7 @@ def _on_this_machine(settings: ClusterSettings) -> Iterator[Client]:
             # Without an address Dask opens its HTTP server on all interfaces at a fixed port.
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             local_directory=str(scratch),
+            preload=["mlflow_core.engine.environment"],
         ) as cluster,
         Client(cluster) as client,
     ):

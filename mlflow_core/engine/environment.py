@@ -1,10 +1,11 @@
-"""The environment variables of worker processes."""
+"""What worker processes on this machine start with: environment variables, and who is listened to."""
 
 from __future__ import annotations
 
-from typing import Final
+import signal
+from typing import Any, Final
 
-__all__ = ["WORKER_ENVIRONMENT"]
+__all__ = ["WORKER_ENVIRONMENT", "dask_setup"]
 
 # Dask's own trim threshold of 64 KiB slows allocating code by half (measured: torch 1.35 to 2.8 times); one
 # thread for each library, because each worker is one of several processes.
@@ -15,3 +16,12 @@ WORKER_ENVIRONMENT: Final = {
     "MKL_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+
+
+def dask_setup(worker: Any) -> None:  # noqa: ARG001 Dask calls it so
+    """Leave Ctrl-C to the process that asked for the work: a terminal sends it to all, and each would complain.
+
+    Args:
+        worker: The worker that preloads this module.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from mlflow_core.engine.arrays import codes
 from mlflow_core.engine.entries import facts_of, write_entry
 from mlflow_core.engine.keys import stable_hash
-from mlflow_core.engine.parted import integers, mapped, write_batch
+from mlflow_core.engine.parted import integers, mapped, one_array, write_batch
 from mlflow_core.engine.times import NEVER, Int64
 from mlflow_core.engine.versions import END, ROW, timeline_of
 from mlflow_core.plan.retrieval import ViewRead
@@ -62,8 +62,8 @@ def write_identity(events: pa.Table, source: Source, order: Int64, folder: Path)
     kept = kept.filter(pc.is_valid(kept[source.event_id]))
     code = (stable_hash(kept, [str(source.event_id)]) >> np.uint64(1)).astype(np.int64)
     by_code = np.argsort(code, kind="stable")
-    kept = kept.append_column(_CODE, pa.array(code)).take(pa.array(by_code)).combine_chunks()
-    columns = [pa.concat_arrays(c.chunks) if c.num_chunks else pa.array([], c.type) for c in kept.columns]
+    kept = kept.append_column(_CODE, pa.array(code)).take(pa.array(by_code))
+    columns = [one_array(column) for column in kept.columns]
     write_batch(pa.RecordBatch.from_arrays(columns, kept.column_names), folder / _IDENTITY)
 
 

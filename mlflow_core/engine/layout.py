@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from mlflow_core.engine.entries import facts_of, write_entry
 from mlflow_core.engine.identity import identity_columns, write_identity
 from mlflow_core.engine.keys import stable_hash
-from mlflow_core.engine.parted import integers, mapped, write_batch
+from mlflow_core.engine.parted import integers, mapped, one_array, write_batch
 from mlflow_core.engine.run import Run, sort_events
 from mlflow_core.engine.times import Int64
 from mlflow_core.engine.versions import ROW
@@ -195,9 +195,7 @@ def _fill(held: _Held, part: str, spec: LayoutSpec, folder: Path) -> Mapping[str
 
 
 def _in_order(column: pa.ChunkedArray, order: pa.Array) -> pa.Array:
-    whole = column.combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # some types stay chunked
-        whole = pa.concat_arrays(whole.chunks) if whole.num_chunks else pa.array([], whole.type)
+    whole = one_array(column)
     if isinstance(whole.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(whole.type, pc.take(whole.storage, order, boundscheck=False))
     return pc.take(whole, order, boundscheck=False)

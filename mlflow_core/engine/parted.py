@@ -19,6 +19,7 @@ from mlflow_core.errors import EngineError
 __all__ = [
     "integers",
     "mapped",
+    "one_array",
     "read_part",
     "read_whole",
     "write_batch",
@@ -53,7 +54,7 @@ def write_ranges(table: pa.Table, edges: Int64, file: Path) -> None:
         edges: Part p is the rows from ``edges[p]`` to ``edges[p + 1] - 1``; int64 (n_parts + 1,).
         file: The file.
     """
-    arrays = [pa.concat_arrays(c.chunks) if c.num_chunks else pa.array([], c.type) for c in table.columns]
+    arrays = [one_array(column) for column in table.columns]
     batch = pa.RecordBatch.from_arrays(arrays, schema=table.schema)
     _write(
         file,
@@ -112,6 +113,13 @@ def integers(column: pa.ChunkedArray) -> Int64:
     if column.num_chunks == 1:
         return np.asarray(column.chunk(0), np.int64)
     return np.asarray(column.to_numpy(), np.int64)
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, copied only where it is in several pieces."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def write_whole(table: pa.Table, file: Path) -> None:

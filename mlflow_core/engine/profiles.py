@@ -191,7 +191,8 @@ def _gateway(settings: ClusterSettings) -> Iterator[Client]:
         )
     options = reveal_in(settings.options)
     connection = {name: options[name] for name in _OF_THE_GATEWAY[:3] if name in options}
-    refusals = (library.GatewayClusterError, library.GatewayServerError)
+    http = importlib.import_module("aiohttp")  # what dask-gateway asks with
+    refusals = (library.GatewayClusterError, library.GatewayServerError, http.ClientError)
     with _refusals(settings, *refusals):
         gateway = library.Gateway(**connection, auth=_gateway_auth(library, options))
     with gateway:

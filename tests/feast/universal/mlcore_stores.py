@@ -61,7 +61,7 @@ class InProcessDataSourceCreator:
             field_mapping=field_mapping or {"ts_1": "ts"},
         )
         # What a SELECT statement calls the file: the tests of entity rows by query skip a source without it.
-        source.table_ref = f"'{path}'"
+        source.table_ref = f"'{path}'"  # type: ignore[attr-defined]
         return source
 
     def create_saved_dataset_destination(self) -> SavedDatasetFileStorage:
@@ -104,4 +104,4 @@ AVAILABLE_ONLINE_STORES = {"sqlite": ({"type": "sqlite"}, None)}
 # Tests that are for local files only take their creator from here and not from the list above.
 sys.modules["tests.universal.feature_repos.repo_configuration"].OFFLINE_STORE_TO_PROVIDER_CONFIG["file"] = (
     AVAILABLE_OFFLINE_STORES[0]
-)  # type: ignore[attr-defined]
+)
