@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import Any, Final
 
@@ -25,3 +26,5 @@ def dask_setup(worker: Any) -> None:  # noqa: ARG001 Dask calls it so
         worker: The worker that preloads this module.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It warns of each task that was cancelled, which is what was asked for.
+    logging.getLogger("distributed.worker.state_machine").setLevel(logging.CRITICAL)

@@ -208,7 +208,7 @@ def history_of(runs: Sequence[Run], rows: Run, read: ViewRead) -> History:
         if kept is not None:
             place, created = place[kept], created[kept]
     return History(
-        timed, created, first_start, tuple(run.rows for run in runs), place, read.view.source.title
+        timed, created, first_start, tuple(run.rows for run in runs), place, read.view.title
     )
 
 

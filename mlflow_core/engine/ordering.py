@@ -13,7 +13,17 @@ import numpy as np
 from mlflow_core.engine.compile import kernel
 from mlflow_core.engine.times import Int64
 
-__all__ = ["by_key", "in_order", "joined", "order_within", "order_within_by_two", "tally"]
+__all__ = [
+    "by_hash",
+    "by_key",
+    "hashes",
+    "in_order",
+    "joined",
+    "matched",
+    "order_within",
+    "order_within_by_two",
+    "tally",
+]
 
 
 @kernel
@@ -59,6 +69,122 @@ def by_key(code: Int64, rank: Int64, first: Int64) -> Int64:
             order[place[r]] = i
             place[r] += 1
     return order
+
+
+@kernel
+def hashes(key: Int64) -> Any:
+    """Mix integers, each to a number of its own; uint64 (n,). The same as ``pandas.util.hash_array`` mixed once more.
+
+    Source: S. Vigna's splitmix64, after G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number
+    generators" (2014).
+
+    Args:
+        key: Integers, (n,).
+    """
+    answer = np.empty(len(key), np.uint64)
+    for i in range(len(key)):
+        x = np.uint64(key[i])
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+        x = x ^ (x >> np.uint64(29))
+        answer[i] = x ^ (x >> np.uint64(32))
+    return answer
+
+
+@kernel
+def _sort_few(code: Any, order: Int64, c_scratch: Any, o_scratch: Int64, first: int, stop: int) -> None:
+    """Sort neighbours by code, stable: a few by insertion, more by merging."""
+    for left in range(first, stop, 16):
+        for i in range(left + 1, min(left + 16, stop)):
+            c, o = code[i], order[i]
+            j = i - 1
+            while j >= left and code[j] > c:
+                code[j + 1], order[j + 1] = code[j], order[j]
+                j -= 1
+            code[j + 1], order[j + 1] = c, o
+    width = 16
+    while width < stop - first:
+        for left in range(first, stop, 2 * width):
+            middle, end = min(left + width, stop), min(left + 2 * width, stop)
+            a, b = left, middle
+            for at in range(left, end):
+                if b >= end or (a < middle and code[a] <= code[b]):
+                    c_scratch[at], o_scratch[at] = code[a], order[a]
+                    a += 1
+                else:
+                    c_scratch[at], o_scratch[at] = code[b], order[b]
+                    b += 1
+        for at in range(first, stop):
+            code[at], order[at] = c_scratch[at], o_scratch[at]
+        width *= 2
+
+
+@kernel
+def by_hash(code: Any, kept: Any) -> tuple[Any, Any]:
+    """Sort rows by a hash, stable: first into buckets of some hundred rows, then each of these.
+
+    Args:
+        code: Each row's hash, evenly spread, uint64 (n,).
+        kept: Which rows are wanted, bool (n,).
+
+    Returns:
+        Rows in order, int64 (n_kept,); and where the rows of each distinct hash start, and the end, int64
+        (n_hashes + 1,).
+    """
+    n = len(code)
+    bits = 0
+    while bits < 16 and (n >> bits) > 128:
+        bits += 1
+    shift = np.uint64(63 - bits)
+    place = np.zeros((1 << bits) + 1, np.int64)
+    for i in range(n):
+        if kept[i]:
+            place[((code[i] >> np.uint64(1)) >> shift) + np.uint64(1)] += 1
+    for b in range(1 << bits):
+        place[b + 1] += place[b]
+    n_kept = place[1 << bits]
+    edge = place.copy()
+    order, sorted_code = np.empty(n_kept, np.int64), np.empty(n_kept, np.uint64)
+    for i in range(n):
+        if kept[i]:
+            b = (code[i] >> np.uint64(1)) >> shift
+            order[place[b]] = i
+            sorted_code[place[b]] = code[i]
+            place[b] += 1
+    c_scratch, o_scratch = np.empty(n_kept, np.uint64), np.empty(n_kept, np.int64)
+    n_hashes = 0
+    for b in range(1 << bits):
+        _sort_few(sorted_code, order, c_scratch, o_scratch, edge[b], edge[b + 1])
+    for i in range(n_kept):
+        if i == 0 or sorted_code[i] != sorted_code[i - 1]:
+            n_hashes += 1
+    first = np.empty(n_hashes + 1, np.int64)
+    n_hashes = 0
+    for i in range(n_kept):
+        if i == 0 or sorted_code[i] != sorted_code[i - 1]:
+            first[n_hashes] = i
+            n_hashes += 1
+    first[n_hashes] = n_kept
+    return order, first
+
+
+@kernel
+def matched(wanted: Int64, there: Int64) -> Int64:
+    """Find codes among other codes, both ascending without duplicates; int64 (n_wanted,), -1 where it is not.
+
+    Args:
+        wanted: The codes looked for, (n_wanted,).
+        there: Where they are looked for, (n_there,).
+    """
+    answer = np.full(len(wanted), -1, np.int64)
+    at = 0
+    for i in range(len(wanted)):
+        while at < len(there) and there[at] < wanted[i]:
+            at += 1
+        if at < len(there) and there[at] == wanted[i]:
+            answer[i] = at
+    return answer
 
 
 @kernel

@@ -17,7 +17,7 @@ from mlflow_core.algebra.aggregates import empty_value
 from mlflow_core.engine import arrays
 from mlflow_core.engine.clock import evaluation_times
 from mlflow_core.engine.history import Asked, History, Timed, history_of
-from mlflow_core.engine.keys import check_key_types
+from mlflow_core.engine.keys import check_key_types, check_source
 from mlflow_core.engine.ranges import at_end, reached
 from mlflow_core.engine.run import Run, SortedEvents, SortedRows, sort_events, sort_rows
 from mlflow_core.engine.times import Int64, microseconds
@@ -110,6 +110,7 @@ def events_sorted(events: pa.Table, read: ViewRead) -> SortedEvents:
     Raises:
         SourceError: A column is missing or of the wrong type.
     """
+    check_source(events.schema, read.view)
     if read.view.source.event_id is not None and END not in events.column_names:
         events = with_ends(events, read.view, read.clock)
     found = sort_events(events, read.view, columns=None)

@@ -297,7 +297,7 @@ def _orders_as_floats(values: pa.Array) -> bool:
     if not pa.types.is_integer(values.type) or not len(values):
         return True
     ends = pc.min_max(values).as_py()
-    return ends["min"] >= -_EXACT and ends["max"] <= _EXACT
+    return bool(ends["min"] >= -_EXACT and ends["max"] <= _EXACT)
 
 
 def _huge(numbers: Any) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import distributed  # noqa: F401  its settings must be there before one is set for a while
 import pyarrow as pa
 import pytest
 

@@ -318,7 +318,7 @@ def test_a_cluster_without_workers_is_one_clear_error_after_a_while(world, tmp_p
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    monkeypatch.setattr("mlflow_core.engine.cluster._CONNECT_WITHIN", "1s")
+    monkeypatch.setattr("mlflow_core.engine.cluster._CONNECT_WITHIN_S", 1)
     with (
         pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
         open_cluster(ClusterSettings(address="tcp://127.0.0.1:9")),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import distributed  # noqa: F401  its settings must be there before one is set for a while
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

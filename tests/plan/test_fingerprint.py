@@ -9,9 +9,9 @@ from types import ModuleType
 
 import pytest
 
-from mlflow_core.spec.code import code_digest
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.spec import Agg, Entity, FeatureService, FeatureView, OnDemand, ParquetSource, Spec
+from mlflow_core.spec.code import code_digest
 
 SOURCE = ParquetSource("flights", path="x.parquet", event_time="at")
 

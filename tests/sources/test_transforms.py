@@ -286,8 +286,8 @@ def test_it_stands_on_a_source_and_nowhere_else(tmp_path):
 
 def test_a_path_that_leads_nowhere_names_what_is_there(tmp_path):
     made = project(tmp_path)
-    text = made.sources["flights"].canonical_json().replace(b"flights:clean", b"flights:claen")
-    with pytest.raises(PlanError, match=r'no transform "claen".*clean'):
+    text = made.sources["flights"].canonical_json().replace(b"flights:clean", b"flights:kleen")
+    with pytest.raises(PlanError, match=r'no transform "kleen".*clean'):
         read_table(ParquetSource.from_json(text), str(made.repo))
     text = text.replace(b"feature_repo.flights", b"nowhere_at_all")
     with pytest.raises(PlanError, match=r"cannot import nowhere_at_all.*import path"):
