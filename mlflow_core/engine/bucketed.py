@@ -148,7 +148,7 @@ def snapshot_bucket(
     low, high = code_edges(n_buckets)[bucket : bucket + 2]
     opened = stored.open()
     runs = opened.runs(low, high, value_columns(read, opened.layouts[0].rows.column_names))
-    table = snapshot_of_runs([one.run for one in runs], read, boundary)
+    table = snapshot_of_runs(runs, read, boundary)
     write_whole(table, file)
     return Amount(rows=table.num_rows, bytes=table.nbytes)
 
@@ -165,16 +165,15 @@ def _features(
 ) -> pa.Table:
     """All views' features at some entity rows, in the order in which they were parted."""
     low, high = code_edges(files.parted.n_buckets)[bucket : bucket + 2]
-    back = pa.array(_inverse(asked.place))
-    columns = {}
+    back = _inverse(asked.place)
+    columns: dict[str, pa.ChunkedArray] = {}
     for place, read, stored in zip(files.joined.places, files.joined.reads, files.joined.stored, strict=True):
         events = opened[_where(stored)]
         runs = events.runs(low, high, value_columns(read, events.layouts[0].rows.column_names))
         found = compute_within(
-            runs, asked, read, time_column=files.parted.time_column, limit=limits.events
+            runs, asked.run, read, time_column=files.parted.time_column, limit=limits.events, back=back
         )
-        for name in found.column_names:
-            columns[_called(place, name)] = pc.take(one_array(found[name]), back, boundscheck=False)
+        columns |= {_called(place, name): found[name] for name in found.column_names}
     return pa.table(columns)
 
 

@@ -16,11 +16,11 @@ import pyarrow as pa
 from mlflow_core.algebra import expression
 from mlflow_core.engine import arrays
 from mlflow_core.engine.clock import visible_from
-from mlflow_core.engine.keys import places_of
-from mlflow_core.engine.ordering import in_order, joined, order_within_by_two
+from mlflow_core.engine.keys import places_of, same_keys
+from mlflow_core.engine.ordering import in_order, joined, matched, order_within_by_two
 from mlflow_core.engine.run import Run
 from mlflow_core.engine.times import NEVER, Flags, Int64
-from mlflow_core.engine.versions import END, stamps_of
+from mlflow_core.engine.versions import END, Stamps, stamps_of
 from mlflow_core.errors import SourceError, nearest
 from mlflow_core.plan.retrieval import ViewRead
 
@@ -176,40 +176,48 @@ def history_of(runs: Sequence[Run], rows: Run, read: ViewRead) -> History:
     Raises:
         SourceError: A time column is missing or holds no times.
     """
-    stamps = [stamps_of(run.rows, read.view) for run in runs]
     starts, stops = _ranges(runs, rows, read)
     n = int((stops - starts).sum())
     place, event_from = joined(starts, stops, n)
     if any(run.order is not None for run in runs):
         place = _of_all(_orders(runs))[place]
-    time = _of_all([one.time for one in stamps])[place]
-    known = _of_all([one.known for one in stamps])[place]
-    created = _of_all([one.created for one in stamps])[place]
-    deleted = _of_all([one.deleted for one in stamps])[place]
+    stamps = _placed([stamps_of(run.rows, read.view) for run in runs], place)
+    time, created, deleted = stamps.time, stamps.created, stamps.deleted
     start, end = time, np.zeros(0, np.int64)
-    if read.clock != "event":
-        start = visible_from(time, known, read.view, read.clock)
+    if read.clock != "event" and stamps.known is not time:
+        start = visible_from(time, stamps.known, read.view, read.clock)
     if read.view.source.event_id is not None:
         end = _of_all([np.asarray(run.rows[END], np.int64) for run in runs])[place]
     if len(runs) > 1 and not in_order(event_from, time, created):
         order = order_within_by_two(event_from, time, created)
+        start = time[order] if start is time else start[order]
         place, time, created, deleted = place[order], time[order], created[order], deleted[order]
-        start, end = start[order], end[order] if len(end) else end
+        end = end[order] if len(end) else end
     first_start = _least(start, event_from)
-    plainly = not len(end) or bool((end == NEVER).all())
-    plainly = plainly and (start is time or bool((start <= time).all()))
-    if plainly:
-        timed = Timed(event_from, time, np.zeros(0, np.int64), np.zeros(0, np.int64))
-    else:
-        timed = Timed(event_from, time, start, end if len(end) else np.full(n, NEVER, np.int64))
-    gone = deleted if plainly else deleted | (timed.end <= timed.start)
-    if bool(gone.any()):
-        timed, kept = timed.only(~gone)
+    timed = Timed(event_from, time, np.zeros(0, np.int64), np.zeros(0, np.int64))
+    if bool((end != NEVER).any()) or (start is not time and bool((start > time).any())):
+        timed = replace(timed, start=start, end=end if len(end) else np.full(n, NEVER, np.int64))
+        deleted = deleted | (timed.end <= timed.start)
+    if bool(deleted.any()):
+        timed, kept = timed.only(~deleted)
         if kept is not None:
             place, created = place[kept], created[kept]
-    return History(
-        timed, created, first_start, tuple(run.rows for run in runs), place, read.view.title
-    )
+    return History(timed, created, first_start, tuple(run.rows for run in runs), place, read.view.title)
+
+
+def _placed(stamps: Sequence[Stamps], place: Int64) -> Stamps:
+    """Put the times of all runs' rows in order; what stands for another time stays the same array as that."""
+    time = _of_all([one.time for one in stamps])[place]
+    known = time
+    if any(one.known is not one.time for one in stamps):
+        known = _of_all([one.known for one in stamps])[place]
+    created = known
+    if any(one.created is not one.known for one in stamps):
+        created = _of_all([one.created for one in stamps])[place]
+    deleted = np.zeros(len(place), np.bool_)
+    if any(one.deleted.any() for one in stamps):
+        deleted = _of_all([one.deleted for one in stamps])[place]
+    return Stamps(time, known, created, np.ones(len(place), np.bool_), deleted)
 
 
 def _ranges(runs: Sequence[Run], rows: Run, read: ViewRead) -> tuple[Int64, Int64]:
@@ -221,7 +229,7 @@ def _ranges(runs: Sequence[Run], rows: Run, read: ViewRead) -> tuple[Int64, Int6
     before = 0
     for r, run in enumerate(runs):
         if read.keys:
-            at = places_of(asked, run.keys.select([key for key, _ in read.keys]))
+            at = _places(asked, rows.code, run.keys.select([key for key, _ in read.keys]), run.code)
         else:
             at = np.full(n_keys, 0 if len(run.first) > 1 else -1, np.int64)
         found = at >= 0
@@ -229,6 +237,20 @@ def _ranges(runs: Sequence[Run], rows: Run, read: ViewRead) -> tuple[Int64, Int6
         stops[r, found] = before + run.first[at[found] + 1]
         before += int(run.first[-1])
     return starts, stops
+
+
+def _places(asked: pa.Table, asked_code: Int64 | None, there: pa.Table, code: Int64 | None) -> Int64:
+    """Find keys in a run: side by side where both are in order of the same hash, else through a dictionary."""
+    if asked_code is None or code is None:
+        return places_of(asked, there)
+    at = np.asarray(matched(np.array(asked_code), np.array(code)), np.int64)
+    found = np.flatnonzero(at >= 0)
+    ours, theirs = asked.take(pa.array(found)), there.take(pa.array(at[found]))
+    null, same = same_keys(ours, theirs)
+    if not bool((same | null).all()):
+        return places_of(asked, there)  # two keys of one hash
+    at[found[null]] = -1
+    return at
 
 
 def _orders(runs: Sequence[Run]) -> list[Int64]:

@@ -14,12 +14,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlflow_core.engine.arrays import codes, plain, storage
-from mlflow_core.engine.times import Int64
+from mlflow_core.engine.times import Flags, Int64
 from mlflow_core.errors import SourceError, nearest
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import FeatureView
 
-__all__ = ["check_key_types", "check_source", "numbered", "places_of", "stable_hash"]
+__all__ = [
+    "check_key_types",
+    "check_source",
+    "hash_codes",
+    "integers_of",
+    "numbered",
+    "places_of",
+    "same_keys",
+    "stable_hash",
+]
 
 
 def check_source(events: pa.Schema, view: FeatureView) -> None:
@@ -133,6 +142,48 @@ def places_of(keys: pa.Table, among: pa.Table) -> Int64:
     place[theirs] = np.arange(len(theirs))
     place[-1] = -1  # nulls
     return place[ours]
+
+
+def same_keys(ours: pa.Table, theirs: pa.Table) -> tuple[Flags, Flags]:
+    """Compare keys pair by pair, whatever integer or string types they come in.
+
+    Args:
+        ours: Keys, (n,).
+        theirs: Other keys, (n,), with as many columns, each of the same kind of key or null.
+
+    Returns:
+        Where a part of ours is null, and where both are the same key; bool (n,) each.
+    """
+    null, same = np.zeros(ours.num_rows, np.bool_), np.ones(ours.num_rows, np.bool_)
+    for one, other in zip(ours.columns, theirs.columns, strict=True):
+        there = _canonical(other, "key", "keys")
+        equal = pc.equal(_as(_canonical(one, "key", "keys"), there.type), there)
+        null |= np.asarray(one.is_null())
+        same &= np.asarray(pc.fill_null(equal, False))
+    return null, same
+
+
+def hash_codes(keys: pa.Table) -> Int64:
+    """Return each key's place in the order of hashes, from 0 to 2**63 - 1; int64 (n_keys,).
+
+    Args:
+        keys: Only key columns; equal keys have equal codes, whatever integer or string type they come in.
+    """
+    places = [str(place) for place in range(keys.num_columns)]  # two columns may have one name
+    return (stable_hash(keys.rename_columns(places), places) >> np.uint64(1)).astype(np.int64)
+
+
+def integers_of(keys: pa.Table) -> tuple[Int64, Flags] | None:
+    """Return keys that are one integer each, 0 where null, and which are not null; None where they are others.
+
+    Args:
+        keys: Only key columns, (n_keys,).
+    """
+    if keys.num_columns != 1 or _family(keys.schema.types[0]) != "integer":
+        return None
+    column = _canonical(keys.column(0), keys.column_names[0], "keys")
+    valid = np.asarray(column.is_valid()) if column.null_count else np.ones(len(column), np.bool_)
+    return np.array(column.fill_null(0) if column.null_count else column, np.int64), valid
 
 
 def stable_hash(table: pa.Table, columns: Sequence[str]) -> NDArray[np.uint64]:

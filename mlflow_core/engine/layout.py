@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from mlflow_core.engine.entries import facts_of, write_entry
 from mlflow_core.engine.identity import identity_columns, write_identity
-from mlflow_core.engine.keys import stable_hash
+from mlflow_core.engine.keys import hash_codes
 from mlflow_core.engine.parted import integers, mapped, one_array, write_batch
 from mlflow_core.engine.run import Run, sort_events
 from mlflow_core.engine.times import Int64
@@ -30,7 +30,7 @@ from mlflow_core.engine.versions import ROW
 from mlflow_core.sources import SourcePart
 from mlflow_core.spec import FeatureView
 
-__all__ = ["Layout", "LayoutSpec", "code_edges", "hash_codes", "write_layout"]
+__all__ = ["Layout", "LayoutSpec", "between_codes", "code_edges", "write_layout"]
 
 FORMAT = 1
 _CODE = "__code"
@@ -38,16 +38,6 @@ _FIRST = "__first"
 _KEYS = "keys.arrow"
 _ROWS = "rows.arrow"
 _BITS = 63
-
-
-def hash_codes(keys: pa.Table) -> Int64:
-    """Return each key's place in the order of hashes, from 0 to 2**63 - 1; int64 (n_keys,).
-
-    Args:
-        keys: Only key columns; equal keys have equal codes, whatever integer or string type they come in.
-    """
-    places = [str(place) for place in range(keys.num_columns)]  # two columns may have one name
-    return (stable_hash(keys.rename_columns(places), places) >> np.uint64(1)).astype(np.int64)
 
 
 def code_edges(n: int) -> list[int]:
@@ -64,6 +54,18 @@ def code_edges(n: int) -> list[int]:
         [0, 4611686018427387904, 9223372036854775808]
     """
     return [(b << _BITS) // n for b in range(n + 1)]
+
+
+def between_codes(code: Int64, low: int, high: int) -> tuple[int, int]:
+    """Return between which places codes are from ``low`` to ``high - 1``.
+
+    Args:
+        code: Codes, ascending, (n,).
+        low: The least.
+        high: The first beyond; ``2**63`` is beyond all.
+    """
+    start = int(np.searchsorted(code, low))
+    return start, int(np.searchsorted(code, high)) if high < 1 << _BITS else len(code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class Layout:
         first = np.append(integers(keys[_FIRST]), rows.num_rows).astype(np.int64)
         return Layout(keys.drop_columns([_CODE, _FIRST]), integers(keys[_CODE]), first, rows)
 
-    def between(self, low: int, high: int) -> tuple[Run, Int64, int]:
+    def between(self, low: int, high: int) -> tuple[Run, int]:
         """Take the keys of a range of codes out; nothing is copied.
 
         Args:
@@ -124,12 +126,11 @@ class Layout:
             high: The first code beyond.
 
         Returns:
-            The run, its keys' codes, and where in this layout its first row stands.
+            The run, and where in this layout its first row stands.
         """
-        start, stop = np.searchsorted(self.code, [low, min(high, 2**_BITS - 1)])
-        stop = len(self.code) if high > 2**_BITS - 1 else stop
-        run = Run(self.keys, self.first, self.rows).part(int(start), int(stop))
-        return run, self.code[start:stop], int(self.first[start])
+        start, stop = between_codes(self.code, low, high)
+        run = Run(self.keys, self.first, self.rows, None, self.code).part(start, stop)
+        return run, int(self.first[start])
 
 
 def write_layout(folder: Path, part: SourcePart, spec: LayoutSpec) -> None:
@@ -179,7 +180,7 @@ def _fill(held: _Held, part: str, spec: LayoutSpec, folder: Path) -> Mapping[str
         arrays.append(_in_order(column, order))
         del column
     write_batch(pa.RecordBatch.from_arrays(arrays, names=list(spec.columns)), folder / _ROWS)
-    keys = done.run.keys.append_column(_CODE, pa.array(done.bucket))
+    keys = done.run.keys.append_column(_CODE, pa.array(done.run.code))
     keys = keys.append_column(_FIRST, pa.array(done.run.first[:-1]))
     write_batch(keys.combine_chunks().to_batches()[0] if keys.num_rows else _none_of(keys), folder / _KEYS)
     return {

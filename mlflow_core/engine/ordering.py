@@ -121,8 +121,24 @@ def _sort_few(code: Any, order: Int64, c_scratch: Any, o_scratch: Int64, first: 
 
 
 @kernel
+def _by_digit(code: Any, order: Int64, shift: int, to_code: Any, to_order: Int64) -> None:
+    """Sort rows by 11 bits of their code, stable."""
+    place = np.zeros(2049, np.int64)
+    digit = np.uint64(shift)
+    for i in range(len(code)):
+        place[((code[i] >> digit) & np.uint64(2047)) + np.uint64(1)] += 1
+    for b in range(2048):
+        place[b + 1] += place[b]
+    for i in range(len(code)):
+        b = (code[i] >> digit) & np.uint64(2047)
+        at = place[b]
+        place[b] = at + 1
+        to_code[at], to_order[at] = code[i], order[i]
+
+
+@kernel
 def by_hash(code: Any, kept: Any) -> tuple[Any, Any]:
-    """Sort rows by a hash, stable: first into buckets of some hundred rows, then each of these.
+    """Sort rows by a hash, stable: by its first 22 bits, which tell most keys apart, then what these left together.
 
     Args:
         code: Each row's hash, evenly spread, uint64 (n,).
@@ -132,40 +148,38 @@ def by_hash(code: Any, kept: Any) -> tuple[Any, Any]:
         Rows in order, int64 (n_kept,); and where the rows of each distinct hash start, and the end, int64
         (n_hashes + 1,).
     """
-    n = len(code)
-    bits = 0
-    while bits < 16 and (n >> bits) > 128:
-        bits += 1
-    shift = np.uint64(63 - bits)
-    place = np.zeros((1 << bits) + 1, np.int64)
-    for i in range(n):
+    n = 0
+    for i in range(len(code)):
         if kept[i]:
-            place[((code[i] >> np.uint64(1)) >> shift) + np.uint64(1)] += 1
-    for b in range(1 << bits):
-        place[b + 1] += place[b]
-    n_kept = place[1 << bits]
-    edge = place.copy()
-    order, sorted_code = np.empty(n_kept, np.int64), np.empty(n_kept, np.uint64)
-    for i in range(n):
+            n += 1
+    order, codes = np.empty(n, np.int64), np.empty(n, np.uint64)
+    other, other_codes = np.empty(n, np.int64), np.empty(n, np.uint64)
+    n = 0
+    for i in range(len(code)):
         if kept[i]:
-            b = (code[i] >> np.uint64(1)) >> shift
-            order[place[b]] = i
-            sorted_code[place[b]] = code[i]
-            place[b] += 1
-    c_scratch, o_scratch = np.empty(n_kept, np.uint64), np.empty(n_kept, np.int64)
+            order[n], codes[n] = i, code[i]
+            n += 1
+    _by_digit(codes, order, 42, other_codes, other)
+    _by_digit(other_codes, other, 53, codes, order)
+    start, apart = 0, False
+    for i in range(1, n + 1):
+        if i == n or (codes[i] >> np.uint64(42)) != (codes[start] >> np.uint64(42)):
+            if apart:
+                _sort_few(codes, order, other_codes, other, start, i)
+            start, apart = i, False
+        elif codes[i] != codes[i - 1]:
+            apart = True
     n_hashes = 0
-    for b in range(1 << bits):
-        _sort_few(sorted_code, order, c_scratch, o_scratch, edge[b], edge[b + 1])
-    for i in range(n_kept):
-        if i == 0 or sorted_code[i] != sorted_code[i - 1]:
+    for i in range(n):
+        if i == 0 or codes[i] != codes[i - 1]:
             n_hashes += 1
     first = np.empty(n_hashes + 1, np.int64)
     n_hashes = 0
-    for i in range(n_kept):
-        if i == 0 or sorted_code[i] != sorted_code[i - 1]:
+    for i in range(n):
+        if i == 0 or codes[i] != codes[i - 1]:
             first[n_hashes] = i
             n_hashes += 1
-    first[n_hashes] = n_kept
+    first[n_hashes] = n
     return order, first
 
 

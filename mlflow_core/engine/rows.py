@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_core.engine.arrays import plain
-from mlflow_core.engine.layout import code_edges, hash_codes
+from mlflow_core.engine.keys import hash_codes
+from mlflow_core.engine.layout import code_edges
 from mlflow_core.engine.parted import integers, mapped, read_part, read_whole, write_parted, write_whole
 from mlflow_core.engine.run import SortedRows, sort_rows
 from mlflow_core.engine.tasks import Amount
@@ -111,7 +112,7 @@ class PartedRows:
             self.read(bucket, ranges),
             unique,
             self.time_column,
-            bucket=lambda keys: hash_codes(_keys_of(keys, self.keys)),
+            bucket=hash_codes if len(unique) == len(self.keys) else self._codes,
         )
 
     def sizes(self, bucket: int) -> list[int]:
@@ -121,6 +122,9 @@ class PartedRows:
     def places(self, number: int) -> Int64:
         """Return where in its range each row came from, as the rows stand bucket by bucket; int64 (n,)."""
         return integers(mapped(self._file(number)).combine_chunks()[_PLACE])
+
+    def _codes(self, keys: pa.Table) -> Int64:
+        return hash_codes(_keys_of(keys, self.keys))
 
     def _file(self, number: int) -> Path:
         return self.rows.folder / f"parted-{self.number:03d}-{number:06d}.arrow"

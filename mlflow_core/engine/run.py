@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_core.engine.arrays import plain
-from mlflow_core.engine.keys import check_source, numbered
-from mlflow_core.engine.ordering import by_key, order_within_by_two, tally
-from mlflow_core.engine.times import Int64, microseconds
+from mlflow_core.engine.keys import check_source, hash_codes, integers_of, numbered
+from mlflow_core.engine.ordering import by_hash, by_key, hashes, order_within_by_two, tally
+from mlflow_core.engine.times import Flags, Int64, microseconds
 from mlflow_core.engine.versions import stamps_of
 from mlflow_core.spec import FeatureView
 
@@ -35,20 +35,23 @@ class Run:
         first: Key k's rows are ``first[k]`` to ``first[k + 1] - 1``; int64 (n_keys + 1,).
         rows: The rows, (n_rows,).
         order: Their order, where they were left as they stood: row i of the run is ``rows[order[i]]``.
+        code: The keys' buckets, ascending, where they are in order of them, int64 (n_keys,).
     """
 
     keys: pa.Table
     first: Int64
     rows: pa.Table
     order: Int64 | None = None
+    code: Int64 | None = None
 
     def part(self, start: int, stop: int) -> Run:
         """Return the run of the keys from ``start`` to ``stop - 1``; nothing is copied."""
         begin, end = int(self.first[start]), int(self.first[stop])
         keys, first = self.keys.slice(start, stop - start), self.first[start : stop + 1] - begin
+        code = None if self.code is None else self.code[start:stop]
         if self.order is not None:
-            return Run(keys, first, self.rows, self.order[begin:end])
-        return Run(keys, first, self.rows.slice(begin, end - begin))
+            return Run(keys, first, self.rows, self.order[begin:end], code)
+        return Run(keys, first, self.rows.slice(begin, end - begin), None, code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +60,11 @@ class SortedEvents:
 
     Attributes:
         run: The events that have a key and an event time.
-        bucket: Each key's bucket, ascending, int64 (n_keys,).
         dropped_keys: How many rows have a null in their key.
         dropped_times: How many of the others have no event time.
     """
 
     run: Run
-    bucket: Int64
     dropped_keys: int
     dropped_times: int
 
@@ -74,12 +75,10 @@ class SortedRows:
 
     Attributes:
         run: All of them.
-        bucket: Each key's bucket, ascending, int64 (n_keys,).
         place: Where each row of the run was in the table, int64 (n_rows,).
     """
 
     run: Run
-    bucket: Int64
     place: Int64
 
 
@@ -99,18 +98,19 @@ def sort_events(
     """
     check_source(events.schema, view)
     stamps = stamps_of(events, view)
-    code, n_codes = numbered([events[key] for key in view.keys], events.num_rows, view.source.title)
-    dropped_keys = int((code < 0).sum())
-    code = np.where(stamps.placed, code, -1)
-    dropped_times = int((code < 0).sum()) - dropped_keys
-    keys = pa.table([plain(events[key], name=key, title=view.source.title) for key in view.keys], view.keys)
-    grouped, order, buckets = _grouped(keys, code, n_codes, bucket)
-    order = _settled(grouped.first, order, stamps.time, stamps.created)
+    title = view.source.title
+    keys = pa.table([plain(events[key], name=key, title=title) for key in view.keys], view.keys)
+    nulls = _nulls(keys, events.num_rows)
+    kept = stamps.placed if nulls is None else stamps.placed & ~nulls
+    grouped = _grouped(keys, kept, bucket, title)
+    order = _settled(grouped.first, grouped.order, stamps.time, stamps.created)
     if columns is None:
-        run = Run(grouped.keys, grouped.first, events, order)
+        run = Run(grouped.keys, grouped.first, events, order, grouped.code)
     else:
-        run = Run(grouped.keys, grouped.first, events.select(columns).take(pa.array(order)))
-    return SortedEvents(run, buckets, dropped_keys, dropped_times)
+        rows = events.select(columns).take(pa.array(order))
+        run = Run(grouped.keys, grouped.first, rows, None, grouped.code)
+    dropped_keys = 0 if nulls is None else int(nulls.sum())
+    return SortedEvents(run, dropped_keys, events.num_rows - dropped_keys - len(order))
 
 
 def sort_rows(
@@ -131,14 +131,13 @@ def sort_rows(
         SourceError: A key column holds no keys, or the time column no times.
     """
     title = "entity rows"
-    code, n_codes = numbered([rows[key] for key in keys], rows.num_rows, title)
-    code = np.where(code < 0, n_codes, code)
     columns = pa.table([plain(rows[key], name=key, title=title) for key in keys], list(keys))
-    grouped, order, buckets = _grouped(columns, code, n_codes + 1, bucket)
+    grouped = _with_nulls(columns, rows.num_rows, _nulls(columns, rows.num_rows), bucket, title)
     time = microseconds(rows[time_column], name=time_column, title=title)[0]
-    place = _settled(grouped.first, order, time, time)
-    kept = rows.select([name for name in rows.column_names if name not in keys or name == time_column])
-    return SortedRows(Run(grouped.keys, grouped.first, kept.take(pa.array(place))), buckets, place)
+    place = _settled(grouped.first, grouped.order, time, time)
+    left = rows.select([name for name in rows.column_names if name not in keys or name == time_column])
+    run = Run(grouped.keys, grouped.first, left.take(pa.array(place)), None, grouped.code)
+    return SortedRows(run, place)
 
 
 def _settled(first: Int64, order: Int64, time: Int64, then: Int64) -> Int64:
@@ -159,29 +158,61 @@ def _ascending(time: Int64, then: Int64) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Grouped:
+    """Rows by key: the distinct keys, where each one's rows start in the order, the order, the keys' buckets."""
+
     keys: pa.Table
     first: Int64
+    order: Int64
+    code: Int64 | None
 
 
-def _grouped(
-    keys: pa.Table, code: Int64, n_codes: int, bucket: Bucketing | None
-) -> tuple[_Grouped, Int64, Int64]:
-    """Group rows by key, keys by bucket: the distinct keys, the rows' order, the keys' buckets."""
-    count, seen = tally(code, n_codes)
-    there = np.flatnonzero(count)
-    buckets = np.zeros(len(there), np.int64)
-    if bucket is not None and keys.num_columns:
-        buckets = bucket(_picked(keys, seen[there], len(there)))
-        by_bucket = np.argsort(buckets, kind="stable")
-        there, buckets = there[by_bucket], buckets[by_bucket]
-    rank = np.full(n_codes, -1, np.int64)
+def _nulls(keys: pa.Table, n: int) -> Flags | None:
+    """Which rows have a null in their key; None where none has."""
+    found = np.zeros(n, np.bool_)
+    for column in keys.columns:
+        if column.null_count:
+            found |= np.asarray(column.is_null())
+    return found if found.any() else None
+
+
+def _with_nulls(
+    keys: pa.Table, n: int, nulls: Flags | None, bucket: Bucketing | None, title: str
+) -> _Grouped:
+    """Group rows by key; those with a null in it come first, as one key."""
+    if nulls is None:
+        return _grouped(keys, np.ones(n, np.bool_), bucket, title)
+    null = np.flatnonzero(nulls)
+    others = _grouped(keys, ~nulls, bucket, title)
+    both = pa.concat_tables([keys.take(pa.array(null[:1])), others.keys])
+    first = np.concatenate([np.zeros(1, np.int64), others.first + len(null)])
+    code = None if others.code is None else np.concatenate([np.zeros(1, np.int64), others.code])
+    return _Grouped(both, first, np.concatenate([null, others.order]), code)
+
+
+def _grouped(keys: pa.Table, kept: Flags, bucket: Bucketing | None, title: str) -> _Grouped:
+    """Group some rows by key, the keys in order of their buckets."""
+    integers = integers_of(keys) if bucket is hash_codes else None
+    if integers is not None:
+        hashed = hashes(integers[0])
+        order, first = by_hash(hashed, kept)
+        seen = order[first[:-1]]
+        return _Grouped(
+            keys.take(pa.array(seen)), first, order, (hashed[seen] >> np.uint64(1)).astype(np.int64)
+        )
+    number, n_numbers = numbered(keys.columns, len(kept), title)
+    number = np.where(kept, number, -1)
+    count, seen = tally(number, n_numbers)
+    there, code = np.flatnonzero(count), None
+    if bucket is not None:
+        code = (
+            bucket(keys.take(pa.array(seen[there]))) if keys.num_columns else np.zeros(len(there), np.int64)
+        )
+        by_bucket = np.argsort(code, kind="stable")
+        there, code = there[by_bucket], code[by_bucket]
+    rank = np.full(n_numbers, -1, np.int64)
     rank[there] = np.arange(len(there))
     first = np.zeros(len(there) + 1, np.int64)
     np.cumsum(count[there], out=first[1:])
-    order = by_key(code, rank, first)
-    return _Grouped(_picked(keys, seen[there], len(there)), first), order, buckets
-
-
-def _picked(keys: pa.Table, places: Int64, n: int) -> pa.Table:
     # A table without columns forgets how many rows it has; a view without an entity has one key or none.
-    return keys.take(pa.array(places)) if keys.num_columns else keys.slice(0, n)
+    distinct = keys.take(pa.array(seen[there])) if keys.num_columns else keys
+    return _Grouped(distinct, first, by_key(number, rank, first), code)

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_core.engine.clock import evaluation_times
-from mlflow_core.engine.run import Run, SortedRows
-from mlflow_core.engine.stored import CodedRun
+from mlflow_core.engine.layout import between_codes
+from mlflow_core.engine.run import Run
 from mlflow_core.engine.times import NEVER, Int64, microseconds, plus
 from mlflow_core.engine.versions import timeline_of
 from mlflow_core.engine.view import compute_runs, row_times
@@ -26,7 +26,13 @@ __all__ = ["compute_within"]
 
 
 def compute_within(
-    runs: Sequence[CodedRun], rows: SortedRows, read: ViewRead, *, time_column: str, limit: int
+    runs: Sequence[Run],
+    rows: Run,
+    read: ViewRead,
+    *,
+    time_column: str,
+    limit: int,
+    back: Int64 | None = None,
 ) -> pa.Table:
     """Compute a view's features for one bucket.
 
@@ -36,33 +42,40 @@ def compute_within(
         read: The view, the features wanted, the clock and the keys.
         time_column: The entity rows' time.
         limit: About how many bytes of events are worked on at once.
+        back: In which order the rows are answered; see ``compute_runs``.
 
     Returns:
-        The features in the order of ``rows.run``, (n_rows,).
+        The features, (n_rows,).
 
     Raises:
         EngineError: A sum of integers does not fit in int64.
     """
-    if sum(one.run.rows.nbytes for one in runs) <= limit:
-        return compute_runs([one.run for one in runs], rows.run, read, time_column=time_column)
-    asked = CodedRun(rows.run, rows.bucket)
+    if sum(run.rows.nbytes for run in runs) <= limit:
+        return compute_runs(runs, rows, read, time_column=time_column, back=back)
     pieces: list[pa.Table] = []
     for low, high, alone in _groups(runs, limit):
-        part = asked.between(low, high)
-        if not part.run.rows.num_rows and (pieces or high < 2**63):
+        part = _between(rows, low, high)
+        if not part.rows.num_rows and (pieces or high < 2**63):
             continue
-        events = [one.between(low, high).run for one in runs]
-        if alone and len(part.code) == 1 and all(run.keys.num_rows <= 1 for run in events):
-            pieces += _by_time(events, part.run, read, time_column, limit)
+        events = [_between(run, low, high) for run in runs]
+        if alone and len(part.first) == 2 and all(len(run.first) <= 2 for run in events):
+            pieces += _by_time(events, part, read, time_column, limit)
         else:
-            pieces.append(compute_runs(events, part.run, read, time_column=time_column))
-    return pa.concat_tables(pieces)
+            pieces.append(compute_runs(events, part, read, time_column=time_column))
+    whole = pa.concat_tables(pieces)
+    return whole if back is None else whole.combine_chunks().take(pa.array(back))
 
 
-def _groups(runs: Sequence[CodedRun], limit: int) -> Iterator[tuple[int, int, bool]]:
+def _between(run: Run, low: int, high: int) -> Run:
+    assert run.code is not None
+    return run.part(*between_codes(run.code, low, high))
+
+
+def _groups(runs: Sequence[Run], limit: int) -> Iterator[tuple[int, int, bool]]:
     """Ranges of codes that fit, over all codes; with whether a range is one key that does not."""
-    sizes = [np.diff(one.run.first) * (one.run.rows.nbytes / max(1, one.run.rows.num_rows)) for one in runs]
-    code, which = np.unique(np.concatenate([one.code for one in runs]), return_inverse=True)
+    sizes = [np.diff(run.first) * (run.rows.nbytes / max(1, run.rows.num_rows)) for run in runs]
+    codes = [run.code for run in runs if run.code is not None]
+    code, which = np.unique(np.concatenate(codes), return_inverse=True)
     size = np.bincount(which, weights=np.concatenate(sizes), minlength=len(code))
     big = size > limit
     group = np.cumsum(np.where(big, 0, size)) // limit
@@ -144,7 +157,7 @@ def _reach(read: ViewRead) -> int:
 
 def _one_key(run: Run, rows: pa.Table) -> Run:
     n = run.keys.num_rows
-    return Run(run.keys, np.array([0, rows.num_rows][: n + 1], np.int64), rows)
+    return Run(run.keys, np.array([0, rows.num_rows][: n + 1], np.int64), rows, None, run.code)
 
 
 def _moments(column: pa.ChunkedArray) -> Int64:

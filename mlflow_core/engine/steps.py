@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Cluster", "Steps", "laid_out", "layout_spec", "plan_snapshot", "plan_steps"]
 
-BUCKET_BYTES = 100_000_000
+BUCKET_BYTES = 32_000_000  # of the largest source; smaller ones take less memory and cost no time
 MOST_BUCKETS = 4_096
 _IDENTITIES_AT_ONCE = 2_000_000
 _BYTES_A_ROW = 64  # of an entity row's key, time and place

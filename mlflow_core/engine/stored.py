@@ -7,7 +7,7 @@ and ``mlflow_core.engine.identity``'s.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,29 +16,9 @@ import pyarrow as pa
 from mlflow_core.engine.identity import Ends
 from mlflow_core.engine.layout import Layout, LayoutSpec
 from mlflow_core.engine.run import Run
-from mlflow_core.engine.times import Int64
 from mlflow_core.engine.versions import END
 
-__all__ = ["CodedRun", "Opened", "Stored"]
-
-
-@dataclass(frozen=True, slots=True)
-class CodedRun:
-    """A run and its keys' codes.
-
-    Attributes:
-        run: The run.
-        code: Its keys' codes, ascending, int64 (n_keys,).
-    """
-
-    run: Run
-    code: Int64
-
-    def between(self, low: int, high: int) -> CodedRun:
-        """Return the run of the keys whose codes are from ``low`` to ``high - 1``; nothing is copied."""
-        start = int(np.searchsorted(self.code, low))
-        stop = int(np.searchsorted(self.code, high)) if high < 2**63 else len(self.code)
-        return CodedRun(self.run.part(start, stop), self.code[start:stop])
+__all__ = ["Opened", "Stored"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +69,7 @@ class Opened:
     layouts: tuple[Layout, ...]
     ends: Ends | None
 
-    def runs(self, low: int, high: int, columns: Sequence[str]) -> tuple[CodedRun, ...]:
+    def runs(self, low: int, high: int, columns: Sequence[str]) -> tuple[Run, ...]:
         """Take the keys of a range of codes out of each part.
 
         Args:
@@ -102,9 +82,9 @@ class Opened:
         """
         found = []
         for part, layout in enumerate(self.layouts):
-            run, code, begin = layout.between(low, high)
+            run, begin = layout.between(low, high)
             rows = run.rows.select(list(columns))
             if self.ends is not None:
                 rows = rows.append_column(END, self.ends.of(part, begin, rows.num_rows))
-            found.append(CodedRun(Run(run.keys, run.first, rows), code))
+            found.append(replace(run, rows=rows))
         return tuple(found)

@@ -27,6 +27,9 @@ def warm(progress: Progress) -> None:
     calls: dict[str, Callable[[], object]] = {
         "tally": lambda: ordering.tally(one, 1),
         "by_key": lambda: ordering.by_key(one, one, edge),
+        "hashes": lambda: ordering.hashes(one),
+        "by_hash": lambda: ordering.by_hash(one.astype(np.uint64), yes),
+        "matched": lambda: ordering.matched(one, one),
         "joined": lambda: ordering.joined(table, table + 1, 1),
         "in_order": lambda: ordering.in_order(edge, one, one),
         "order_within": lambda: ordering.order_within_by_two(edge, one, one),

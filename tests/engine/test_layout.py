@@ -17,7 +17,8 @@ from distributed import Client
 from mlflow_core.engine import layout
 from mlflow_core.engine.bucketed import Limits
 from mlflow_core.engine.cache import Cache
-from mlflow_core.engine.layout import code_edges, hash_codes
+from mlflow_core.engine.keys import hash_codes
+from mlflow_core.engine.layout import code_edges
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.engine.route import InProcess, OnDask
 from mlflow_core.engine.sharded import features_here

@@ -55,7 +55,7 @@ def test_events_are_sorted_as_lexsort_sorts_them_and_buckets_come_first(kind):
     kept = [i for i in range(500) if data["k"][i] is not None and data["t"][i] is not None]
     assert found.dropped_keys == data["k"].count(None)
     assert found.dropped_times == 500 - found.dropped_keys - len(kept)
-    assert found.bucket.tolist() == sorted(found.bucket.tolist())
+    assert found.run.code.tolist() == sorted(found.run.code.tolist())
     assert found.run.rows.num_rows == len(kept) == found.run.first[-1]
     for place, key in enumerate(found.run.keys["k"].to_pylist()):
         part = found.run.part(place, place + 1)

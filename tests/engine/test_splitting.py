@@ -9,10 +9,9 @@ import pyarrow as pa
 import pytest
 
 from mlflow_core.engine import splitting
-from mlflow_core.engine.layout import hash_codes
-from mlflow_core.engine.run import sort_events, sort_rows
+from mlflow_core.engine.keys import hash_codes
+from mlflow_core.engine.run import Run, sort_events, sort_rows
 from mlflow_core.engine.splitting import compute_within
-from mlflow_core.engine.stored import CodedRun
 from mlflow_core.engine.versions import with_ends
 from mlflow_core.engine.view import compute_runs, value_columns
 from mlflow_core.testing.histories import History, random_history, read_under
@@ -24,7 +23,7 @@ WORLDS = pytest.mark.parametrize(
 )
 
 
-def parts_of(history: History, clock: str) -> list[CodedRun]:
+def parts_of(history: History, clock: str) -> list[Run]:
     """The events in three runs, as a source of three files gives them."""
     read, events = read_under(history.view, clock), history.events
     if history.view.source.event_id is not None:
@@ -33,7 +32,7 @@ def parts_of(history: History, clock: str) -> list[CodedRun]:
     found = []
     for first, length in ((0, 20), (20, 31), (51, None)):
         done = sort_events(events.slice(first, length), history.view, columns=columns, bucket=hash_codes)
-        found.append(CodedRun(done.run, done.bucket))
+        found.append(done.run)
     return found
 
 
@@ -70,10 +69,9 @@ def answered(history: History, clock: str, limit: int) -> pa.Table:
     keys = list(history.view.keys)
     wanted = list(dict.fromkeys([*keys, "event_timestamp"]))
     asked = sort_rows(history.rows.select(wanted), keys, "event_timestamp", bucket=hash_codes)
-    table = compute_within(runs, asked, read, time_column="event_timestamp", limit=limit)
     back = np.empty(len(asked.place), np.int64)
     back[asked.place] = np.arange(len(asked.place))
-    return table.combine_chunks().take(pa.array(back))
+    return compute_within(runs, asked.run, read, time_column="event_timestamp", limit=limit, back=back)
 
 
 @WORLDS
