@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from distributed import Client, default_client
 
 from mlflow_core.config.settings import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.cluster.connect import open_cluster
 
 __all__ = ["two_workers"]
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import mlflow_core as ml
 from benchmarks.engine.cluster import two_workers
 from benchmarks.engine.job import AGGREGATES, Call, Events, Job
-from mlflow_core.engine.cache import Cache
+from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.engine.retrieve import retrieve_to_shards
 from mlflow_core.engine.route import InProcess, OnDask, Route
 from mlflow_core.plan.retrieval import RetrievalPlan, plan_retrieval

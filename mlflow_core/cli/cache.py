@@ -11,7 +11,7 @@ from mlflow_core.cli.context import invocation
 
 if TYPE_CHECKING:
     from mlflow_core.cli.context import Invocation
-    from mlflow_core.engine.cache import Cache, CacheEntry
+    from mlflow_core.engine.layouts.cache import Cache, CacheEntry
 
 __all__ = ["app", "clean", "list_entries"]
 
@@ -80,7 +80,7 @@ def clean(
 
 
 def _cache(call: Invocation) -> Cache:
-    from mlflow_core.engine.cache import Cache
+    from mlflow_core.engine.layouts.cache import Cache
 
     return Cache(Path(call.settings.cache.location), call.settings.cache.limit)
 

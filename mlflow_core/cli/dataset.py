@@ -55,7 +55,7 @@ def build(
     Example: mlcore dataset build late_arrival --explain
     """
     from mlflow_core.cli.workspace import clock_named, open_workspace
-    from mlflow_core.engine.dataset_estimate import explain_dataset
+    from mlflow_core.engine.dataset.estimate import explain_dataset
     from mlflow_core.workflow.dataset import plan_of
     from mlflow_core.workflow.training import build_for_pipeline
 

@@ -160,7 +160,7 @@ def _nearest_existing(path: Path) -> Path:
 
 
 def _warmed(call: Invocation) -> Iterator[Finding]:
-    from mlflow_core.engine.warming import warm
+    from mlflow_core.engine.kernels.warming import warm
 
     yield _checked("kernels", lambda: _compiled(call, warm))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mlflow_core import sources
-from mlflow_core.engine.view import needed_columns, row_times
+from mlflow_core.engine.views.view import needed_columns, row_times
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 from mlflow_core.plan.span import Span, joint_span, needed_span
 from mlflow_core.sources import SourceListing

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from mlflow_core.engine.route import InProcess, Route
-from mlflow_core.engine.snapshot import snapshot_read
+from mlflow_core.engine.views.snapshot import snapshot_read
 from mlflow_core.spec import FeatureView
 from mlflow_core.telemetry import Progress, SilentProgress
 

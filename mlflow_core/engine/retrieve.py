@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mlflow_core.engine.assemble import assemble, checked_rows
+from mlflow_core.engine.files.shards import ROWS_PER_SHARD
 from mlflow_core.engine.route import InProcess, Route
-from mlflow_core.engine.shards import ROWS_PER_SHARD
+from mlflow_core.engine.views.assemble import assemble, checked_rows
 from mlflow_core.plan.retrieval import RetrievalPlan
 from mlflow_core.telemetry import Progress, SilentProgress
 

@@ -1,4 +1,4 @@
-"""Routes: where a view's features are computed. What they compute is ``mlflow_core.engine.view``, on any route.
+"""Routes: where a view's features are computed. What they compute is ``mlflow_core.engine.views.view``, on any route.
 
 ``InProcess`` reads a source and computes in this process. ``OnDask`` parts events and entity rows by key into
 files, computes each bucket and writes each shard on a worker; only file names and counts pass through the
@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from mlflow_core import sources
-from mlflow_core.engine.assemble import assemble
-from mlflow_core.engine.cache import Cache
+from mlflow_core.engine.buckets.rows import range_edges
+from mlflow_core.engine.buckets.sharded import features_here, shards_on_workers, snapshot_on_workers
+from mlflow_core.engine.buckets.steps import Cluster
 from mlflow_core.engine.estimate import WORTH_A_CLUSTER, RowsEstimate, estimate
+from mlflow_core.engine.events.keys import check_key_types
+from mlflow_core.engine.events.run import SortedRows
+from mlflow_core.engine.files.shards import write_shards
 from mlflow_core.engine.inputs import SourceRead, read_spans, rows_span, source_reads
-from mlflow_core.engine.keys import check_key_types
-from mlflow_core.engine.rows import range_edges
-from mlflow_core.engine.run import SortedRows
-from mlflow_core.engine.sharded import features_here, shards_on_workers, snapshot_on_workers
-from mlflow_core.engine.shards import write_shards
-from mlflow_core.engine.snapshot import Snapshot, snapshot_at
-from mlflow_core.engine.steps import Cluster
-from mlflow_core.engine.view import compute_view, needed_columns, sorted_queries
+from mlflow_core.engine.layouts.cache import Cache
+from mlflow_core.engine.views.assemble import assemble
+from mlflow_core.engine.views.snapshot import Snapshot, snapshot_at
+from mlflow_core.engine.views.view import compute_view, needed_columns, sorted_queries
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 from mlflow_core.telemetry import Progress
 
@@ -74,7 +74,7 @@ class Route(Protocol):
 
         Args:
             plan: As for ``features``; with its on-demand features.
-            spine: Entity rows from ``mlflow_core.engine.assemble.checked_rows``, (n,).
+            spine: Entity rows from ``mlflow_core.engine.views.assemble.checked_rows``, (n,).
             base: Folder of the feature repository.
             out: The folder for the shards.
             rows_per_shard: How many rows a shard has at most.
@@ -94,7 +94,7 @@ class Route(Protocol):
         """Compute a view at a boundary, for all its entities.
 
         Args:
-            read: From ``mlflow_core.engine.snapshot.snapshot_read``.
+            read: From ``mlflow_core.engine.views.snapshot.snapshot_read``.
             boundary: The evaluation time, microseconds since epoch, UTC.
             base: Folder of the feature repository.
             progress: Who is told.

@@ -12,9 +12,9 @@ from pydantic import BeforeValidator, ValidationError
 
 from mlflow_core.config.cluster import PROFILES, ClusterSettings
 from mlflow_core.config.secret import resolve_in
-from mlflow_core.engine.cache import Cache, user_cache
-from mlflow_core.engine.cluster import open_cluster
-from mlflow_core.engine.drafts import draft_folder
+from mlflow_core.engine.cluster.connect import open_cluster
+from mlflow_core.engine.files.drafts import draft_folder
+from mlflow_core.engine.layouts.cache import Cache, user_cache
 from mlflow_core.engine.route import InProcess, OnDask, Route
 from mlflow_core.errors import ConfigError, MlcoreError, UsageError, nearest
 

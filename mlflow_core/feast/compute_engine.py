@@ -30,7 +30,7 @@ from mlflow_core.algebra.types import TIME
 from mlflow_core.config.clock import Clock, SystemClock
 from mlflow_core.engine.materialise import Materialised, materialise
 from mlflow_core.engine.route import Route
-from mlflow_core.engine.snapshot import CREATED, EVENT_TIME
+from mlflow_core.engine.views.snapshot import CREATED, EVENT_TIME
 from mlflow_core.errors import MlcoreError, PlanError
 from mlflow_core.feast.cluster import ClusterName, open_route
 from mlflow_core.feast.online_store import PackedOnlineStore

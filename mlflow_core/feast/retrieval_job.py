@@ -18,8 +18,8 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
-from mlflow_core.engine.drafts import draft_folder, write_at_once
-from mlflow_core.engine.shards import ROWS_PER_SHARD
+from mlflow_core.engine.files.drafts import draft_folder, write_at_once
+from mlflow_core.engine.files.shards import ROWS_PER_SHARD
 from mlflow_core.errors import UsageError
 from mlflow_core.feast.frames import as_frame, dask_frame
 from mlflow_core.feast.saving import place_to_save, save_rows

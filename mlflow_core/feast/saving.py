@@ -11,7 +11,7 @@ from feast.errors import SavedDatasetLocationAlreadyExists
 from feast.infra.offline_stores.file_source import SavedDatasetFileStorage
 from feast.saved_dataset import SavedDatasetStorage
 
-from mlflow_core.engine.drafts import draft_folder, write_at_once
+from mlflow_core.engine.files.drafts import draft_folder, write_at_once
 from mlflow_core.errors import UsageError
 
 __all__ = ["place_to_save", "save_rows"]

@@ -1,6 +1,6 @@
 """The logical plan of a training set: which columns its entity rows need, what the label reads, where it is cut.
 
-A plan is a value: it has read schemas, and no data. ``mlflow_core.engine.dataset`` walks it. What a label, an
+A plan is a value: it has read schemas, and no data. ``mlflow_core.engine.dataset.compute`` walks it. What a label, an
 embargo and a split mean is written in ``docs/concepts``, "Labels and splits".
 """
 

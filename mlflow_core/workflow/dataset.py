@@ -14,9 +14,9 @@ from typing import Any
 import orjson
 
 from mlflow_core.artifacts import Artifact, ArtifactStore
-from mlflow_core.engine.dataset import MANIFEST, compute_dataset
-from mlflow_core.engine.dataset_checks import CheckResult
-from mlflow_core.engine.drafts import draft_folder
+from mlflow_core.engine.dataset.checks import CheckResult
+from mlflow_core.engine.dataset.compute import MANIFEST, compute_dataset
+from mlflow_core.engine.files.drafts import draft_folder
 from mlflow_core.engine.route import Route
 from mlflow_core.errors import SourceError
 from mlflow_core.plan.dataset import PARTS, DatasetPlan, plan_dataset

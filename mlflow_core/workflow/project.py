@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from mlflow_core.config import load_settings, os_principal
-from mlflow_core.engine.dataset_estimate import explain_dataset
+from mlflow_core.engine.dataset.estimate import explain_dataset
 from mlflow_core.engine.estimate import RowsEstimate, estimate, rows_of
 from mlflow_core.engine.explain import Explanation
 from mlflow_core.engine.retrieve import retrieve

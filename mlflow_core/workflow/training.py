@@ -17,8 +17,8 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlflow_core.engine.dataset_estimate import rows_of_dataset
-from mlflow_core.engine.drafts import draft_folder
+from mlflow_core.engine.dataset.estimate import rows_of_dataset
+from mlflow_core.engine.files.drafts import draft_folder
 from mlflow_core.engine.route import choose_route
 from mlflow_core.errors import UnknownNameError
 from mlflow_core.metadata import DatasetRecord, Metric

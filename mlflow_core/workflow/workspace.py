@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.config import Settings
-from mlflow_core.engine.cache import Cache
+from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import UnknownNameError, nearest
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.plan.project import Project
@@ -78,7 +78,7 @@ class Workspace:
         Args:
             performance_report: A file for Dask's own report on the work; None for what the settings say.
         """
-        from mlflow_core.engine.cluster import open_cluster
+        from mlflow_core.engine.cluster.connect import open_cluster
 
         settings = self.settings.cluster
         if performance_report is not None:

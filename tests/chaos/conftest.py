@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from mlflow_core.config.cluster import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.cluster.connect import open_cluster
 from tests.chaos.world import World
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from mlflow_core.config.cluster import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.cluster.connect import open_cluster
 from mlflow_core.engine.route import OnDask
 from tests.chaos.world import BUCKETS, World
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlflow_core.config.cluster import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.cluster.connect import open_cluster
 from mlflow_core.engine.route import OnDask
 from mlflow_core.errors import EngineError, SourceError
 from tests.chaos.conftest import disturbed, how_long

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_core.cli.boundary import run
-from mlflow_core.engine.cache import Cache
-from mlflow_core.engine.entries import write_entry
+from mlflow_core.engine.files.entries import write_entry
+from mlflow_core.engine.layouts.cache import Cache
 
 
 @pytest.fixture

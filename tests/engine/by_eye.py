@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from mlflow_core.engine.view import compute_view
+from mlflow_core.engine.views.view import compute_view
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import Entity, FeatureView, ParquetSource
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pyarrow as pa
 
-from mlflow_core.engine.view import compute_view
+from mlflow_core.engine.views.view import compute_view
 from mlflow_core.testing.histories import History, read_under
 from tests.oracle.features import Oracle, agrees
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_core.config.settings import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.cluster.connect import open_cluster
 
 
 @pytest.fixture(scope="module")

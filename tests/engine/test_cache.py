@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_core.engine.cache import Cache
-from mlflow_core.engine.entries import facts_of, write_entry
+from mlflow_core.engine.files.entries import facts_of, write_entry
+from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import EngineError
 
 KILLED = """
 import sys, time
 from pathlib import Path
-from mlflow_core.engine.cache import Cache
-from mlflow_core.engine.entries import write_entry
+from mlflow_core.engine.layouts.cache import Cache
+from mlflow_core.engine.files.entries import write_entry
 
 def fill(draft):
     (draft / "half.arrow").write_bytes(b"x" * 1000)

@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from mlflow_core.config.cluster import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
-from mlflow_core.engine.profiles import QUEUES, pod_arguments
+from mlflow_core.engine.cluster.connect import open_cluster
+from mlflow_core.engine.cluster.profiles import QUEUES, pod_arguments
 from mlflow_core.errors import ConfigError, EngineError
 from mlflow_core.feast.cluster import cluster_settings
 

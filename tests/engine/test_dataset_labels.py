@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mlflow_core as ml
-from mlflow_core.engine.spine import entity_rows
-from mlflow_core.engine.split import REASONS
+from mlflow_core.engine.dataset.spine import entity_rows
+from mlflow_core.engine.dataset.split import REASONS
 from mlflow_core.errors import SourceError
 from mlflow_core.plan.dataset import PARTS, plan_dataset
 from mlflow_core.sources import read_schema

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_core.engine.drafts import OWNER, draft_folder
+from mlflow_core.engine.files.drafts import OWNER, draft_folder
 from mlflow_core.errors import EngineError
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from mlflow_core.engine.drafts import draft_folder
+from mlflow_core.engine.files.drafts import draft_folder
 with draft_folder(Path(sys.argv[1]), "engine") as folder:
     (folder / "inside").mkdir()
     (folder / "inside" / "rows").write_text("1")

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 import mlflow_core as ml
 from mlflow_core.algebra.types import TIME
-from mlflow_core.engine.cache import Cache
+from mlflow_core.engine.buckets.laid import layouts_there
 from mlflow_core.engine.estimate import RowsEstimate, estimate, rows_of
 from mlflow_core.engine.explain import Explanation
-from mlflow_core.engine.laid import layouts_there
+from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.engine.route import InProcess, OnDask
 from mlflow_core.errors import SourceError

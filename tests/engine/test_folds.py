@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mlflow_core.algebra.moments import limbs_value
-from mlflow_core.engine.folds import SHORT, fold
+from mlflow_core.engine.kernels.folds import SHORT, fold
 from mlflow_core.engine.times import NEVER
 
 NOTHING = np.zeros(0, np.int64)

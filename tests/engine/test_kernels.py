@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from mlflow_core.algebra.aggregates import aggregate_of
-from mlflow_core.engine import folds, kernels, ordering, ranges
-from mlflow_core.engine.compile import cache_folder
-from mlflow_core.engine.values import Sweep, window_values
-from mlflow_core.engine.warming import warm
+from mlflow_core.engine.kernels import folds, ordering, ranges, sweeps
+from mlflow_core.engine.kernels.compile import cache_folder
+from mlflow_core.engine.kernels.warming import warm
+from mlflow_core.engine.views.values import Sweep, window_values
 from mlflow_core.errors import EngineError
 from mlflow_core.spec import Function
 from mlflow_core.telemetry import SilentProgress
@@ -185,7 +185,7 @@ def test_no_kernel_takes_five_seconds_to_compile_the_first_time(tmp_path):
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
-from mlflow_core.engine.warming import warm
+from mlflow_core.engine.kernels.warming import warm
 
 @contextmanager
 def stage(name, total=None, unit=""):
@@ -206,7 +206,7 @@ warm(SimpleNamespace(stage=stage))
 
 def test_warming_compiles_each_kernel_once_and_for_good():
     warm(SilentProgress())
-    rooms = (folds, kernels, ordering, ranges)
+    rooms = (folds, ordering, ranges, sweeps)
     public = {name: getattr(room, name) for room in rooms for name in room.__all__}
     compiled = {name: len(one.signatures) for name, one in public.items() if hasattr(one, "signatures")}
     random_sweep_and_values = random_sweep(Random(1), 3, 50, 20)[0]

@@ -15,7 +15,7 @@ import pytest
 
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.engine.route import InProcess, OnDask
-from mlflow_core.engine.view import compute_view
+from mlflow_core.engine.views.view import compute_view
 from mlflow_core.testing.histories import History, random_history, read_under
 from tests.engine.comparison import differing
 from tests.engine.worlds import at_path, plan_of, write_in_parts

@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from distributed import Client
 
-from mlflow_core.engine import layout
-from mlflow_core.engine.bucketed import Limits
-from mlflow_core.engine.cache import Cache
-from mlflow_core.engine.keys import hash_codes
-from mlflow_core.engine.layout import code_edges
+from mlflow_core.engine.buckets.bucketed import Limits
+from mlflow_core.engine.buckets.sharded import features_here
+from mlflow_core.engine.buckets.steps import Cluster
+from mlflow_core.engine.events.keys import hash_codes
+from mlflow_core.engine.layouts import layout
+from mlflow_core.engine.layouts.cache import Cache
+from mlflow_core.engine.layouts.layout import code_edges
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.engine.route import InProcess, OnDask
-from mlflow_core.engine.sharded import features_here
-from mlflow_core.engine.steps import Cluster
 from mlflow_core.spec import Agg, Entity, FeatureView, ParquetSource
 from mlflow_core.telemetry import SilentProgress
 from mlflow_core.testing.histories import random_history

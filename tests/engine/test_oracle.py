@@ -77,7 +77,7 @@ def test_values_in_bulk_agree_with_the_truth_for_each_aggregate_and_clock(bulk, 
 
 
 def test_the_oracle_itself_sees_a_wrong_value(monkeypatch: pytest.MonkeyPatch):
-    from mlflow_core.engine import windows
+    from mlflow_core.engine.views import windows
 
     right = windows.window_edges
     monkeypatch.setattr(windows, "window_edges", lambda *given: (right(*given)[0], right(*given)[1] + 1))

@@ -8,7 +8,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from mlflow_core.engine.ranges import at_end, count_seen, listed, reached
+from mlflow_core.engine.kernels.ranges import at_end, count_seen, listed, reached
 from mlflow_core.engine.times import EARLIEST, NEVER
 
 

@@ -14,11 +14,11 @@ import pytest
 from distributed import Client, LocalCluster
 
 from mlflow_core.config.settings import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.cluster.connect import open_cluster
 from mlflow_core.engine.materialise import materialise
 from mlflow_core.engine.retrieve import retrieve, retrieve_to_shards
 from mlflow_core.engine.route import InProcess, OnDask, choose_route
-from mlflow_core.engine.view import compute_view
+from mlflow_core.engine.views.view import compute_view
 from mlflow_core.errors import EngineError, SourceError, UsageError
 from mlflow_core.spec import Agg, Entity, FeatureView, ParquetSource
 from mlflow_core.testing.histories import History, random_history, read_under
@@ -318,7 +318,7 @@ def test_a_cluster_without_workers_is_one_clear_error_after_a_while(world, tmp_p
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
-    monkeypatch.setattr("mlflow_core.engine.cluster._CONNECT_WITHIN_S", 1)
+    monkeypatch.setattr("mlflow_core.engine.cluster.connect._CONNECT_WITHIN_S", 1)
     with (
         pytest.raises(EngineError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"),
         open_cluster(ClusterSettings(address="tcp://127.0.0.1:9")),

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 import mlflow_core as ml
-from mlflow_core.engine.keys import numbered, places_of
-from mlflow_core.engine.run import sort_events, sort_rows
-from mlflow_core.engine.view import compute_runs, compute_view, value_columns
+from mlflow_core.engine.events.keys import numbered, places_of
+from mlflow_core.engine.events.run import sort_events, sort_rows
+from mlflow_core.engine.views.view import compute_runs, compute_view, value_columns
 from mlflow_core.plan.retrieval import ViewRead
 
 TIME = pa.timestamp("us", tz="UTC")

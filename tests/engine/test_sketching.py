@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from mlflow_core.algebra.sketches import stated_error
-from mlflow_core.engine import sketching
-from mlflow_core.engine.view import compute_view
+from mlflow_core.engine.views import sketching
+from mlflow_core.engine.views.view import compute_view
 from mlflow_core.spec import Agg, Entity, FeatureView, Function, ParquetSource
 from mlflow_core.testing.histories import random_history, read_under
 from tests.engine.comparison import mismatches

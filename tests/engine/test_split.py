@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_core.engine.split import REASONS, assign_parts
+from mlflow_core.engine.dataset.split import REASONS, assign_parts
 from mlflow_core.plan.dataset import PARTS, Cuts
 from tests.oracle import labels as oracle
 

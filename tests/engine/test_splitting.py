@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlflow_core.engine import splitting
-from mlflow_core.engine.keys import hash_codes
-from mlflow_core.engine.run import Run, sort_events, sort_rows
-from mlflow_core.engine.splitting import compute_within
-from mlflow_core.engine.versions import with_ends
-from mlflow_core.engine.view import compute_runs, value_columns
+from mlflow_core.engine.buckets import splitting
+from mlflow_core.engine.buckets.splitting import compute_within
+from mlflow_core.engine.events.keys import hash_codes
+from mlflow_core.engine.events.run import Run, sort_events, sort_rows
+from mlflow_core.engine.events.versions import with_ends
+from mlflow_core.engine.views.view import compute_runs, value_columns
 from mlflow_core.testing.histories import History, random_history, read_under
 from tests.engine.comparison import differing
 

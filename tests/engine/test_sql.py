@@ -8,7 +8,7 @@ from time import perf_counter
 
 import pytest
 
-from mlflow_core.engine.view import compute_view
+from mlflow_core.engine.views.view import compute_view
 from mlflow_core.testing.histories import random_history, read_under
 from tests.oracle import duckdb, sqlite
 from tests.oracle.seen import differing
@@ -46,7 +46,7 @@ def test_sql_over_the_raw_events_gives_the_same_values(database, clock, worlds, 
 
 @pytest.mark.parametrize("database", list(BY))
 def test_sql_itself_sees_a_wrong_value(database, monkeypatch: pytest.MonkeyPatch):
-    from mlflow_core.engine import windows
+    from mlflow_core.engine.views import windows
 
     right = windows.window_edges
     monkeypatch.setattr(windows, "window_edges", lambda *given: (right(*given)[0], right(*given)[1] + 1))

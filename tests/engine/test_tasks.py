@@ -11,7 +11,7 @@ import dask
 import numpy as np
 import pytest
 
-from mlflow_core.engine.tasks import Amount, finished
+from mlflow_core.engine.cluster.tasks import Amount, finished
 from mlflow_core.errors import EngineError
 from mlflow_core.telemetry import PlainProgress, SilentProgress
 

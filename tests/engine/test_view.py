@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlflow_core.engine.view import compute_view, needed_columns
+from mlflow_core.engine.views.view import compute_view, needed_columns
 from mlflow_core.errors import PlanError, SourceError
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import Agg, Every

@@ -19,7 +19,7 @@ import pytest
 
 from mlflow_core import sources
 from mlflow_core.config.settings import ClusterSettings
-from mlflow_core.engine.cluster import open_cluster
+from mlflow_core.engine.cluster.connect import open_cluster
 from mlflow_core.engine.retrieve import retrieve, retrieve_to_shards
 from mlflow_core.engine.route import OnDask
 from mlflow_core.errors import EngineError, SourceError

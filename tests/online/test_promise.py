@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from mlflow_core.config.clock import FixedClock
-from mlflow_core.engine.snapshot import snapshot_at, snapshot_read
+from mlflow_core.engine.views.snapshot import snapshot_at, snapshot_read
 from mlflow_core.online.answer import Reader, Status
 from mlflow_core.online.sqlite import SqliteBackend
 from mlflow_core.online.write import write_materialised

@@ -90,7 +90,7 @@ def test_a_source_that_changes_while_it_is_read_makes_no_dataset(workspace, monk
         os.utime(readings, (0, 0))
         return retrieve_to_shards(*arguments, **named)
 
-    monkeypatch.setattr("mlflow_core.engine.dataset.retrieve_to_shards", late)
+    monkeypatch.setattr("mlflow_core.engine.dataset.compute.retrieve_to_shards", late)
     with pytest.raises(SourceError, match="readings changed while the dataset was built"):
         build_for_pipeline(workspace, workspace.pipeline("breakdown"))
     assert workspace.metadata.list_datasets() == []
@@ -196,7 +196,7 @@ def test_a_full_disk_fails_the_run_leaves_no_draft_and_is_said_in_one_line(
     def full(*_args, **_kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("mlflow_core.engine.shards.pq.write_table", full)
+    monkeypatch.setattr("mlflow_core.engine.files.shards.pq.write_table", full)
     assert run(["--root", str(machines), "train", "breakdown", "--in-process"]) == 1
 
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]

@@ -1,0 +1,1 @@
+"""Training sets: entity rows with labels, their features, parts and checks."""

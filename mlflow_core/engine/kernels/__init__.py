@@ -1,0 +1,1 @@
+"""What runs over arrays: sorting, ranges, folds and the sweep, compiled by numba. It knows positions, not columns."""

@@ -1,0 +1,284 @@
+"""Kernels that sort: rows by key with a counting sort, then each key's rows by time where they are not yet.
+
+Both are stable, so rows that tie keep the order of the source. Files are mostly written in order of time; then the
+second sort only costs a look. ``tests/engine/test_run.py`` holds them to NumPy's ``lexsort``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mlflow_core.engine.kernels.compile import kernel
+from mlflow_core.engine.times import Int64
+
+__all__ = [
+    "by_hash",
+    "by_key",
+    "hashes",
+    "in_order",
+    "joined",
+    "matched",
+    "order_within",
+    "order_within_by_two",
+    "tally",
+]
+
+
+@kernel
+def tally(code: Int64, n_codes: int) -> tuple[Any, Any]:
+    """Count the rows of each code; negative codes are left out.
+
+    Args:
+        code: Each row's code, below ``n_codes``, (n,).
+        n_codes: Codes are below this.
+
+    Returns:
+        How many rows each code has, and the first of them (any number where there is none), int64 (n_codes,) each.
+    """
+    count = np.zeros(n_codes, np.int64)
+    seen = np.zeros(n_codes, np.int64)
+    for i in range(len(code)):
+        c = code[i]
+        if c >= 0:
+            if count[c] == 0:
+                seen[c] = i
+            count[c] += 1
+    return count, seen
+
+
+@kernel
+def by_key(code: Int64, rank: Int64, first: Int64) -> Int64:
+    """Sort rows by the rank of their code, stable; codes below 0 or of a rank below 0 are left out.
+
+    Args:
+        code: Each row's code, (n,).
+        rank: Each code's rank, (n_codes,).
+        first: Where each rank's rows start in the answer, and the end, (n_ranks + 1,).
+
+    Returns:
+        Rows in order, int64 (first[-1],).
+    """
+    order = np.empty(first[-1], np.int64)
+    place = first.copy()
+    for i in range(len(code)):
+        c = code[i]
+        if c >= 0 and rank[c] >= 0:
+            r = rank[c]
+            order[place[r]] = i
+            place[r] += 1
+    return order
+
+
+@kernel
+def hashes(key: Int64) -> Any:
+    """Mix integers, each to a number of its own; uint64 (n,). The same as ``pandas.util.hash_array`` mixed once more.
+
+    Source: S. Vigna's splitmix64, after G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number
+    generators" (2014).
+
+    Args:
+        key: Integers, (n,).
+    """
+    answer = np.empty(len(key), np.uint64)
+    for i in range(len(key)):
+        x = np.uint64(key[i])
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+        x = x ^ (x >> np.uint64(29))
+        answer[i] = x ^ (x >> np.uint64(32))
+    return answer
+
+
+@kernel
+def _sort_few(code: Any, order: Int64, c_scratch: Any, o_scratch: Int64, first: int, stop: int) -> None:
+    """Sort neighbours by code, stable: a few by insertion, more by merging."""
+    for left in range(first, stop, 16):
+        for i in range(left + 1, min(left + 16, stop)):
+            c, o = code[i], order[i]
+            j = i - 1
+            while j >= left and code[j] > c:
+                code[j + 1], order[j + 1] = code[j], order[j]
+                j -= 1
+            code[j + 1], order[j + 1] = c, o
+    width = 16
+    while width < stop - first:
+        for left in range(first, stop, 2 * width):
+            middle, end = min(left + width, stop), min(left + 2 * width, stop)
+            a, b = left, middle
+            for at in range(left, end):
+                if b >= end or (a < middle and code[a] <= code[b]):
+                    c_scratch[at], o_scratch[at] = code[a], order[a]
+                    a += 1
+                else:
+                    c_scratch[at], o_scratch[at] = code[b], order[b]
+                    b += 1
+        for at in range(first, stop):
+            code[at], order[at] = c_scratch[at], o_scratch[at]
+        width *= 2
+
+
+@kernel
+def _by_digit(code: Any, order: Int64, shift: int, to_code: Any, to_order: Int64) -> None:
+    """Sort rows by 11 bits of their code, stable."""
+    place = np.zeros(2049, np.int64)
+    digit = np.uint64(shift)
+    for i in range(len(code)):
+        place[((code[i] >> digit) & np.uint64(2047)) + np.uint64(1)] += 1
+    for b in range(2048):
+        place[b + 1] += place[b]
+    for i in range(len(code)):
+        b = (code[i] >> digit) & np.uint64(2047)
+        at = place[b]
+        place[b] = at + 1
+        to_code[at], to_order[at] = code[i], order[i]
+
+
+@kernel
+def by_hash(code: Any, kept: Any) -> tuple[Any, Any]:  # noqa: C901 loops that numba gains nothing from parting
+    """Sort rows by a hash, stable: by its first 22 bits, which tell most keys apart, then what these left together.
+
+    Args:
+        code: Each row's hash, evenly spread, uint64 (n,).
+        kept: Which rows are wanted, bool (n,).
+
+    Returns:
+        Rows in order, int64 (n_kept,); and where the rows of each distinct hash start, and the end, int64
+        (n_hashes + 1,).
+    """
+    n = 0
+    for i in range(len(code)):
+        if kept[i]:
+            n += 1
+    order, codes = np.empty(n, np.int64), np.empty(n, np.uint64)
+    other, other_codes = np.empty(n, np.int64), np.empty(n, np.uint64)
+    n = 0
+    for i in range(len(code)):
+        if kept[i]:
+            order[n], codes[n] = i, code[i]
+            n += 1
+    _by_digit(codes, order, 42, other_codes, other)
+    _by_digit(other_codes, other, 53, codes, order)
+    start, apart = 0, False
+    for i in range(1, n + 1):
+        if i == n or (codes[i] >> np.uint64(42)) != (codes[start] >> np.uint64(42)):
+            if apart:
+                _sort_few(codes, order, other_codes, other, start, i)
+            start, apart = i, False
+        elif codes[i] != codes[i - 1]:
+            apart = True
+    n_hashes = 0
+    for i in range(n):
+        if i == 0 or codes[i] != codes[i - 1]:
+            n_hashes += 1
+    first = np.empty(n_hashes + 1, np.int64)
+    n_hashes = 0
+    for i in range(n):
+        if i == 0 or codes[i] != codes[i - 1]:
+            first[n_hashes] = i
+            n_hashes += 1
+    first[n_hashes] = n
+    return order, first
+
+
+@kernel
+def matched(wanted: Int64, there: Int64) -> Int64:
+    """Find codes among other codes, both ascending without duplicates; int64 (n_wanted,), -1 where it is not.
+
+    Args:
+        wanted: The codes looked for, (n_wanted,).
+        there: Where they are looked for, (n_there,).
+    """
+    answer = np.full(len(wanted), -1, np.int64)
+    at = 0
+    for i in range(len(wanted)):
+        while at < len(there) and there[at] < wanted[i]:
+            at += 1
+        if at < len(there) and there[at] == wanted[i]:
+            answer[i] = at
+    return answer
+
+
+@kernel
+def joined(starts: Int64, stops: Int64, n: int) -> tuple[Any, Any]:
+    """Put ranges of rows one behind the other, key by key.
+
+    Args:
+        starts: Where key k's rows start in run r, ``starts[r, k]``, counted over all runs' rows; (n_runs, n_keys).
+        stops: Where they end, (n_runs, n_keys).
+        n: How many rows that makes.
+
+    Returns:
+        Rows in (key, run) order, int64 (n,); and where each key's start, (n_keys + 1,).
+    """
+    n_runs, n_keys = starts.shape
+    order = np.empty(n, np.int64)
+    first = np.zeros(n_keys + 1, np.int64)
+    at = 0
+    for k in range(n_keys):
+        for r in range(n_runs):
+            for i in range(starts[r, k], stops[r, k]):
+                order[at] = i
+                at += 1
+        first[k + 1] = at
+    return order, first
+
+
+@kernel
+def in_order(first: Int64, time: Int64, then: Int64) -> bool:
+    """Tell whether each key's rows are in order of (time, then)."""
+    for k in range(len(first) - 1):
+        for i in range(first[k] + 1, first[k + 1]):
+            if time[i] < time[i - 1] or (time[i] == time[i - 1] and then[i] < then[i - 1]):
+                return False
+    return True
+
+
+@kernel
+def _merge_sort(time: Int64, then: Int64, order: Int64, scratch: Int64, first: int, stop: int) -> None:
+    """Sort ``order[first:stop]`` by (time, then), stable; numba's own argsort takes seconds longer to compile."""
+    width = 1
+    while width < stop - first:
+        for left in range(first, stop, 2 * width):
+            middle, end = min(left + width, stop), min(left + 2 * width, stop)
+            a, b = left, middle
+            for at in range(left, end):
+                left_first = b >= end
+                if not left_first and a < middle:
+                    x, y = order[a], order[b]
+                    left_first = time[x] < time[y] or (time[x] == time[y] and then[x] <= then[y])
+                if left_first:
+                    scratch[at] = order[a]
+                    a += 1
+                else:
+                    scratch[at] = order[b]
+                    b += 1
+        for at in range(first, stop):  # assigning a slice takes numba seconds to compile
+            order[at] = scratch[at]
+        width *= 2
+
+
+@kernel
+def order_within_by_two(first: Int64, time: Int64, then: Int64) -> Int64:
+    """Sort each key's rows by (time, then), stable; int64 (n,).
+
+    Args:
+        first: Key k's rows are at positions ``first[k]`` to ``first[k + 1] - 1``; (n_keys + 1,).
+        time: What to sort by, (n,).
+        then: What to sort equal times by, (n,).
+    """
+    order = np.arange(len(time))
+    scratch = np.empty(len(time), np.int64)
+    for k in range(len(first) - 1):
+        for i in range(first[k] + 1, first[k + 1]):
+            if time[i] < time[i - 1] or (time[i] == time[i - 1] and then[i] < then[i - 1]):
+                _merge_sort(time, then, order, scratch, first[k], first[k + 1])
+                break
+    return order
+
+
+def order_within(first: Int64, time: Int64) -> Int64:
+    """Sort each key's rows by time, stable; see ``order_within_by_two``."""
+    return order_within_by_two(first, time, time)

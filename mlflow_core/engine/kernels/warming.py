@@ -1,0 +1,56 @@
+"""Compiling every kernel now, so that nobody waits for it later; ``make install`` and ``mlcore doctor --warm`` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from mlflow_core.engine.kernels import folds, ordering, ranges, sweeps
+from mlflow_core.engine.kernels.schedule import ANSWER
+from mlflow_core.engine.times import Int64
+from mlflow_core.telemetry import Progress
+
+__all__ = ["warm"]
+
+
+def warm(progress: Progress) -> None:
+    """Compile every kernel, or read it from the cache.
+
+    Args:
+        progress: Told of each kernel.
+    """
+    one, edge, yes = np.zeros(1, np.int64), np.array([0, 1], np.int64), np.ones(1, np.bool_)
+    half, later, nothing = np.full(1, 0.5), np.ones(1, np.int64), np.zeros(0, np.int64)
+    table = np.zeros((1, 1), np.int64)
+    walked: tuple[Int64, Int64, Int64] = (later * ANSWER, one, edge)
+    calls: dict[str, Callable[[], object]] = {
+        "tally": lambda: ordering.tally(one, 1),
+        "by_key": lambda: ordering.by_key(one, one, edge),
+        "hashes": lambda: ordering.hashes(one),
+        "by_hash": lambda: ordering.by_hash(one.astype(np.uint64), yes),
+        "matched": lambda: ordering.matched(one, one),
+        "joined": lambda: ordering.joined(table, table + 1, 1),
+        "in_order": lambda: ordering.in_order(edge, one, one),
+        "order_within": lambda: ordering.order_within_by_two(edge, one, one),
+        "reached": lambda: ranges.reached(edge, one, edge, one),
+        "at_end": lambda: ranges.at_end(one, later, one, later, one, True, 1),
+        "count_seen": lambda: ranges.count_seen(one, later, one, later, one, 1, True, 1),
+        "listed": lambda: ranges.listed(one, later, one, later, one, True, True, edge),
+        "fold": lambda: folds.fold(
+            edge, edge, table, table + 1, half, nothing, nothing, nothing, one, True, True, 1
+        ),
+        "schedule": lambda: sweeps.schedule(edge, one, later, one, one, edge, one),
+        "counts": lambda: sweeps.counts(*walked, yes, 1),
+        "distincts": lambda: sweeps.distincts(*walked, yes, one, 1, 1),
+        "limbs": lambda: sweeps.limbs(*walked, yes, one, 1),
+        "moments": lambda: sweeps.moments_at(*walked, yes, edge, half, 1),
+        "ranked": lambda: sweeps.ranked(*walked, yes, edge, one, one, half, 1),
+        "between": lambda: sweeps.between(half, half, half),
+        "lists": lambda: sweeps.lists(*walked, yes, edge, 1, True, edge),
+        "version_ends": lambda: sweeps.version_ends(one, one),
+    }
+    with progress.stage("compiling kernels", total=len(calls), unit="kernels") as stage:
+        for call in calls.values():
+            call()
+            stage.advance(1)
