@@ -34,13 +34,15 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@$(BIN)/mlcore doctor --warm
 	@touch $@
 
-# Without it the tests that start a PostgreSQL server are skipped, and say so.
+# Without them the tests that start a PostgreSQL server, or hosts of their own, are skipped, and say so.
+SERVERS = $(if $(shell ls /usr/lib/postgresql/*/bin/pg_ctl 2>/dev/null || command -v pg_ctl),,postgresql) \
+  $(if $(shell command -v ip),,iproute2)
 .PHONY: servers
-servers: ## the database servers that tests start, as Debian packages; needs root
-	@ls /usr/lib/postgresql/*/bin/pg_ctl >/dev/null 2>&1 || command -v pg_ctl >/dev/null \
+servers: ## what tests start beside Python, as Debian packages: PostgreSQL, network namespaces; needs root
+	@test -z "$(strip $(SERVERS))" \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql >/dev/null; } \
-	  || echo "PostgreSQL was not installed: tests that need it are skipped." >&2
+	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(SERVERS) >/dev/null; } \
+	  || echo "$(strip $(SERVERS)) not installed: tests that need it are skipped." >&2
 
 .PHONY: test
 test: $(STAMP) servers ## the test suite, under 10 minutes on 2 cores
@@ -96,12 +98,12 @@ docs: $(STAMP) ## the documentation into site/, warnings are errors
 bench-%: $(STAMP) ## one benchmark, e.g. make bench-engine; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.$* $(ARGS)
 
-# The torch extra is not part of development's environment, but its version is agreed.
-UNINSTALLED_PINS := torch==2.13.0
+# These extras are not part of development's environment, but their versions are agreed.
+UNINSTALLED_PINS := torch==2.13.0 dask-kubernetes==2026.3.0
 .PHONY: constraints
 constraints: $(STAMP) ## write constraints.txt from what .venv holds: names and versions only
 	@{ echo '# Versions that development, tests and the demo run on. Names and versions only; `make constraints` writes it.'; \
-	   { $(BIN)/python -m pip freeze -qq --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[0-9][^ @+]*$$' | grep -viE '^(torch|mlflow-core)=='; \
+	   { $(BIN)/python -m pip freeze -qq --exclude-editable | grep -E '^[A-Za-z0-9._-]+==[0-9][^ @+]*$$' | grep -viE '^(torch|dask-kubernetes|mlflow-core)=='; \
 	     printf '%s\n' $(UNINSTALLED_PINS); } | LC_ALL=C sort -f; } > constraints.txt.new
 	@mv constraints.txt.new constraints.txt
 	@touch $(STAMP)

@@ -65,7 +65,11 @@ def build(
     chosen = clock_named(clock)
     plan = plan_of(spec.data, workspace.base, clock=chosen, carry=spec.slices)
     told = explain_dataset(
-        plan, base=workspace.base, cluster=not in_process, cache=workspace.layouts if explain else None
+        plan,
+        base=workspace.base,
+        cluster=not in_process,
+        worth_a_cluster=workspace.settings.cluster.worth_from,
+        cache=workspace.layouts if explain else None,
     )
     if explain:
         text = told.describe()

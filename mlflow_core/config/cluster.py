@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from mlflow_core.config.secret import Secret, reveal
 from mlflow_core.config.section import Section
+from mlflow_core.config.sizes import parse_size
 from mlflow_core.config.times import parse_duration
 from mlflow_core.errors import UsageError
 
@@ -49,6 +50,14 @@ def _is_duration(text: str) -> str:
     return text
 
 
+def _is_size(text: str) -> str:
+    try:
+        parse_size(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
 def _from_json(value: object) -> object:
     """Options that come from an environment variable or a command line are one JSON object."""
     if isinstance(value, str):
@@ -77,6 +86,8 @@ class ClusterSettings(Section):
         tls_key: Its private key, the same way.
         start_within: How long the first worker of a profile may take to start, e.g. ``10m``.
         performance_report: A file for Dask's own report on the work, HTML; None for no report.
+        larger_than: What is read and written in memory beyond which training sets are built there, e.g. ``500MB``;
+            what is smaller one process does before workers have started.
     """
 
     profile: Profile = "local"
@@ -90,3 +101,9 @@ class ClusterSettings(Section):
     tls_key: str | Secret | None = None
     start_within: Annotated[str, AfterValidator(_is_duration)] = "10m"
     performance_report: str | None = None
+    larger_than: Annotated[str, AfterValidator(_is_size)] = "2GB"
+
+    @property
+    def worth_from(self) -> int:
+        """``larger_than`` in bytes."""
+        return parse_size(self.larger_than)

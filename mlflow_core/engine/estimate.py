@@ -28,6 +28,7 @@ __all__ = [
     "SourceEstimate",
     "ViewEstimate",
     "estimate",
+    "extent_of",
     "row_width",
     "rows_of",
     "size_text",
@@ -81,7 +82,7 @@ class SourceEstimate:
 
     Attributes:
         name: The source.
-        views: The views that it is read for.
+        views: The views that it is read for; none where rows or labels of a training set are made of it.
         columns: The columns read.
         between: The event times read, closed; None in it is without bound.
         left: What statistics leave of it.
@@ -195,7 +196,7 @@ def estimate(
                 columns,
                 between,
                 _left(schema, columns, parts, between, rows),
-                _extent(schema, columns, parts),
+                extent_of(schema, columns, parts),
             )
             features = view_schema(read.view, schema)
             width += row_width(features.field(name).type for name in read.shown)
@@ -229,6 +230,20 @@ def spans_of(plan: RetrievalPlan, rows: RowsEstimate) -> tuple[Span, ...] | None
     return None if rows.exact else tuple((None, None) for _ in plan.reads)
 
 
+def extent_of(schema: pa.Schema, columns: Sequence[str], parts: Sequence[SourcePart]) -> Extent:
+    """Say how much some columns of some parts of a source are.
+
+    Args:
+        schema: The source's columns.
+        columns: Those read.
+        parts: The parts read.
+    """
+    rows = sum(part.rows for part in parts)
+    # A part's name is its file's, with the row groups where it is not all of it.
+    files = {part.name.partition("[")[0] for part in parts}
+    return Extent(len(files), rows, rows * row_width(schema.field(name).type for name in columns))
+
+
 def row_width(types: Iterable[pa.DataType]) -> int:
     """Return about how many bytes a row of some columns takes in memory.
 
@@ -257,7 +272,7 @@ def _source(one: SourceRead, plan: RetrievalPlan, rows: RowsEstimate) -> SourceE
         one.columns,
         between,
         _left(schema, one.columns, parts, between, rows),
-        _extent(schema, one.columns, parts),
+        extent_of(schema, one.columns, parts),
     )
 
 
@@ -266,14 +281,7 @@ def _left(
 ) -> Extent:
     if rows.exact and rows.rows == 0:
         return Extent(0, 0, 0)
-    return _extent(schema, columns, [left for part in parts if (left := part.within(between)) is not None])
-
-
-def _extent(schema: pa.Schema, columns: Sequence[str], parts: Sequence[SourcePart]) -> Extent:
-    rows = sum(part.rows for part in parts)
-    # A part's name is its file's, with the row groups where it is not all of it.
-    files = {part.name.partition("[")[0] for part in parts}
-    return Extent(len(files), rows, rows * row_width(schema.field(name).type for name in columns))
+    return extent_of(schema, columns, [left for part in parts if (left := part.within(between)) is not None])
 
 
 def _choice(read: int, given: int, output: int, *, cluster: bool, limit: int) -> tuple[Place, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mlflow_core.config.times import format_time
@@ -35,17 +35,23 @@ class Explanation:
         layouts: How many of the layouts that a cluster would use are in its cache already, and of how many; None
             where nobody looked.
         heading: What goes before, e.g. how entity rows are made; each line of its own.
+        before: What is read for it before the views are: by what is made of it, e.g. rows and label.
     """
 
     plan: RetrievalPlan
     estimate: Estimate
     heading: str = ""
+    before: Mapping[str, SourceEstimate] = field(default_factory=dict)
     layouts: tuple[int, int] | None = None
 
     def describe(self) -> str:
         """Return it as text: the views, then entity rows, output and route."""
         found = self.estimate
         lines = [self.heading] if self.heading else []
+        lines += [
+            f"reads    {one.name} for {made}, columns {', '.join(one.columns)}: {_reads(one.left, one.total)}"
+            for made, one in self.before.items()
+        ]
         for view in found.views:
             lines += _view(view)
         lines += [
@@ -73,15 +79,8 @@ class Explanation:
                 {"name": one.on_demand.name, "function": one.on_demand.import_path}
                 for one in self.plan.on_demand
             ],
-            "sources": [
-                {
-                    "source": one.name,
-                    "views": list(one.views),
-                    "columns": list(one.columns),
-                    **_extents(one.between, one.left, one.total),
-                }
-                for one in found.sources
-            ],
+            "before": {made: _source_data(one) for made, one in self.before.items()},
+            "sources": [{**_source_data(one), "views": list(one.views)} for one in found.sources],
             "rows": asdict(found.rows),
             "output": {"columns": found.output_columns, "bytes": found.output_bytes},
             "read_bytes": found.read_bytes,
@@ -99,6 +98,9 @@ def _view(found: ViewEstimate) -> list[str]:
         _line("events", _events(found)),
         _line("reads", _reads(found.left, found.total)),
     ]
+    made = view.source.transform
+    if made is not None:
+        lines.append(_line("made by", f"{made.import_path}, which is given every column"))
     latest = [name for name in view.latest if name in read.features]
     if latest:
         lines.append(_line("latest", f"{', '.join(latest)}, {_kept(view)}"))
@@ -180,6 +182,14 @@ def _view_data(found: ViewEstimate) -> Mapping[str, Any]:
         "ttl": None if view.ttl is None else str(view.ttl),
         "windows": _windows(read.features, view),
         **_extents(found.between, found.left, found.total),
+    }
+
+
+def _source_data(one: SourceEstimate) -> dict[str, Any]:
+    return {
+        "source": one.name,
+        "columns": list(one.columns),
+        **_extents(one.between, one.left, one.total),
     }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from feast.feature_view import FeatureView as FeastView
 from feast.infra.offline_stores.file_source import FileLoggingDestination, FileSource
@@ -18,6 +20,8 @@ from feast.infra.offline_stores.file_source import FileLoggingDestination, FileS
 from mlflow_core.errors import SourceError, UsageError, nearest
 
 __all__ = ["append_to_log", "append_to_source"]
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
 def append_to_source(feature_view: FeastView, table: pa.Table, *, repo_path: str) -> None:
@@ -63,19 +67,48 @@ def append_to_source(feature_view: FeastView, table: pa.Table, *, repo_path: str
 
 
 def append_to_log(rows: pa.Table, destination: Any, *, repo_path: str) -> None:
-    """Add logged rows as a new Parquet file to a logging folder.
+    """Add logged rows as a new Parquet file to a logging folder, or to each of its partitions that they belong to.
+
+    Partitions are folders as ``day=2024-03-01``, so that their columns are read again; Feast's own store leaves out
+    the columns' names, and does not find them again.
 
     Raises:
-        UsageError: The destination is no folder of Parquet files.
+        UsageError: The destination is no folder on this machine, or is parted by a column that the rows lack.
+        SourceError: A file cannot be written.
     """
-    if not isinstance(destination, FileLoggingDestination) or destination.partition_by:
+    if not isinstance(destination, FileLoggingDestination) or "://" in destination.path:
         raise UsageError(
-            f"features cannot be logged to {type(destination).__name__}",
-            expected="a FileLoggingDestination without partition_by",
+            f"features cannot be logged to {getattr(destination, 'path', type(destination).__name__)}",
+            expected="a FileLoggingDestination of a folder on this machine",
         )
-    folder = Path(repo_path) / destination.path
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(rows, folder / f"{uuid.uuid4().hex}.parquet")
+    folder, name = Path(repo_path) / destination.path, f"{uuid.uuid4().hex}.parquet"
+    for partition, held in _parted(rows, destination.partition_by or []):
+        (folder / partition).mkdir(parents=True, exist_ok=True)
+        _write(held, folder / partition / name)
+
+
+def _parted(rows: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    """Yield each partition's folder with its rows, without the columns that its name tells."""
+    for column in columns:
+        if column not in rows.column_names:
+            raise UsageError(
+                f'the logged features have no column "{column}", which their folder is parted by',
+                hint=nearest(column, rows.column_names),
+            )
+    texts = [pc.fill_null(rows[column].cast(pa.string()), _NO_VALUE).to_pylist() for column in columns]
+    named = pa.array(
+        ["/".join(map(_folder, columns, values)) for values in zip(*texts, strict=True)]
+        if columns
+        else [""] * rows.num_rows,
+        pa.string(),
+    )
+    kept = rows.drop_columns(list(columns))
+    for folder in pc.unique(named).to_pylist() or [""]:
+        yield folder, kept.filter(pc.equal(named, folder))
+
+
+def _folder(column: str, text: str) -> str:
+    return f"{quote(column, safe='')}={quote(text, safe='')}"
 
 
 @contextmanager
@@ -113,7 +146,21 @@ def _aligned(table: pa.Table, schema: pa.Schema | None, source: str) -> pa.Table
             object=f'source "{source}"',
             hint=nearest((unknown or missing)[0], schema.names),
         )
-    return table.select(schema.names).cast(schema)
+    columns = [_fitted(table[field.name], field, source) for field in schema]
+    return pa.table(columns, schema=schema)
+
+
+def _fitted(column: pa.ChunkedArray, field: pa.Field, source: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException as error:
+        # Arrow makes structs of a frame's dictionaries, each with the keys of all of them.
+        of_dictionaries = pa.types.is_map(field.type) and pa.types.is_struct(column.type)
+        raise UsageError(
+            f'column "{field.name}" of the written rows does not fit {field.type}: {str(error).splitlines()[0]}',
+            object=f'source "{source}"',
+            hint="Give the frame's column the type pd.ArrowDtype(pa.map_(...))." if of_dictionaries else None,
+        ) from error
 
 
 def _write(table: pa.Table, target: Path) -> None:

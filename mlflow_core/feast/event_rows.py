@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -75,9 +76,13 @@ def latest_events(
     start: datetime | None,
     end: datetime | None,
 ) -> pa.Table:
-    """Read the last row of each key by (event time, creation time, source order); arguments as ``events_between``."""
+    """Read the last row of each key by (event time, creation time, source order); arguments as ``events_between``.
+
+    Rows without a key are nobody's, and left out.
+    """
     rows = events_between(data_source, repo_path, join_keys, features, timestamp_field, created, start, end)
     keys = list(join_keys) or [DUMMY_ENTITY_ID]
+    rows = rows.filter(reduce(pc.and_, (pc.is_valid(rows[key]) for key in keys)))
     order = "__source_order"
     numbered = rows.append_column(order, pa.array(range(rows.num_rows), pa.int64()))
     # A missing creation time is the oldest version, as the engine has it.

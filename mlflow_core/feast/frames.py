@@ -48,6 +48,7 @@ def dask_frame(shards: Sequence[Path]) -> dask.dataframe.DataFrame:
     Returns:
         A frame that reads a file when its partition is computed, and of it only the columns wanted.
     """
+    import dask.config
     import dask.dataframe
 
     footers = [pq.read_metadata(path) for path in shards]
@@ -58,14 +59,16 @@ def dask_frame(shards: Sequence[Path]) -> dask.dataframe.DataFrame:
         starts.append(starts[-1] + footer.num_rows)
     # Dask knows partitions by their first row, and the last by its last; an empty one has neither.
     known = all(footer.num_rows for footer in footers)
-    frame: dask.dataframe.DataFrame = dask.dataframe.from_map(
-        _read,
-        [str(path) for path in shards],
-        starts[:-1],
-        nullable=nullable,
-        meta=as_frame(schema.empty_table(), nullable),
-        divisions=[*starts[:-1], starts[-1] - 1] if known else None,
-    )
+    # Dask would make text of every column of Python objects: of bytes, lists and maps too.
+    with dask.config.set({"dataframe.convert-string": False}):
+        frame: dask.dataframe.DataFrame = dask.dataframe.from_map(
+            _read,
+            [str(path) for path in shards],
+            starts[:-1],
+            nullable=nullable,
+            meta=as_frame(schema.empty_table(), nullable),
+            divisions=[*starts[:-1], starts[-1] - 1] if known else None,
+        )
     return frame
 
 

@@ -23,7 +23,7 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
 from mlflow_core.feast.appending import append_to_log, append_to_source
 from mlflow_core.feast.cluster import ClusterName
-from mlflow_core.feast.entity_rows import EntityRows, entity_rows
+from mlflow_core.feast.entity_rows import entity_rows
 from mlflow_core.feast.event_rows import events_between, latest_events
 from mlflow_core.feast.range_rows import rows_in_range
 from mlflow_core.feast.requests import plan_request
@@ -88,8 +88,7 @@ class DaskOfflineStore(OfflineStore):
         """
         repo_path = str(config.repo_path or ".")
         if entity_df is None:
-            found = rows_in_range(feature_views, repo_path=repo_path, start=start_date, end=end_date)
-            rows = EntityRows(found.schema, lambda: found)
+            rows = rows_in_range(feature_views, repo_path=repo_path, start=start_date, end=end_date)
         else:
             rows = entity_rows(entity_df, repo_path=repo_path)
         plan, native = plan_request(

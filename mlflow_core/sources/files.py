@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,8 +60,10 @@ def find_files(source: ParquetSource, base: str) -> tuple[DataFile, ...]:
     """
     path = source.path if "://" in source.path else str(Path(base).absolute() / source.path)
     try:
-        fs, inside = fsspec.core.url_to_fs(path)
-        folder, found = _listed(fs, inside)
+        with _reached():
+            fs, inside = fsspec.core.url_to_fs(path)
+            folder, listed = _listed(fs, inside)
+            found = {file: _told(fs, file, info) for file, info in listed.items()}
     except (ImportError, ValueError, OSError) as error:
         raise wrong(source, f'"{source.path}" cannot be listed: {error}') from error
     if not found:
@@ -80,8 +83,9 @@ def data_file(url: str, name: str, *, partition: Mapping[str, str | None] | None
     Raises:
         OSError: There is no such file, or its storage cannot be reached.
     """
-    fs, path = fsspec.core.url_to_fs(url)
-    info = fs.info(path)
+    with _reached():
+        fs, path = fsspec.core.url_to_fs(url)
+        info = _told(fs, path, fs.info(path))
     return DataFile(fs.unstrip_protocol(path), name, int(info["size"]), _version(info), partition or {})
 
 
@@ -91,6 +95,7 @@ def open_parquet(file: DataFile) -> Iterator[pq.ParquetFile]:
 
     Raises:
         OSError: It cannot be opened.
+        ValueError: Its server cannot give a piece of it.
         pa.ArrowInvalid: It is no Parquet file.
     """
     if file.url.startswith(_LOCAL):
@@ -98,9 +103,13 @@ def open_parquet(file: DataFile) -> Iterator[pq.ParquetFile]:
         with pq.ParquetFile(file.url.removeprefix(_LOCAL)) as opened:
             yield opened
         return
-    fs, path = fsspec.core.url_to_fs(file.url)
-    with fs.open(path, "rb", cache_type="none") as handle, pq.ParquetFile(handle, pre_buffer=True) as opened:
-        yield opened
+    with _reached():
+        fs, path = fsspec.core.url_to_fs(file.url)
+        with (
+            fs.open(path, "rb", cache_type="none") as handle,
+            pq.ParquetFile(handle, pre_buffer=True) as opened,
+        ):
+            yield opened
 
 
 def read_end(file: DataFile, length: int) -> bytes:
@@ -113,8 +122,9 @@ def read_end(file: DataFile, length: int) -> bytes:
         with Path(file.url.removeprefix(_LOCAL)).open("rb") as handle:
             handle.seek(max(0, handle.seek(0, SEEK_END) - length))
             return handle.read()
-    fs, path = fsspec.core.url_to_fs(file.url)
-    return bytes(fs.cat_file(path, start=max(0, file.size - length), end=file.size))
+    with _reached():
+        fs, path = fsspec.core.url_to_fs(file.url)
+        return bytes(fs.cat_file(path, start=max(0, file.size - length), end=file.size))
 
 
 def check_unchanged(source: Source, file: DataFile) -> None:
@@ -134,6 +144,20 @@ def check_unchanged(source: Source, file: DataFile) -> None:
         raise wrong(source, f'file "{file.name}" has changed since it was listed', hint=_AGAIN)
 
 
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Raise ``OSError`` for what fsspec lets through of the library that it reaches HTTP with."""
+    try:
+        yield
+    except _errors_of_http() as error:
+        raise OSError(str(error)) from error
+
+
+def _errors_of_http() -> tuple[type[Exception], ...]:
+    library = sys.modules.get("aiohttp")
+    return () if library is None else (library.ClientError,)
+
+
 def _listed(fs: Any, path: str) -> tuple[str, dict[str, Any]]:
     """Return the folder below which names count, and the files with what the storage says of them."""
     if any(mark in path for mark in "*?["):
@@ -148,6 +172,14 @@ def _listed(fs: Any, path: str) -> tuple[str, dict[str, Any]]:
         found = fs.find(path, detail=True)
         return path, {file: info for file, info in found.items() if _is_data(path, file)}
     return str(PurePosixPath(path).parent), {path: fs.info(path)} if fs.exists(path) else {}
+
+
+def _told(fs: Any, path: str, info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the storage says of a file, asking for the file itself where a listing leaves out its size."""
+    found: Mapping[str, Any] = info if info.get("size") is not None else fs.info(path)
+    if found.get("size") is None:
+        raise OSError(f"{path}: its server does not say how long it is")
+    return found
 
 
 def _enter_all(folder: PurePosixPath, depth: int) -> None:
@@ -187,7 +219,7 @@ def _file(fs: Any, folder: str, path: str, info: Mapping[str, Any]) -> DataFile:
 
 
 def _version(info: Mapping[str, Any]) -> str:
-    keys = ("ETag", "etag", "mtime", "LastModified", "created")
+    keys = ("ETag", "etag", "mtime", "LastModified", "Last-Modified", "created")
     found = next((info[key] for key in keys if key in info), "")
     # Some storages tell one time as a number in a listing, and as a datetime when asked for the file.
     return str(found.timestamp() if isinstance(found, datetime) else found)

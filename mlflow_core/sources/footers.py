@@ -55,7 +55,7 @@ def read_footers(source: Source, files: Sequence[DataFile]) -> tuple[Footer, ...
     def read(file: DataFile) -> Footer:
         try:
             return _footer(file)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise unreadable(source, file, error) from error
 
     with ThreadPoolExecutor(max_workers=8) as pool:

@@ -126,7 +126,7 @@ class ParquetPart:
             with open_parquet(self.file) as file:
                 wanted = [self.stored[name] for name in names if name in self.stored]
                 table = file.read_row_groups([group.number for group in self.groups], columns=wanted)
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise unreadable(self.source, self.file, error) from error
         check_unchanged(self.source, self.file)
         made = [self._column(name, table) for name in names]

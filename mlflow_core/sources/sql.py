@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -42,7 +42,7 @@ class SqlPart:
         rows: Rows when it was listed.
         span: Their event times, where the database can tell.
         witness: What the database said of them when they were listed.
-        schema: The columns under their names in the specs.
+        whole: The table or query as the database knew it when it was listed.
     """
 
     source: SqlSource
@@ -51,7 +51,12 @@ class SqlPart:
     rows: int
     span: Span | None
     witness: str
-    schema: pa.Schema
+    whole: Rows = field(repr=False, compare=False)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns under their names in the specs."""
+        return self.whole.schema
 
     @property
     def name(self) -> str:
@@ -70,7 +75,7 @@ class SqlPart:
     @property
     def fingerprint(self) -> str:
         """Digest of the statement and of what the database said of its rows; see ``SourcePart``."""
-        schema = [(field.name, str(field.type)) for field in self.schema]
+        schema = [(one.name, str(one.type)) for one in self.schema]
         return _digest([*_origin(self.source), self.name, self.witness, schema])
 
     def within(self, between: Between | None) -> SqlPart | None:
@@ -84,10 +89,9 @@ class SqlPart:
         names = chosen(self.source, self.schema, columns)
         schema = pa.schema([self.schema.field(name) for name in names])
         with connected(self.source, self.base) as connection:
-            rows = rows_of(self.source, connection)
-            table = self._fetched(connection, rows, schema)
+            table = self._fetched(connection, self.whole, schema)
             connection.rollback()  # from here on it sees what others have written meanwhile
-            (now,) = tally(self.source, connection, rows, [self.range])
+            (now,) = tally(self.source, connection, self.whole, [self.range])
         if now.witness != self.witness:
             raise wrong(
                 self.source,
@@ -115,8 +119,8 @@ class SqlPart:
         at = {rows.called[name]: place for place, name in enumerate(result.keys())}
         for batch in result.partitions():
             columns = [
-                arrow_array(self.source, field.name, [row[at[field.name]] for row in batch], field.type)
-                for field in schema
+                arrow_array(self.source, one.name, [row[at[one.name]] for row in batch], one.type)
+                for one in schema
             ]
             yield pa.table(columns, schema=schema)
 
@@ -150,7 +154,7 @@ def list_sql(source: SqlSource, base: str) -> SourceListing:
         ):  # texts that are ordered unlike the times they mean
             ranges, found = [None], [whole]
     parts = tuple(
-        SqlPart(source, base, one, told.rows, told.span, told.witness, rows.schema)
+        SqlPart(source, base, one, told.rows, told.span, told.witness, rows)
         for one, told in zip(ranges, found, strict=True)
     )
     return SourceListing(source, rows.schema, parts, _digest([*_origin(source), whole.witness]))

@@ -42,7 +42,7 @@ _KINDS: tuple[tuple[type[Any], pa.DataType], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The table or query of a source in one connection.
+    """The table or query of a source; it travels by pickle.
 
     Attributes:
         relation: What to select from; its columns have the database's names.

@@ -36,13 +36,9 @@ class DType(StrEnum):
         return DType(self.value[5:-1]) if self.value.startswith("list<") else self
 
     @property
-    def list(self) -> DType:
-        """The type of lists whose items are of this type.
-
-        Raises:
-            ValueError: There are no lists of this type.
-        """
-        return DType(f"list<{self.value}>")
+    def list(self) -> DType | None:
+        """The type of lists whose items are of this type; None for UUIDs, maps and lists, of which there are none."""
+        return next((one for one in DType if one is not self and one.item is self), None)
 
 
 Timestamp = DType.TIMESTAMP

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,7 @@ class Notebook:
         settings = load_settings(root, env)
         self._env = env
         self._progress = progress or ConsoleProgress()
+        self._worth_a_cluster = settings.cluster.worth_from
         self.project = load_project(
             settings.root,
             name=settings.project.name,
@@ -123,19 +125,23 @@ class Notebook:
         *,
         clock: ClockName | None = None,
         parts: Sequence[str] = ("train", "validate", "test"),
+        in_process: bool = False,
     ) -> pd.DataFrame:
         """Build a pipeline's training set and return it as one frame with a column ``part``.
+
+        Where it is computed is what ``explain`` says: a large one on the cluster of the settings.
 
         Args:
             pipeline: The pipeline's name.
             clock: Which events the features see; by default the dataset's own.
             parts: Which parts to return.
+            in_process: Start no cluster, however large it is.
 
         Raises:
             UnknownNameError: There is no such pipeline.
             SourceError: A source cannot be read, or a check does not hold.
         """
-        stored = self._built(pipeline, clock)
+        stored = self._built(pipeline, clock, in_process=in_process)
         tables = []
         for part in parts:
             table = stored.data.read(part)
@@ -193,16 +199,20 @@ class Notebook:
         if name in self.project.pipelines:
             spec = self.project.pipelines[name]
             plan = plan_of(spec.data, base, clock=clock, carry=spec.slices)
-            return explain_dataset(plan, base=base, cluster=True)
+            return explain_dataset(plan, base=base, cluster=True, worth_a_cluster=self._worth_a_cluster)
         retrieval = plan_retrieval(self._service(name), clock=clock)
         given = RowsEstimate(0, 0, None, exact=False) if rows is None else rows_of(_table(rows), TIME_COLUMN)
         return Explanation(retrieval, estimate(retrieval, given, base=base, cluster=False))
 
-    def _built(self, pipeline: str, clock: ClockName | None) -> StoredDataset:
+    def _built(self, pipeline: str, clock: ClockName | None, *, in_process: bool) -> StoredDataset:
         from mlflow_core.workflow.training import build_for_pipeline
 
         spec = self.workspace.pipeline(pipeline)
-        return build_for_pipeline(self.workspace, spec, clock=clock, progress=self._progress)[0]
+        large = not in_process and self.explain(pipeline, clock=clock).estimate.place == "on Dask"
+        with self.workspace.cluster() if large else nullcontext() as client:
+            return build_for_pipeline(
+                self.workspace, spec, clock=clock, client=client, progress=self._progress
+            )[0]
 
     def _service(self, name: str) -> FeatureService:
         found = self.project.services.get(name)

@@ -154,6 +154,7 @@ def build_for_pipeline(
         base=workspace.base,
         client=client,
         workdir=workspace.workdir,
+        worth_a_cluster=workspace.settings.cluster.worth_from,
         cache=workspace.layouts,
     )
     stored = build_dataset(

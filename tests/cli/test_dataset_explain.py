@@ -33,6 +33,14 @@ def test_it_says_what_would_be_read_where_and_why_and_builds_nothing(machines):
     lines = told.splitlines()
     assert "rows     one for each event of readings, as of read_at + interval '2 hours'" in lines
     assert "  columns   machine, read_at, temperature, vibration, broke" in lines
+    assert (
+        "reads    readings for rows, columns machine, read_at: "
+        "1 of 1 file, 800 of 800 events, 25.6 kB of 25.6 kB" in lines
+    )
+    assert (
+        "reads    readings for label, columns machine, read_at, broke: "
+        "1 of 1 file, 800 of 800 events, 32.0 kB of 32.0 kB" in lines
+    )
     assert "  events    of all times until 2024-03-20T02:00:00Z" in lines, (
         "the last boundary that the last row sees"
     )
@@ -52,6 +60,8 @@ def test_the_same_comes_as_values(machines):
         "14d": ["sum of broke"],
     }
     assert data["sources"][0]["reads"] == {"files": 1, "rows": 800, "bytes": 44800}
+    assert data["before"]["label"]["source"] == "readings"
+    assert data["before"]["label"]["columns"] == ["machine", "read_at", "broke"]
     assert data["route"]["place"] == "in process"
     assert data["clock"] == "served"
     assert data["plan"].endswith(data["route"]["why"])

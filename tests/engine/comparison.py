@@ -11,13 +11,20 @@ from mlflow_core.testing.histories import History, read_under
 from tests.oracle.features import Oracle, agrees
 
 
-def mismatches(history: History, clock: str, counted: Counter | None = None) -> list[str]:
-    """Compare every feature of every entity row; say which differ, and count what was compared."""
-    answers = compute_view(history.events, history.rows, read_under(history.view, clock))
+def mismatches(
+    history: History, clock: str, counted: Counter | None = None, *, told: History | None = None
+) -> list[str]:
+    """Compare every feature of every entity row; say which differ, and count what was compared.
+
+    ``told`` is what the engine is given where that is the same world in other words.
+    """
+    given = told or history
+    answers = compute_view(given.events, given.rows, read_under(given.view, clock))
     return differing(history, clock, answers, counted)
 
 
 def differing(history: History, clock: str, answers: pa.Table, counted: Counter | None = None) -> list[str]:
+    """Say which answers are not the truth of a world, and count what was compared."""
     oracle = Oracle(history.view, history.events, clock)
     functions = {window.name: window.function for window in history.view.windows}
     columns = {name: answers[name].to_pylist() for name in answers.column_names}

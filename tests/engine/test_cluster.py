@@ -120,6 +120,8 @@ def test_a_queue_whose_commands_are_not_here_is_said_at_once(profile, monkeypatc
     ],
 )
 def test_what_is_wrong_in_the_settings_is_named(settings, told):
+    if settings.get("profile") == "kubernetes":
+        pytest.importorskip("dask_kubernetes")
     with pytest.raises(ConfigError, match=told), open_cluster(ClusterSettings(**settings)):
         pass
 

@@ -18,7 +18,7 @@ from mlflow_core.engine.route import InProcess, OnDask
 from mlflow_core.engine.views.view import compute_view
 from mlflow_core.testing.histories import History, random_history, read_under
 from tests.engine.comparison import differing
-from tests.engine.worlds import at_path, plan_of, write_in_parts
+from tests.engine.worlds import at_path, plan_of, with_source, write_in_parts
 
 SEED = 1_201
 CLOCKS = ("event", "known", "served")
@@ -50,11 +50,6 @@ def some_worlds(number: int, *, events: int = 60, rows: int = 30):
 def with_column(events: pa.Table, name: str, values: list) -> pa.Table:
     at = events.column_names.index(name)
     return events.set_column(at, name, pa.array(values, pa.int64()).cast(events.schema.field(name).type))
-
-
-def with_source(history: History, **update) -> History:
-    source = history.view.source.model_copy(update=update)
-    return replace(history, view=history.view.model_copy(update={"source": source}))
 
 
 def untied(history: History, random: Random) -> History:

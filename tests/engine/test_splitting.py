@@ -6,14 +6,18 @@ from random import Random
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from mlflow_core.algebra.sketches import SKETCHED
 from mlflow_core.engine.buckets import splitting
-from mlflow_core.engine.buckets.splitting import compute_within
+from mlflow_core.engine.buckets.splitting import compute_within, snapshot_within
 from mlflow_core.engine.events.keys import hash_codes
 from mlflow_core.engine.events.run import Run, sort_events, sort_rows
 from mlflow_core.engine.events.versions import with_ends
+from mlflow_core.engine.views.snapshot import snapshot_at, snapshot_of_runs, snapshot_read
 from mlflow_core.engine.views.view import compute_runs, value_columns
+from mlflow_core.spec import Agg, Entity, Every, FeatureView, ParquetSource
 from mlflow_core.testing.histories import History, random_history, read_under
 from tests.engine.comparison import differing
 
@@ -103,8 +107,6 @@ def test_a_key_that_alone_does_not_fit_is_cut_by_time_and_answers_the_same(clock
 
 @pytest.mark.parametrize("clock", ["event", "known", "served"])
 def test_cutting_by_time_leaves_most_of_a_long_past_out(clock, monkeypatch):
-    from mlflow_core.spec import Agg, Entity, Every, FeatureView, ParquetSource
-
     n, day = 20_000, 86_400_000_000
     source = ParquetSource("s", path="s.parquet", event_time="t", known_at="k")
     view = FeatureView(
@@ -135,3 +137,54 @@ def test_cutting_by_time_leaves_most_of_a_long_past_out(clock, monkeypatch):
 
     assert answered(history, clock, 32_000).equals(whole)
     assert 0 < largest < n // 10
+
+
+@WORLDS
+@pytest.mark.parametrize("one_key", [False, True])
+@pytest.mark.parametrize("served", [False, True])
+def test_a_boundary_within_bounds_is_the_boundary_computed_at_once(served, one_key, worlds):
+    for history in worlds_of(2 * worlds):
+        view = history.view if served else history.view.model_copy(update={"availability": None})
+        world = History(view, history.events, history.rows)
+        world, read = of_one_key(world) if one_key else world, snapshot_read(view)
+        runs, times = parts_of(world, read.clock), world.events["t"].cast(pa.int64())
+        least, most = (int(end.as_py()) for end in (pc.min(times), pc.max(times)))
+        for boundary in (least - 1, least, (least + most) // 2, most, most + 20, most + 10**9):
+            whole = listed(snapshot_at(world.events, read, boundary).table, view)
+            for limit in (1, 2_000, 8_000):
+                assert listed(snapshot_within(runs, read, boundary, limit=limit), view) == whole
+
+
+def listed(table: pa.Table, view: FeatureView) -> list[dict]:
+    """The rows by key, floating sums as exact as they are promised, and only of values of one size."""
+    loose = [
+        window.name
+        for window in view.windows
+        if window.function.name in ("sum", "mean", "std", "var") or window.function.name in SKETCHED
+    ]
+    kept = table.drop_columns(loose)
+    return sorted(kept.to_pylist(), key=lambda row: repr([row[key] for key in view.keys]))
+
+
+def test_a_boundary_on_a_hot_key_reads_no_more_than_its_windows_need(monkeypatch):
+    n, day = 20_000, 86_400_000_000
+    source = ParquetSource("s", path="s.parquet", event_time="t")
+    view = FeatureView("v", entity=Entity("e"), source=source, features=["x", Agg("x", "sum", over="1d")])
+    t = np.sort(np.random.default_rng(SEED).integers(0, 1_000 * day, n))
+    events = pa.table({"e": pa.array(np.zeros(n, np.int64)), "x": np.arange(n)}).append_column(
+        "t", pa.array(t).cast(pa.timestamp("us", "UTC"))
+    )
+    read, largest = snapshot_read(view), 0
+    runs = parts_of(History(view, events, events), "event")
+
+    def measured(runs, *args) -> pa.Table:
+        nonlocal largest
+        largest = max(largest, sum(run.rows.num_rows for run in runs))
+        return snapshot_of_runs(runs, *args)
+
+    monkeypatch.setattr(splitting, "snapshot_of_runs", measured)
+
+    found = snapshot_within(runs, read, 500 * day, limit=32_000)
+
+    assert found.equals(snapshot_at(events, read, 500 * day).table)
+    assert 0 < largest < 100

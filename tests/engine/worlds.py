@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -24,9 +26,13 @@ def write_in_parts(history: History, folder: Path, cuts: Iterable[tuple[int, int
 
 def at_path(history: History, path: str) -> History:
     """Return the world with its source at a path."""
-    source = history.view.source.model_copy(update={"path": path})
-    view = history.view.model_copy(update={"source": source})
-    return History(view, history.events, history.rows)
+    return with_source(history, path=path)
+
+
+def with_source(history: History, **update: Any) -> History:
+    """Return the world with its source declared otherwise."""
+    source = history.view.source.model_copy(update=update)
+    return replace(history, view=history.view.model_copy(update={"source": source}))
 
 
 def plan_of(view: FeatureView, clock: str) -> RetrievalPlan:

@@ -20,6 +20,7 @@ from mlflow_core.errors import UsageError
 from mlflow_core.feast.offline_store import DaskOfflineStore
 from mlflow_core.feast.retrieval_job import EngineRetrievalJob
 from mlflow_core.feast.saving import place_to_save, save_rows
+from mlflow_core.sources.parquet import ParquetPart
 from tests.feast.stock_and_ours import CUSTOMER, HOUR, NOON, OURS, STOCK, store_in, write_orders
 
 ASKED = pd.DataFrame({"customer": [1, 2], "event_timestamp": [NOON, NOON]})
@@ -140,3 +141,39 @@ def test_rows_are_checked_as_they_are_given_out(tmp_path: Path) -> None:
     other = EngineRetrievalJob(lambda: pa.table({"n": [1, 2]}), describe=lambda: "", repo_path=str(tmp_path))
     with pytest.raises(ValidationFailed):
         other.to_arrow(validation_reference=reference)
+
+
+def test_of_keys_of_several_columns_the_latest_row_comes_with_its_lists_and_one_without_a_key_is_nobodys(
+    tmp_path: Path,
+) -> None:
+    times = pa.array([NOON - 2 * HOUR, NOON - HOUR, NOON, NOON, NOON], pa.timestamp("us", "UTC"))
+    values = {
+        "codes": pa.array([[1], [2, 3], None, [4], [5]], pa.list_(pa.int64())),
+        "scores": pa.array([[("a", 1)], [("b", 2)], None, [], []], pa.map_(pa.string(), pa.int64())),
+        "raw": [b"\x00", b"\xff", None, b"", b""],
+    }
+    keys = {"shop": ["x", "x", "y", None, "x"], "customer": pa.array([1, 1, 1, 1, None], pa.int64())}
+    pq.write_table(pa.table({**keys, "happened": times, **values}), tmp_path / "rich.parquet")
+    source = FileSource(name="rich", path=str(tmp_path / "rich.parquet"), timestamp_field="happened")
+    config = store_in(tmp_path, **OURS).config
+    asked = (list(keys), list(values), "happened", None, NOON - 9 * HOUR, NOON)
+
+    every = DaskOfflineStore.pull_all_from_table_or_query(config, source, *asked).to_arrow()
+    latest = DaskOfflineStore.pull_latest_from_table_or_query(config, source, *asked).to_arrow()
+
+    assert every.select(list(values)).equals(pa.table(values))
+    assert latest.select(["shop", "customer"]).to_pylist() == [
+        {"shop": "x", "customer": 1},
+        {"shop": "y", "customer": 1},
+    ]
+    assert latest.select(list(values)).equals(pa.table(values).slice(1, 2))
+
+
+def test_a_range_is_planned_without_reading_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_orders(tmp_path, [(1, 1.0, NOON), (2, 2.0, NOON - HOUR)])
+    store = store_in(tmp_path, **OURS)
+    store.apply([CUSTOMER, mapped(path, {})])
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(ParquetPart, "read", lambda *_: pytest.fail("a row was read"))
+        job = store.get_historical_features(None, ["orders:amount"], start_date=NOON, end_date=NOON)
+    assert job.to_arrow().to_pylist() == [{"customer": 1, "event_timestamp": NOON, "amount": 1.0}]

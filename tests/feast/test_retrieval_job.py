@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dask
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig
 from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Float64, Int64
+from feast.types import Array, Bytes, Float64, Int64, Map
 from feast.value_type import ValueType
 
 from mlflow_core.errors import MlcoreError, SourceError, UsageError
@@ -122,6 +123,36 @@ def test_a_dask_frame_of_many_files_is_in_order_and_knows_its_divisions(tmp_path
         job.to_dask("shards")
     with pytest.raises(UsageError, match="shards is a folder"):
         job.to_parquet("shards")
+
+
+def test_bytes_lists_and_maps_stay_themselves_in_a_dask_frame(tmp_path):
+    table = pa.table(
+        {
+            "customer": [1, 2],
+            "happened": hours(-1, -1),
+            "raw": [b"\xff\x00", None],
+            "codes": [[1, 2], None],
+            "scores": pa.array([[("a", 1)], []], pa.map_(pa.string(), pa.int64())),
+        }
+    )
+    schema = [
+        Field(name="raw", dtype=Bytes),
+        Field(name="codes", dtype=Array(Int64)),
+        Field(name="scores", dtype=Map),
+    ]
+    view = FeatureView(
+        name="rich", entities=[CUSTOMER], source=source_of(tmp_path, "rich", table), schema=schema
+    )
+    store = store_in(tmp_path, [CUSTOMER, view])
+    asked = pd.DataFrame({"customer": [1, 2], "event_timestamp": [NOON, NOON]})
+    job = store.get_historical_features(asked, ["rich:raw", "rich:codes", "rich:scores"])
+
+    with dask.config.set({"dataframe.convert-string": True}):
+        framed = job.to_dask().compute()
+
+    assert framed["raw"].tolist() == [b"\xff\x00", None]
+    assert [None if one is None else list(one) for one in framed["codes"]] == [[1, 2], None]
+    assert framed["scores"].tolist() == [[("a", 1)], []]
 
 
 def test_without_rows_every_form_has_the_columns(tmp_path):

@@ -54,14 +54,24 @@ class Oracle:
         T = self.evaluation_time(t)
         seen = [] if any(part is None for part in key) else self.counting(key, T)
         truths = {name: self.latest(seen, name, t) for name in self.view.latest}
+        asked = {}  # functions of one column and window share the list of its values
         for window in self.view.windows:
-            inside = [e for e in seen if in_window(e["t"], T, window) and CONDITIONS[window.where](e)]
-            if window.column == "*":
-                truths[window.name] = Truth(len(inside))
-                continue
-            inside = sorted((e for e in inside if not missing(e[window.column])), key=self.order)
-            truths[window.name] = aggregated(window.function, [e[window.column] for e in inside])
+            place = (window.over, window.offset, window.hop, window.boundary, window.where, window.column)
+            if place not in asked:
+                asked[place] = self.values(seen, T, window)
+            values = asked[place]
+            truths[window.name] = (
+                Truth(len(values)) if window.column == "*" else aggregated(window.function, values)
+            )
         return truths
+
+    def values(self, seen, T: int, window: WindowColumn) -> list[Any]:
+        """What a window's events hold, in event order; 1 for each where rows are counted."""
+        inside = [e for e in seen if in_window(e["t"], T, window) and CONDITIONS[window.where](e)]
+        if window.column == "*":
+            return [1] * len(inside)
+        inside = sorted((e for e in inside if not missing(e[window.column])), key=self.order)
+        return [e[window.column] for e in inside]
 
     def evaluation_time(self, t: int) -> int:
         if self.clock != "served":

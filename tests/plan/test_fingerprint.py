@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -122,6 +123,67 @@ def test_constants_in_containers_and_other_modules_of_the_package_count(tmp_path
     assert used(text, 1) == used(text.replace("{'b', 'a'}", "{'a', 'b'}"), 1)
     assert used(text, 1) != used(text, 2)
     assert used(text, 1) != used(text.replace("[1, 2]", "[2, 1]"), 1)
+
+
+USES = """
+import datetime
+import re
+FACTOR = 2
+PATTERN = re.compile("a+")
+STEP = datetime.timedelta(hours=1)
+def twice(x):
+    return x * 2
+TABLE = {"twice": [twice], "names": {"a", "b", "c", "d"}}
+class Rule:
+    limit = 3
+    @property
+    def wide(self):
+        return self.limit * 7
+    @staticmethod
+    def of(x):
+        return x + 1
+Rule.own = Rule
+def speed(x, factor=FACTOR):
+    return PATTERN, STEP, TABLE["twice"][0](x), Rule.of(x) * factor
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("FACTOR = 2", "FACTOR = 3"),
+        ('"a+"', '"a*"'),
+        ("hours=1", "hours=2"),
+        ("x * 2", "x * 3"),
+        ('"d"}', '"e"}'),
+        ("limit = 3", "limit = 4"),
+        ("x + 1", "x + 2"),
+        ("limit * 7", "limit * 8"),
+    ],
+)
+def test_defaults_patterns_times_classes_and_what_containers_hold_count(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    assert old in USES
+    assert digest(tmp_path, USES.replace(old, new)) != digest(tmp_path, USES)
+
+
+def test_every_process_finds_the_same_digest(tmp_path: Path) -> None:
+    (tmp_path / "users.py").write_text(USES)
+    program = (
+        "import users; from mlflow_core.spec.code import code_digest; print(code_digest(users.speed), end='')"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={"PATH": "", "PYTHONPATH": f"{tmp_path}:{Path.cwd()}", "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+    assert len(found) == 1, found
 
 
 def test_code_without_a_source_file_is_known_by_its_bytecode() -> None:

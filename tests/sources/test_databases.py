@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,6 +103,23 @@ def test_a_query_is_one_part_in_its_own_order_unless_it_is_split(base: Path) -> 
     (part,) = parts(source(query=text), str(base))
     assert part.read(["id"]).column("id").to_pylist() == list(range(49, -1, -1))
     assert len(parts(source(query=text, split_by="id"), str(base))) > 3
+
+
+@pytest.mark.parametrize("rows", [{"table": "f"}, {"query": "SELECT * FROM f"}], ids=["table", "query"])
+def test_what_the_database_knows_of_columns_is_asked_once_for_all_parts(
+    base: Path, rows: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = pickle.loads(pickle.dumps(parts(source(split_by="id", **rows), str(base))))
+    assert len(found) > 3
+    monkeypatch.setattr(sql, "rows_of", lambda *_: pytest.fail("asked again"))
+    assert sorted(n for part in found for n in part.read(["id"])["id"].to_pylist()) == list(range(100))
+
+
+def test_a_column_that_went_since_it_was_listed_is_named(base: Path) -> None:
+    first, *_ = parts(source(), str(base))
+    run(base, "ALTER TABLE f DROP COLUMN word")
+    with pytest.raises(SourceError, match="the database cannot be read: no such column: .*word"):
+        first.read(["id", "word"])
 
 
 def test_a_value_changed_in_place_is_noticed_between_listing_and_reading(base: Path) -> None:

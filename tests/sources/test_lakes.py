@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -115,6 +117,39 @@ def test_a_delta_table_that_hides_something_from_its_files_is_refused(tmp_path: 
     edited(tmp_path / "t", {"features": ["columnMapping"], "configuration": mapping})
     with pytest.raises(SourceError, match=r"under other names in its files \(delta.columnMapping.mode\)"):
         read_schema(delta(), str(tmp_path))
+
+
+def deleted_beside(folder: Path, row: int) -> None:
+    """Delete a row of a table of one file as other writers do, by a deletion vector in the log."""
+    # Delta's protocol: a bitmap of 64-bit numbers, which is 32-bit ones of the Roaring format by their upper half.
+    roaring = struct.pack("<IIHHIH", 12346, 1, 0, 0, 16, row)
+    bitmap = struct.pack("<IQI", 1681511377, 1, 0) + roaring
+    padded = bitmap + bytes(-len(bitmap) % 4)
+    z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+    python = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~"
+    text = base64.b85encode(padded).decode().translate(str.maketrans(python, z85))
+    vector = {"storageType": "i", "pathOrInlineDv": text, "sizeInBytes": len(bitmap), "cardinality": 1}
+    log = folder / "_delta_log"
+    lines = [json.loads(line) for line in (log / f"{0:020}.json").read_text().splitlines()]
+    (added,) = (line["add"] for line in lines if "add" in line)
+    removed = {"path": added["path"], "deletionTimestamp": 1, "dataChange": True}
+    entries = [{"remove": removed}, {"add": {**added, "deletionVector": vector}}]
+    (log / f"{1:020}.json").write_text("\n".join(json.dumps(entry) for entry in entries))
+
+
+def test_a_delta_table_with_rows_deleted_beside_their_files_is_refused_and_read_before_that(
+    tmp_path: Path,
+) -> None:
+    deltalake.write_deltalake(
+        tmp_path / "t", rows(0, 3), configuration={"delta.enableDeletionVectors": "true"}
+    )
+    edited(tmp_path / "t", {"features": ["deletionVectors"]})
+    deleted_beside(tmp_path / "t", 1)
+    vectors = pa.table(deltalake.DeltaTable(tmp_path / "t").deletion_vectors())
+    assert vectors["selection_vector"].to_pylist()[0][:2] == [True, False]
+    with pytest.raises(SourceError, match=r"rows deleted beside their files.*REORG TABLE"):
+        read_table(delta(), str(tmp_path))
+    assert in_order(delta(version=0), tmp_path) == [(0,), (1,), (2,)]
 
 
 def test_no_delta_table_and_no_library_are_told_apart(

@@ -26,6 +26,21 @@ def test_a_dataset_comes_as_one_frame_with_its_parts(project):
     assert set(frame["breaks"]) == {0, 1}
 
 
+def test_a_dataset_is_computed_where_explain_says(machines, project):
+    settings = machines / "mlcore.toml"
+    settings.write_text(
+        settings.read_text() + '\n[cluster]\nlarger_than = "1B"\nworkers = 1\nmemory = "1GiB"\n'
+    )
+    large = ml.load(machines / "machines", progress=SilentProgress())
+    assert project.explain("breakdown").estimate.place == "in process"
+    assert large.explain("breakdown").estimate.place == "on Dask"
+
+    here, there = large.dataset("breakdown", in_process=True), large.dataset("breakdown")
+
+    pd.testing.assert_frame_equal(here, there)
+    assert list((machines / ".mlcore/layouts").iterdir()), "the cluster keeps what it sorted"
+
+
 def test_features_keep_every_row_in_order(project):
     rows = pd.DataFrame(
         {

@@ -14,17 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mlflow_core.engine.buckets.rows import PartedRows
-from mlflow_core.engine.buckets.splitting import compute_within
+from mlflow_core.engine.buckets.rows import PLACE, PartedRows
+from mlflow_core.engine.buckets.splitting import compute_within, snapshot_within
 from mlflow_core.engine.cluster.tasks import Amount
-from mlflow_core.engine.events.run import SortedRows
-from mlflow_core.engine.files.parted import one_array, read_part, write_batches, write_whole
+from mlflow_core.engine.events.run import Run, SortedRows
+from mlflow_core.engine.files.parted import integers, one_array, read_part, write_batches, write_whole
 from mlflow_core.engine.layouts.layout import code_edges
 from mlflow_core.engine.layouts.stored import Opened, Stored
 from mlflow_core.engine.times import Int64
-from mlflow_core.engine.views.snapshot import snapshot_of_runs
 from mlflow_core.engine.views.view import value_columns
 from mlflow_core.plan.retrieval import ViewRead
 
@@ -83,7 +81,8 @@ class FeatureFiles:
             By place in the plan's reads, the features under their output names.
         """
         files = [self.file(bucket) for bucket in range(self.parted.n_buckets)]
-        table = _inverse_taken(read_part(files, number), self.parted.places(number))
+        table = read_part(files, number).combine_chunks()
+        table = table.take(pa.array(_inverse(integers(table[PLACE]))))
         found = {}
         for place, read in zip(self.joined.places, self.joined.reads, strict=True):
             names = [read.output(name) for name in read.view.feature_names if name in read.features]
@@ -116,11 +115,11 @@ def compute_bucket(bucket: int, files: FeatureFiles, limits: Limits) -> Amount:
     def batches() -> Iterator[pa.RecordBatch]:
         for ranges in _fitting(sizes, most):
             asked = files.parted.sorted(bucket, ranges)
-            table = _features(bucket, files, events, asked, limits)
-            edges = np.cumsum([0, *sizes[ranges.start : ranges.stop]]).tolist()
+            edges = np.cumsum([0, *sizes[ranges.start : ranges.stop]])
+            table = _features(bucket, files, events, asked.run, _by_range(asked, edges), limits)
             columns = [one_array(column) for column in table.columns]
             batch = pa.RecordBatch.from_arrays(columns, table.column_names)
-            yield from (batch.slice(a, b - a) for a, b in pairwise(edges))
+            yield from (batch.slice(a, b - a) for a, b in pairwise(edges.tolist()))
 
     coming = batches()
     first = next(coming)
@@ -129,7 +128,7 @@ def compute_bucket(bucket: int, files: FeatureFiles, limits: Limits) -> Amount:
 
 
 def snapshot_bucket(
-    bucket: int, n_buckets: int, stored: Stored, read: ViewRead, boundary: int, file: Path
+    bucket: int, n_buckets: int, stored: Stored, read: ViewRead, boundary: int, limits: Limits, file: Path
 ) -> Amount:
     """Compute one bucket of a view at a boundary, and write it.
 
@@ -139,6 +138,7 @@ def snapshot_bucket(
         stored: Where the view's events are.
         read: From ``snapshot_read``.
         boundary: The evaluation time, microseconds since epoch, UTC.
+        limits: How much is worked on at once.
         file: Where it goes.
 
     Raises:
@@ -148,7 +148,7 @@ def snapshot_bucket(
     low, high = code_edges(n_buckets)[bucket : bucket + 2]
     opened = stored.open()
     runs = opened.runs(low, high, value_columns(read, opened.layouts[0].rows.column_names))
-    table = snapshot_of_runs(runs, read, boundary)
+    table = snapshot_within(runs, read, boundary, limit=limits.events)
     write_whole(table, file)
     return Amount(rows=table.num_rows, bytes=table.nbytes)
 
@@ -160,18 +160,25 @@ def _where(stored: Stored) -> _Where:
     return stored.entries, stored.ends
 
 
+def _by_range(asked: SortedRows, edges: Int64) -> Int64:
+    """Order a bucket's rows by range, and in each as they are sorted: so that values are picked nearly in a row."""
+    number = np.searchsorted(edges, asked.place, side="right").astype(
+        np.int16 if len(edges) < 1 << 15 else np.int64
+    )
+    return np.argsort(number, kind="stable")
+
+
 def _features(
-    bucket: int, files: FeatureFiles, opened: dict[_Where, Opened], asked: SortedRows, limits: Limits
+    bucket: int, files: FeatureFiles, opened: dict[_Where, Opened], asked: Run, back: Int64, limits: Limits
 ) -> pa.Table:
-    """All views' features at some entity rows, in the order in which they were parted."""
+    """All views' features at some entity rows, and the rows' places in their ranges."""
     low, high = code_edges(files.parted.n_buckets)[bucket : bucket + 2]
-    back = _inverse(asked.place)
-    columns: dict[str, pa.ChunkedArray] = {}
+    columns: dict[str, pa.ChunkedArray] = {PLACE: asked.rows[PLACE].take(pa.array(back))}
     for place, read, stored in zip(files.joined.places, files.joined.reads, files.joined.stored, strict=True):
         events = opened[_where(stored)]
         runs = events.runs(low, high, value_columns(read, events.layouts[0].rows.column_names))
         found = compute_within(
-            runs, asked.run, read, time_column=files.parted.time_column, limit=limits.events, back=back
+            runs, asked, read, time_column=files.parted.time_column, limit=limits.events, back=back
         )
         columns |= {_called(place, name): found[name] for name in found.column_names}
     return pa.table(columns)
@@ -197,12 +204,6 @@ def _inverse(order: Int64) -> Int64:
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     return place
-
-
-def _inverse_taken(table: pa.Table, order: Int64) -> pa.Table:
-    places = pa.array(_inverse(order))
-    columns = [pc.take(one_array(column), places, boundscheck=False) for column in table.columns]
-    return pa.table(columns, table.column_names)
 
 
 def _all(first: pa.RecordBatch, others: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

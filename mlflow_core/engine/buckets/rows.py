@@ -17,13 +17,13 @@ from mlflow_core.engine.cluster.tasks import Amount
 from mlflow_core.engine.events.arrays import plain
 from mlflow_core.engine.events.keys import hash_codes
 from mlflow_core.engine.events.run import SortedRows, sort_rows
-from mlflow_core.engine.files.parted import integers, mapped, read_part, read_whole, write_parted, write_whole
+from mlflow_core.engine.files.parted import read_part, read_whole, write_parted, write_whole
 from mlflow_core.engine.layouts.layout import code_edges
 from mlflow_core.engine.times import Int64
 
-__all__ = ["PartedRows", "RowFiles", "range_edges", "write_rows"]
+__all__ = ["PLACE", "PartedRows", "RowFiles", "range_edges", "write_rows"]
 
-_PLACE = "__place"
+PLACE = "__place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class PartedRows:
         found = self.rows.read(number, names)
         columns = {name: plain(found[name], name=name, title="entity rows") for name in names}
         place = np.arange(found.num_rows, dtype=np.int64)
-        table = pa.table(columns | {_PLACE: pa.array(place)})
+        table = pa.table(columns | {PLACE: pa.array(place)})
         bucket = np.zeros(found.num_rows, np.int64)
         if self.keys and self.n_buckets > 1:
             inner = np.array(code_edges(self.n_buckets)[1:-1], np.int64)
@@ -97,13 +97,13 @@ class PartedRows:
         return Amount(rows=table.num_rows, bytes=table.nbytes)
 
     def read(self, bucket: int, ranges: range) -> pa.Table:
-        """Read a bucket's rows of some ranges: keys and time, in the caller's order.
+        """Read a bucket's rows of some ranges: keys, time and place in the range, in the caller's order.
 
         Args:
             bucket: Which.
             ranges: Which ranges, one behind the other.
         """
-        return read_part([self._file(number) for number in ranges], bucket).drop_columns([_PLACE])
+        return read_part([self._file(number) for number in ranges], bucket)
 
     def sorted(self, bucket: int, ranges: range) -> SortedRows:
         """Read a bucket's rows of some ranges, sorted by (code, key, time); ``place`` is in the caller's order."""
@@ -118,10 +118,6 @@ class PartedRows:
     def sizes(self, bucket: int) -> list[int]:
         """Return how many of a bucket's rows each range has."""
         return [read_part([self._file(n)], bucket).num_rows for n in range(self.rows.n_ranges)]
-
-    def places(self, number: int) -> Int64:
-        """Return where in its range each row came from, as the rows stand bucket by bucket; int64 (n,)."""
-        return integers(mapped(self._file(number)).combine_chunks()[_PLACE])
 
     def _codes(self, keys: pa.Table) -> Int64:
         return hash_codes(_keys_of(keys, self.keys))

@@ -8,11 +8,11 @@ function its import path. What there is to do is ``mlflow_core.engine.buckets.st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -27,7 +27,10 @@ from mlflow_core.engine.files.parted import read_whole
 from mlflow_core.engine.files.shards import ROWS_PER_SHARD, publish_shards, write_shard
 from mlflow_core.engine.views.assemble import assemble
 from mlflow_core.engine.views.snapshot import Snapshot
+from mlflow_core.errors import PlanError
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
+from mlflow_core.spec import OnDemand
+from mlflow_core.spec.code import code_digest
 from mlflow_core.telemetry import Progress
 
 __all__ = ["features_here", "shards_on_workers", "snapshot_on_workers"]
@@ -84,10 +87,10 @@ def shards_on_workers(
     Raises:
         SourceError: As for ``features_here``.
         EngineError: As for ``features_here``; or an on-demand function fails.
-        PlanError: A worker cannot import an on-demand function.
+        PlanError: A worker cannot import an on-demand function, or finds other code there.
     """
     with _computed(cluster, plan, spine, rows_per_shard, base, progress) as (rows, files):
-        by_path = _with_functions(plan, _Elsewhere)
+        by_path = _with_functions(plan, _Elsewhere.of)
 
         def write(draft: Path) -> list[str]:
             submit = cluster.client.submit
@@ -120,13 +123,22 @@ def snapshot_on_workers(
         EngineError: As for ``features_here``.
     """
     steps = plan_snapshot(cluster, read, base=base)
+    _share_code(cluster, (read,))
     with laid_out(cluster, steps, (), progress), draft_folder(cluster.workdir, "engine") as folder:
         [joined] = steps.joined
         [stored] = joined.stored
         files = [folder / f"snapshot-{bucket:06d}.arrow" for bucket in range(steps.n_buckets)]
         tasks = [
             cluster.client.submit(
-                snapshot_bucket, bucket, steps.n_buckets, stored, read, boundary, file, pure=False
+                snapshot_bucket,
+                bucket,
+                steps.n_buckets,
+                stored,
+                read,
+                boundary,
+                cluster.limits,
+                file,
+                pure=False,
             )
             for bucket, file in enumerate(files)
         ]
@@ -150,6 +162,7 @@ def _computed(
 ) -> Iterator[tuple[RowFiles, tuple[FeatureFiles, ...]]]:
     """Compute all views into files, which are there for the time of a ``with`` block."""
     steps = plan_steps(cluster, plan, spine, base=base)
+    _share_code(cluster, plan.reads, plan)
     with draft_folder(cluster.workdir, "engine") as folder:
         rows = write_rows(spine, folder, rows_per_range)
         files = tuple(
@@ -182,30 +195,50 @@ def _found(number: int, plan: RetrievalPlan, files: tuple[FeatureFiles, ...]) ->
 def _write_range(
     number: int, plan: RetrievalPlan, rows: RowFiles, files: tuple[FeatureFiles, ...], draft: Path
 ) -> tuple[str, Amount]:
-    table = assemble(_with_functions(plan, load_function), rows.read(number), _found(number, plan, files))
+    table = assemble(_with_functions(plan, _Elsewhere.here), rows.read(number), _found(number, plan, files))
     name = write_shard(table, draft, number)
     return name, Amount(rows=table.num_rows, bytes=(draft / name).stat().st_size)
 
 
+def _share_code(cluster: Cluster, reads: Sequence[ViewRead], plan: RetrievalPlan | None = None) -> None:
+    if any(read.view.source.transform for read in reads) or (plan is not None and plan.on_demand):
+        from mlflow_core.engine.cluster.project_code import share_code  # imports Dask
+
+        share_code(cluster.client, reads, plan)
+
+
 @dataclass(frozen=True, slots=True)
 class _Elsewhere:
-    """A function on its way to a worker: its import path, because code never travels."""
+    """A function on its way to a worker: its import path and a digest, because code never travels."""
 
     import_path: str
+    code: str
 
-    def __call__(self, arrays: Any) -> Any:
-        return load_function(self.import_path)(arrays)
+    @classmethod
+    def of(cls, on_demand: OnDemand) -> _Elsewhere:
+        return cls(on_demand.import_path, code_digest(on_demand.function))
+
+    @staticmethod
+    def here(on_demand: OnDemand) -> Callable[[Any], Any]:
+        """Return the function that was sent here as an import path."""
+        sent = cast(_Elsewhere, on_demand.function)
+        found = load_function(sent.import_path)
+        if code_digest(found) != sent.code:
+            raise PlanError(
+                "a worker finds other code than the process that asked for it",
+                object=on_demand.title,
+                place=on_demand.place,
+                hint="All machines need the project's folder in one state, and one project at a time on a cluster.",
+            )
+        return found
 
 
-def _with_functions(plan: RetrievalPlan, of: Callable[[str], Callable[[Any], Any]]) -> RetrievalPlan:
-    """Replace each on-demand function by what is made of its import path."""
+def _with_functions(plan: RetrievalPlan, of: Callable[[OnDemand], Any]) -> RetrievalPlan:
+    """Replace each on-demand function by what is made of its declaration."""
     return replace(
         plan,
         on_demand=tuple(
-            replace(
-                one,
-                on_demand=one.on_demand.model_copy(update={"function": of(one.on_demand.import_path)}),
-            )
+            replace(one, on_demand=one.on_demand.model_copy(update={"function": of(one.on_demand)}))
             for one in plan.on_demand
         ),
     )

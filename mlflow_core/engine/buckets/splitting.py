@@ -1,9 +1,9 @@
 """A bucket within bounds of memory: keys in groups that fit, and a key that alone does not fit, cut by query time.
 
 A group of keys is a range of codes. A cut by time gives each stretch of queries the events that any of its windows
-can hold, and for latest values those older ones that could still be the latest at any later time. What is left out
-cannot change an answer, so answers do not depend on the bounds. ``tests/engine/test_splitting.py`` holds them to the
-bucket computed at once.
+can hold, and for latest values those older ones that could still be the latest at any later time. At a boundary, which
+is one query, few events of a long past matter. What is left out cannot change an answer, so answers do not depend on
+the bounds. ``tests/engine/test_splitting.py`` holds them to the bucket computed at once.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from mlflow_core.engine.events.run import Run
 from mlflow_core.engine.events.versions import timeline_of
 from mlflow_core.engine.layouts.layout import between_codes
 from mlflow_core.engine.times import NEVER, Int64, microseconds, plus
+from mlflow_core.engine.views.snapshot import snapshot_of_runs
 from mlflow_core.engine.views.view import compute_runs, row_times
 from mlflow_core.plan.retrieval import ViewRead
 
-__all__ = ["compute_within"]
+__all__ = ["compute_within", "snapshot_within"]
 
 
 def compute_within(
@@ -64,6 +65,29 @@ def compute_within(
             pieces.append(compute_runs(events, part, read, time_column=time_column))
     whole = pa.concat_tables(pieces)
     return whole if back is None else whole.combine_chunks().take(pa.array(back))
+
+
+def snapshot_within(runs: Sequence[Run], read: ViewRead, boundary: int, *, limit: int) -> pa.Table:
+    """Compute a view at a boundary for all keys of one bucket; see ``snapshot_of_runs``.
+
+    Args:
+        runs: The bucket's events, one run a part, in source order; at least one.
+        read: From ``snapshot_read``.
+        boundary: The evaluation time, microseconds since epoch, UTC.
+        limit: About how many bytes of events are worked on at once; of one key, what its windows hold fits in any case.
+
+    Raises:
+        EngineError: A sum of integers does not fit in int64.
+    """
+    if sum(run.rows.nbytes for run in runs) <= limit:
+        return snapshot_of_runs(runs, read, boundary)
+    pieces = []
+    for low, high, alone in _groups(runs, limit):
+        events = [_between(run, low, high) for run in runs]
+        if alone and all(len(run.first) <= 2 for run in events):
+            events = [_at_boundary(run, read, boundary, limit) for run in events]
+        pieces.append(snapshot_of_runs(events, read, boundary))
+    return pa.concat_tables(pieces)
 
 
 def _between(run: Run, low: int, high: int) -> Run:
@@ -141,6 +165,27 @@ class _Carried:
         covered = np.full(len(start), NEVER, np.int64)
         covered[:-1] = np.minimum.accumulate(forever[::-1])[::-1][1:]
         return rows.take(pa.array(np.flatnonzero(counts & (start < covered))))
+
+
+def _at_boundary(run: Run, read: ViewRead, boundary: int, limit: int) -> Run:
+    """What of one key's events matters at a boundary: those in reach of a window, and two of the older ones.
+
+    These are one that tells that the key has been seen, and the latest that still counts.
+    """
+    moment = _moments(run.rows[read.view.source.event_time])
+    begin = int(np.searchsorted(moment, plus(np.array([boundary]), -_reach(read))[0]))
+    end = int(np.searchsorted(moment, boundary, side="right"))
+    most = max(1, int(limit * run.rows.num_rows // max(1, run.rows.nbytes)))
+    witness: list[int] = []
+    latest: list[int] = []
+    for first in range(0, begin, most):
+        timeline = timeline_of(run.rows.slice(first, min(begin, first + most) - first), read.view, read.clock)
+        seen = timeline.start <= boundary
+        witness = witness or (first + np.flatnonzero(seen)[:1]).tolist()
+        counts = np.flatnonzero(seen & timeline.counts & (timeline.end > boundary))
+        latest = (first + counts[-1:]).tolist() or latest
+    older = run.rows.take(pa.array(sorted({*witness, *latest}), pa.int64()))
+    return _one_key(run, pa.concat_tables([older, run.rows.slice(begin, max(0, end - begin))]))
 
 
 def _reach(read: ViewRead) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -113,6 +114,7 @@ def _on_this_machine(settings: ClusterSettings) -> Iterator[Client]:
         memory = memory * workers // settings.workers
         workers = settings.workers
     with (
+        _ended_without_a_word(),
         dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
         draft_folder(Path(tempfile.gettempdir()), "mlcore-workers") as scratch,
         _local_cluster(
@@ -129,6 +131,21 @@ def _on_this_machine(settings: ClusterSettings) -> Iterator[Client]:
         Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def _ended_without_a_word() -> Iterator[None]:
+    """Keep nannies from a warning at the end: a task that was cancelled may run on, and is then killed on purpose."""
+    nanny = logging.getLogger("distributed.nanny")
+    nanny.addFilter(_is_no_farewell)
+    try:
+        yield
+    finally:
+        nanny.removeFilter(_is_no_farewell)
+
+
+def _is_no_farewell(record: logging.LogRecord) -> bool:
+    return "still alive after" not in record.getMessage()
 
 
 def _local_cluster(**arguments: Any) -> LocalCluster:

@@ -68,8 +68,12 @@ def finished(
         Exception: What else a task raised.
 
     Example:
-        >>> written = finished(client, tasks, "writing shards", "shards", progress,
-        ...                    amount=lambda shard: Amount(rows=shard.rows, bytes=shard.bytes))  # doctest: +SKIP
+        >>> from distributed import Client
+        >>> from mlflow_core.telemetry import SilentProgress
+        >>> with Client(processes=False, n_workers=1, dashboard_address=None) as client:
+        ...     tasks = client.map(abs, [-2, 1])
+        ...     finished(client, tasks, "counting", "numbers", SilentProgress())
+        [2, 1]
     """
     try:
         with _clear_errors(client, name, unit), progress.stage(name, total=len(tasks), unit=unit) as stage:

@@ -11,7 +11,15 @@ import pyarrow.compute as pc
 from mlflow_core.algebra.expression import columns_used, evaluate
 from mlflow_core.algebra.types import TIME
 from mlflow_core.engine.buckets.laid import layouts_there
-from mlflow_core.engine.estimate import RowsEstimate, estimate, row_width
+from mlflow_core.engine.dataset.spine import label_columns
+from mlflow_core.engine.estimate import (
+    WORTH_A_CLUSTER,
+    RowsEstimate,
+    SourceEstimate,
+    estimate,
+    extent_of,
+    row_width,
+)
 from mlflow_core.engine.explain import Explanation
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.plan.dataset import DatasetPlan
@@ -23,7 +31,12 @@ _LABEL_BYTES = 8
 
 
 def explain_dataset(
-    plan: DatasetPlan, *, base: str, cluster: bool, cache: Cache | None = None
+    plan: DatasetPlan,
+    *,
+    base: str,
+    cluster: bool,
+    worth_a_cluster: int = WORTH_A_CLUSTER,
+    cache: Cache | None = None,
 ) -> Explanation:
     """Say what building a training set would do; only metadata are read.
 
@@ -31,15 +44,17 @@ def explain_dataset(
         plan: What would be built.
         base: Folder of the feature repository.
         cluster: Whether there is one, or one could be opened.
+        worth_a_cluster: From how many bytes on it is used.
         cache: Where layouts are kept, to say how many are there.
 
     Raises:
         SourceError: A source cannot be read, or lacks a column.
     """
     retrieval, rows = plan.retrieval, rows_of_dataset(plan, base=base)
-    found = estimate(retrieval, rows, base=base, cluster=cluster)
+    found = estimate(retrieval, rows, base=base, cluster=cluster, worth_a_cluster=worth_a_cluster)
     there = None if cache is None else layouts_there(retrieval, rows, base=base, cache=cache)
-    return Explanation(retrieval, found, heading=plan.heading(), layouts=there)
+    before = _read_before(plan, base)
+    return Explanation(retrieval, found, heading=plan.heading(), before=before, layouts=there)
 
 
 def rows_of_dataset(plan: DatasetPlan, *, base: str) -> RowsEstimate:
@@ -61,6 +76,23 @@ def rows_of_dataset(plan: DatasetPlan, *, base: str) -> RowsEstimate:
     kept = (listing.schema.field(name).type for name in plan.carried)
     width = row_width([TIME, *kept]) + _LABEL_BYTES
     return RowsEstimate(rows, rows * width, _times(plan, listing), exact=False)
+
+
+def _read_before(plan: DatasetPlan, base: str) -> dict[str, SourceEstimate]:
+    """What rows and labels are made of, which is read in this process on any route, and of all times."""
+    read = open_source(plan.label.source, base)
+    counted = label_columns(plan.label, read.schema.names)
+    if not counted:
+        return {"rows and label": _all_of(read, plan.columns)}
+    return {
+        "rows": _all_of(open_source(plan.dataset.spine.source, base), plan.columns),
+        "label": _all_of(read, counted),
+    }
+
+
+def _all_of(listing: SourceListing, columns: tuple[str, ...]) -> SourceEstimate:
+    size = extent_of(listing.schema, columns, listing.found)
+    return SourceEstimate(listing.source.name, (), columns, (None, None), size, size)
 
 
 def _times(plan: DatasetPlan, listing: SourceListing) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ Features are not looked at here. The naive truth is ``tests/oracle/labels.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from mlflow_core.algebra.expression import evaluate, holds
 from mlflow_core.algebra.types import TIME
 from mlflow_core.engine.dataset.split import Assignment, assign_parts
-from mlflow_core.engine.views.view import compute_view
+from mlflow_core.engine.views.view import compute_view, needed_columns
 from mlflow_core.errors import SourceError
-from mlflow_core.plan.dataset import COUNTED, KNOWN, PARTS, TIME_COLUMN, DatasetPlan
-from mlflow_core.sources import read_table
+from mlflow_core.plan.dataset import COUNTED, KNOWN, PARTS, TIME_COLUMN, DatasetPlan, LabelPlan
+from mlflow_core.sources import read_schema, read_table
 from mlflow_core.spec import Source
 
-__all__ = ["EntityRows", "entity_rows", "final_versions"]
+__all__ = ["EntityRows", "entity_rows", "final_versions", "label_columns"]
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -115,6 +115,21 @@ def final_versions(events: pa.Table, source: Source) -> pa.Table:
     return kept
 
 
+def label_columns(label: LabelPlan, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that a label reads of its source; none where it is an expression over the spine's own events.
+
+    Args:
+        label: The label.
+        names: The source's columns, in its order.
+    """
+    if label.read is None:
+        return ()
+    source = label.source
+    own = {source.known_at, source.created, source.event_id, source.deleted}
+    wanted = own | {*needed_columns(label.read, names)}
+    return tuple(name for name in names if name in wanted)
+
+
 def _labels(
     plan: DatasetPlan, base: str, events: pa.Table, kept: pa.Table, computed: pa.Table
 ) -> tuple[pa.ChunkedArray, Ints, Bools | None]:
@@ -131,7 +146,8 @@ def _labels(
 def _aggregated(plan: DatasetPlan, base: str, kept: pa.Table) -> tuple[pa.ChunkedArray, Ints, Bools | None]:
     label = plan.label
     assert label.read is not None
-    future = final_versions(read_table(label.source, base), label.source)
+    columns = label_columns(label, read_schema(label.source, base).names)
+    future = final_versions(read_table(label.source, base, columns), label.source)
     t = _ints(kept[TIME_COLUMN])
     ends = pa.array(t + label.horizon, TIME)
     queries = kept.select(list(label.read.view.keys)).append_column(TIME_COLUMN, ends)

@@ -129,17 +129,29 @@ def index_array(index: Int64) -> pa.Array:
     return pa.array(np.where(missing, 0, index), pa.int64(), mask=missing)
 
 
-def gather(column: pa.ChunkedArray, index: pa.Array) -> pa.ChunkedArray:
-    """Return the values at some places of a column in pieces, null where the place is null.
-
-    Args:
-        column: The values, any type.
-        index: Places, from ``index_array``.
-    """
+def gather(column: pa.ChunkedArray, index: Int64) -> pa.ChunkedArray:
+    """Return the values at some places of a column in pieces, null where the place is negative; see ``pick``."""
     if not len(column):
         return pa.chunked_array([pa.nulls(len(index), column.type)], column.type)
+    if _is_numbers(column.type) and not column.null_count:
+        return pa.chunked_array([_gathered(column, index)], column.type)
+    places = index_array(index)
     if not isinstance(column.type, pa.BaseExtensionType):
-        return column.take(index)
-    picked = storage(column).take(index)
+        return column.take(places)
+    picked = storage(column).take(places)
     chunks = [pa.ExtensionArray.from_storage(column.type, chunk) for chunk in picked.chunks]
     return pa.chunked_array(chunks, column.type)
+
+
+def _is_numbers(kind: pa.DataType) -> bool:
+    return bool(kind in (pa.int64(), pa.float64()) or (pa.types.is_timestamp(kind) and kind.unit == "us"))
+
+
+def _gathered(column: pa.ChunkedArray, index: Int64) -> pa.Array:
+    """The same by NumPy, in half the time: for numbers of eight bytes without nulls."""
+    plainly = pa.float64() if pa.types.is_floating(column.type) else pa.int64()
+    pieces = [np.asarray(chunk.view(plainly)) for chunk in column.chunks]
+    values = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    missing = index < 0
+    taken = pa.array(values.take(index, mode="clip"), plainly, mask=missing if missing.any() else None)
+    return taken.view(column.type)

@@ -133,20 +133,18 @@ class History:
         """Return a column of all events in order, (n_events,), NaN as null."""
         if name in self.computed:
             return self.computed[name]
-        index = pa.array(self.place)
-        return arrays.plain(arrays.gather(self._columns(name), index), name=name, title=self.title)
+        return arrays.plain(arrays.gather(self._columns(name), self.place), name=name, title=self.title)
 
     def pick(self, names: Sequence[str], positions: Int64) -> dict[str, pa.Array]:
         """Return columns' values at some positions, null where the position is negative, NaN as null."""
         places = np.where(positions < 0, -1, self.place[positions]) if len(self.place) else positions
-        index = arrays.index_array(places)
         picked = {}
         for name in names:
             if name in self.computed:
                 picked[name] = arrays.pick(self.computed[name], positions)
             else:
                 picked[name] = arrays.plain(
-                    arrays.gather(self._columns(name), index), name=name, title=self.title
+                    arrays.gather(self._columns(name), places), name=name, title=self.title
                 )
         return picked
 

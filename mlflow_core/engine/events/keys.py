@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlflow_core.engine.events.arrays import codes, plain, storage
+from mlflow_core.engine.kernels.ordering import hashes
 from mlflow_core.engine.times import Flags, Int64
 from mlflow_core.errors import SourceError, nearest
 from mlflow_core.plan.retrieval import ViewRead
@@ -193,6 +194,9 @@ def stable_hash(table: pa.Table, columns: Sequence[str]) -> NDArray[np.uint64]:
         table: Rows with the key columns.
         columns: Their names.
     """
+    integers = integers_of(table.select(columns))
+    if integers is not None:
+        return np.where(integers[1], hashes(integers[0]), np.uint64(0))
     from pandas.util import hash_array
 
     mixed = np.zeros(table.num_rows, np.uint64)

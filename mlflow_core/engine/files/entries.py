@@ -80,7 +80,8 @@ def write_entry(entry: Path, fill: Callable[[Path], Mapping[str, Any]]) -> dict[
 
 def mark(what: str) -> str:
     """Return a name that nobody else has, and that tells who made it; see ``is_dead``."""
-    return f".{what}.{os.getpid()}.{uuid.uuid4().hex}.{socket.gethostname()}"
+    pid = os.getpid()
+    return f".{what}.{pid}.{uuid.uuid4().hex}-{_started(pid)}.{socket.gethostname()}"
 
 
 def is_dead(name: str) -> bool | None:
@@ -89,7 +90,7 @@ def is_dead(name: str) -> bool | None:
     Args:
         name: From ``mark``.
     """
-    _, _, pid, _, host = name.split(".", 4)
+    _, _, pid, made, host = name.split(".", 4)
     if host != socket.gethostname():
         return None
     try:
@@ -97,8 +98,19 @@ def is_dead(name: str) -> bool | None:
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False
-    return False
+        pass  # it lives, as somebody else's
+    # Numbers of processes come again: in a container that was started anew it is even the same one.
+    then, now = made.partition("-")[2], _started(int(pid))
+    return then != now if then and now else False
+
+
+def _started(pid: int) -> str:
+    """Say when a process was started, in ticks since the machine was; empty where the system does not tell."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return told.rpartition(")")[2].split()[19]
 
 
 def _publish(draft: Path, entry: Path) -> None:

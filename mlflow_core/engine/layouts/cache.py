@@ -14,13 +14,13 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlflow_core.engine.files.entries import FACTS, is_dead, mark
-from mlflow_core.errors import EngineError
+from mlflow_core.errors import EngineError, disk_is_full
 from mlflow_core.telemetry import get_logger
 
 __all__ = ["Cache", "CacheEntry", "user_cache"]
@@ -90,21 +90,22 @@ class Cache:
             EngineError: The folder cannot be written to.
         """
         held = sorted(set(names))
-        with self._locked():
-            lease = self.folder / _LEASES / mark("lease")
-            lease.parent.mkdir(exist_ok=True)
-            lease.write_text(json.dumps(held))
-            self._sweep()
-        self._touch(held)
+        lease = self.folder / _LEASES / mark("lease")
         done = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(lease, done), name="cache-lease", daemon=True)
-        beat.start()
+        beat = threading.Thread(target=self._beat, args=(lease, held, done), name="cache-lease", daemon=True)
         try:
+            with self._locked():
+                self._sweep()
+                self._hold(lease, held)
+            self._touch(held)
+            beat.start()
             yield
         finally:
             done.set()
-            beat.join()
-            lease.unlink(missing_ok=True)
+            if beat.ident is not None:
+                beat.join()
+            with suppress(OSError):  # then it is swept when it has fallen silent
+                lease.unlink(missing_ok=True)
 
     def trim(self, *, to: int | None = None, unused_for: float | None = None) -> tuple[CacheEntry, ...]:
         """Remove the entries used longest ago, but none that is in use, and what killed writers left.
@@ -199,12 +200,25 @@ class Cache:
         for name in names:
             try:
                 os.utime(self.folder / name / FACTS, (now, now))
-            except FileNotFoundError:
-                continue  # not written yet
+            except (FileNotFoundError, PermissionError):
+                continue  # not written yet, or by another user of the same cache
 
-    def _beat(self, lease: Path, done: threading.Event) -> None:
+    def _hold(self, lease: Path, held: list[str]) -> None:
+        try:
+            lease.parent.mkdir(exist_ok=True)
+            lease.write_text(json.dumps(held))
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _beat(self, lease: Path, held: list[str], done: threading.Event) -> None:
         while not done.wait(_HEARTBEAT):
-            lease.touch()
+            try:
+                if lease.exists():
+                    lease.touch()
+                else:  # somebody's clock went ahead, and this one seemed to be silent
+                    lease.write_text(json.dumps(held))
+            except OSError as error:
+                _LOG.warning("the cache's lease %s cannot be kept: %s", lease, error)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -212,11 +226,15 @@ class Cache:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / _LOCK).open("a")
         except OSError as error:
-            raise EngineError(
-                f"{self.folder} cannot be written to: {error.strerror or error}",
-                object="cache",
-                hint="Choose another folder: [cache] location in mlcore.toml.",
-            ) from error
+            raise self._unwritable(error) from error
         with lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def _unwritable(self, error: OSError) -> EngineError:
+        full = "Make room, or empty it with: mlcore cache clean"
+        return EngineError(
+            f"{self.folder} cannot be written to: {error.strerror or error}",
+            object="cache",
+            hint=full if disk_is_full(error) else "Choose another folder: [cache] location in mlcore.toml.",
+        )

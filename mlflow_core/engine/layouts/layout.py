@@ -180,9 +180,11 @@ def _fill(held: _Held, part: str, spec: LayoutSpec, folder: Path) -> Mapping[str
         arrays.append(_in_order(column, order))
         del column
     write_batch(pa.RecordBatch.from_arrays(arrays, names=list(spec.columns)), folder / _ROWS)
-    keys = done.run.keys.append_column(_CODE, pa.array(done.run.code))
-    keys = keys.append_column(_FIRST, pa.array(done.run.first[:-1]))
-    write_batch(keys.combine_chunks().to_batches()[0] if keys.num_rows else _none_of(keys), folder / _KEYS)
+    beside = {_CODE: pa.array(done.run.code), _FIRST: pa.array(done.run.first[:-1])}
+    # Not appended: a table without columns, of a view without an entity, is one without rows.
+    keys = [*map(one_array, done.run.keys.columns), *beside.values()]
+    names = [*done.run.keys.column_names, *beside]
+    write_batch(pa.RecordBatch.from_arrays(keys, names), folder / _KEYS)
     return {
         "kind": "layout",
         "source": spec.view.source.name,
@@ -200,7 +202,3 @@ def _in_order(column: pa.ChunkedArray, order: pa.Array) -> pa.Array:
     if isinstance(whole.type, pa.BaseExtensionType):
         return pa.ExtensionArray.from_storage(whole.type, pc.take(whole.storage, order, boundscheck=False))
     return pc.take(whole, order, boundscheck=False)
-
-
-def _none_of(table: pa.Table) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], kind) for kind in table.schema.types], table.column_names)

@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 _LOG = get_logger(__name__)
+_PATIENCE = 16
 
 
 def compute_view(
@@ -91,7 +92,7 @@ def sorted_queries(queries: pa.Table, read: ViewRead, time_column: str) -> Sorte
         SourceError: A key column is missing or holds no keys, or a row has no time.
     """
     row_times(queries, time_column)
-    keys = [column for _, column in read.keys]
+    keys = list(dict.fromkeys(column for _, column in read.keys))  # a column may be two keys
     for column in keys:
         if column not in queries.column_names:
             raise SourceError(
@@ -277,7 +278,7 @@ def _last_seen(timed: Timed, asked: Asked) -> Int64:
     high = reached(timed.event_from, timed.time, asked.row_from, asked.at)
     if timed.seen_all:
         return np.where(high > low, high - 1, -1)
-    patience = 16 * (len(low) + len(timed.time))
+    patience = _PATIENCE * (len(low) + len(timed.time))
     found, enough = at_end(low, high, timed.start, timed.end, asked.at, True, patience)
     if enough:
         return np.asarray(found, np.int64)
