@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,6 +66,10 @@ def answer_rows(answer: Answer) -> list[tuple[str, Any, str, str | None]]:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, list):
+        return f"[{', '.join(str(_shown(one)) for one in value)}]"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
     return value.hex() if isinstance(value, bytes) else value

@@ -52,6 +52,7 @@ def materialize(
     Example: mlcore materialize --to 2013-11-15T12:00Z
     """
     from mlflow_core.config import parse_time
+    from mlflow_core.serve.features import make_importable
 
     call = invocation(context)
     now = clock_of_call(call, clock=clock)
@@ -59,6 +60,7 @@ def materialize(
     since = 0 if start is None else parse_time(start)
     if since > until:
         raise UsageError("--from is after --to")
+    make_importable(call.root)  # transforms of sources are the project's own code
     store = call.open_store(clock=str(now))
     wanted = _known_views(store, views or ())
     started = now.now_us()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_core.engine.files.entries import facts_of, write_entry
+from mlflow_core.engine.files.entries import facts_of, is_dead, mark, write_entry
+from mlflow_core.engine.layouts import cache as caching
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import EngineError
 
@@ -182,3 +183,62 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path):
         Cache(tmp_path / "file").leased(["a"]),
     ):
         pass
+
+
+def test_a_process_that_got_the_number_of_a_dead_one_does_not_keep_what_that_held(tmp_path):
+    put(tmp_path, "a")
+    ours = mark("lease")
+    started = ours.split(".")[2].partition("-")[2]
+    assert is_dead(ours) is False
+    lease = tmp_path / "leases" / ours.replace(f"-{started}.", f"-{int(started) - 1}.")
+    lease.parent.mkdir()
+    lease.write_text(json.dumps(["a"]))
+
+    assert is_dead(lease.name) is True
+    assert [one.name for one in Cache(tmp_path, limit=0).trim()] == ["a"]
+    assert not lease.exists()
+
+
+def test_files_that_are_no_entries_drafts_or_leases_harm_nothing(tmp_path):
+    put(tmp_path, "a")
+    (tmp_path / "leases").mkdir()
+    for name in ("README", "leases/.lease.odd", "leases/.lease.x.y.z.u.v", ".draft.", ".gone.of.somebody"):
+        (tmp_path / name).write_text("odd")
+
+    with Cache(tmp_path, limit=0).leased(["a"]):
+        assert Cache(tmp_path, limit=0).trim() == ()
+    assert [one.name for one in Cache(tmp_path, limit=0).trim()] == ["a"]
+
+
+def test_a_lease_that_was_swept_while_it_is_held_is_taken_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(caching, "_HEARTBEAT", 0.01)
+    put(tmp_path, "a")
+    cache = Cache(tmp_path, limit=0)
+
+    with cache.leased(["a"]):
+        [lease] = (tmp_path / "leases").iterdir()
+        lease.unlink()
+        patience = time.monotonic() + 10
+        while not (lease.exists() and lease.read_text()) and time.monotonic() < patience:
+            time.sleep(0.01)
+
+        assert cache.trim() == ()
+    assert [one.name for one in cache.trim()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"), [(errno.ENOSPC, "mlcore cache clean"), (errno.EROFS, r"\[cache\] location")]
+)
+def test_a_lease_that_cannot_be_written_is_one_clear_error_and_leaves_none(tmp_path, monkeypatch, code, hint):
+    put(tmp_path, "a")
+    write = Path.write_text
+
+    def failing(self: Path, text: str) -> int:
+        write(self, text[:1])
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_text", failing)
+    with pytest.raises(EngineError, match=hint), Cache(tmp_path).leased(["a"]):
+        pass
+
+    assert list((tmp_path / "leases").iterdir()) == []

@@ -12,11 +12,14 @@ from random import Random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.engine.route import InProcess, OnDask
 from mlflow_core.engine.views.view import compute_view
 from mlflow_core.testing.histories import History, random_history, read_under
+from mlflow_core.testing.strategies import histories
 from tests.engine.comparison import differing
 from tests.engine.worlds import at_path, plan_of, with_source, write_in_parts
 
@@ -65,40 +68,57 @@ def identified(history: History) -> History:
     return replace(with_source(history, event_id="id"), events=with_column(history.events, "id", ids))
 
 
+def permuted_rows(random: Random, history: History, clock: str) -> list[str]:
+    n = history.rows.num_rows
+    order = [*random.sample(range(n), n), *(random.randrange(n) for _ in range(n // 2))]
+    again = replace(history, rows=history.rows.take(pa.array(order, pa.int64())))
+    return changed(
+        again, clock, answers(history, clock).take(pa.array(order, pa.int64())), answers(again, clock)
+    )
+
+
+def permuted_events(random: Random, history: History, clock: str) -> list[str]:
+    history = untied(history, random)
+    n = history.events.num_rows
+    shuffled = replace(history, events=history.events.take(pa.array(random.sample(range(n), n), pa.int64())))
+    return changed(history, clock, answers(history, clock), answers(shuffled, clock))
+
+
+def future_events(random: Random, history: History, clock: str) -> list[str]:
+    last = max(history.rows["event_timestamp"].cast(pa.int64()).to_pylist(), default=0)
+    later = with_column(
+        history.events, "t", [last + random.randint(1, 9) for _ in range(history.events.num_rows)]
+    )
+    with_future = replace(history, events=pa.concat_tables([later.slice(0, 20), history.events, later]))
+    return changed(history, clock, answers(history, clock), answers(with_future, clock))
+
+
+@settings(max_examples=15)
+@given(history=histories(), random=st.randoms(use_true_random=False), clock=st.sampled_from(CLOCKS))
+@pytest.mark.parametrize("law", [permuted_rows, permuted_events, future_events])
+def test_no_world_that_hypothesis_draws_breaks_a_law(law, history, random, clock):
+    assert law(random, history, clock) == []
+
+
 @IN_MEMORY
 @UNDER_EACH_CLOCK
 def test_entity_rows_permuted_and_repeated_give_their_answers_permuted_and_repeated(clock, worlds):
     for random, history in some_worlds(worlds):
-        n = history.rows.num_rows
-        order = pa.array([*random.sample(range(n), n), *random.choices(range(n), k=n // 2)], pa.int64())
-        again = replace(history, rows=history.rows.take(order))
-
-        assert changed(again, clock, answers(history, clock).take(order), answers(again, clock)) == []
+        assert permuted_rows(random, history, clock) == []
 
 
 @IN_MEMORY
 @UNDER_EACH_CLOCK
 def test_source_rows_permuted_change_nothing_where_no_two_are_tied(clock, worlds):
     for random, history in some_worlds(worlds):
-        history = untied(history, random)
-        n = history.events.num_rows
-        shuffled = replace(
-            history, events=history.events.take(pa.array(random.sample(range(n), n), pa.int64()))
-        )
-
-        assert changed(history, clock, answers(history, clock), answers(shuffled, clock)) == []
+        assert permuted_events(random, history, clock) == []
 
 
 @IN_MEMORY
 @UNDER_EACH_CLOCK
 def test_events_after_every_entity_row_change_nothing(clock, worlds):
     for random, history in some_worlds(worlds):
-        last = max(history.rows["event_timestamp"].cast(pa.int64()).to_pylist(), default=0)
-        times = [last + random.randint(1, 9) for _ in range(history.events.num_rows)]
-        later = with_column(history.events, "t", times)
-        with_future = replace(history, events=pa.concat_tables([later.slice(0, 20), history.events, later]))
-
-        assert changed(history, clock, answers(history, clock), answers(with_future, clock)) == []
+        assert future_events(random, history, clock) == []
 
 
 @IN_MEMORY

@@ -17,12 +17,15 @@ from distributed import Client
 from mlflow_core.engine.buckets.bucketed import Limits
 from mlflow_core.engine.buckets.sharded import features_here
 from mlflow_core.engine.buckets.steps import Cluster
+from mlflow_core.engine.events import keys, run
 from mlflow_core.engine.events.keys import hash_codes
 from mlflow_core.engine.layouts import layout
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.engine.layouts.layout import code_edges
+from mlflow_core.engine.materialise import materialise
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.engine.route import InProcess, OnDask
+from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 from mlflow_core.spec import Agg, Entity, FeatureView, ParquetSource
 from mlflow_core.telemetry import SilentProgress
 from mlflow_core.testing.histories import random_history
@@ -31,6 +34,7 @@ from tests.engine.worlds import at_path, plan_of, write_in_parts
 
 SEED = 2_101
 US = pa.timestamp("us", "UTC")
+SMALL = Limits(events=600, features=100)
 
 
 @pytest.fixture(scope="module")
@@ -187,10 +191,89 @@ def test_corrections_meet_across_files_and_keys_also_those_that_come_later(tmp_p
         assert differing(history, clock, found.select(history.view.feature_names)) == []
 
 
+@pytest.mark.parametrize("n_files", [1, 2])
+@pytest.mark.parametrize("buckets", [1, 3])
+def test_a_view_without_an_entity_is_laid_out_too(tmp_path, here, n_files, buckets):
+    for number in range(n_files):
+        write_file(tmp_path / "events", f"{number}.parquet", first=50 * number)
+    features = ["x", Agg("x", "sum", over="1h", name="s")]
+    view = FeatureView("v", entity=None, source=VIEW.source, features=features)
+
+    found = both(tmp_path, here, view, buckets=buckets)
+
+    last = 50 * n_files - 1
+    assert found["x"].to_pylist() == [10 * last] * 8
+    assert found["s"].to_pylist() == [sum(range(0, 10 * last + 1, 10))] * 8
+    route = OnDask(here, tmp_path / "work", buckets=buckets)
+    done = materialise(view, 20, base=str(tmp_path), route=route)
+    assert done.table["x"].to_pylist() == [200]
+    assert done == materialise(view, 20, base=str(tmp_path))
+
+
+KINDS: dict[str, tuple[tuple[pa.DataType, pa.DataType], pa.DataType]] = {
+    "integers": ((pa.int32(), pa.int64()), pa.int16()),
+    "strings": ((pa.string(), pa.large_string()), pa.dictionary(pa.int8(), pa.string())),
+    "dictionaries": ((pa.dictionary(pa.int8(), pa.string()), pa.string()), pa.large_string()),
+    "bytes": ((pa.binary(), pa.large_binary()), pa.binary(2)),
+    "UUIDs": ((pa.uuid(), pa.uuid()), pa.uuid()),
+}
+
+
+@pytest.mark.parametrize("same_hash", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_keys_meet_whatever_each_file_stores_them_as_and_though_all_have_one_hash(
+    tmp_path, here, monkeypatch, kind, same_hash
+):
+    if same_hash:
+        monkeypatch.setattr(keys, "stable_hash", lambda table, columns: np.full(table.num_rows, 7, np.uint64))
+        monkeypatch.setattr(run, "integers_of", lambda keys: None)
+    files, asked = KINDS[kind]
+    random = np.random.default_rng(SEED)
+
+    def column(numbers: Any, as_type: pa.DataType) -> pa.Array:
+        if as_type == pa.uuid():
+            return pa.array([bytes(15) + bytes([n]) for n in numbers], pa.uuid())
+        inside = as_type.value_type if pa.types.is_dictionary(as_type) else as_type
+        texts = numbers if pa.types.is_integer(inside) else [f"k{n}" for n in numbers]
+        texts = [text.encode() for text in texts] if kind == "bytes" else texts
+        return pa.array(texts, inside).cast(as_type)
+
+    (tmp_path / "events").mkdir()
+    for number, stored in enumerate(files):
+        n = random.integers(0, 9, 60)
+        table = {"k": column(n, stored), "t": pa.array(np.arange(60) // 2).cast(US), "x": np.arange(60)}
+        pq.write_table(
+            pa.table(table).select(["k", "t", "x"][:: 1 - 2 * number]), tmp_path / f"events/{number}.parquet"
+        )
+    pq.write_table(pa.table(table).slice(0, 0), tmp_path / "events/2.parquet")
+    n, at = random.integers(0, 10, 40), random.integers(0, 31, 40)
+    rows = pa.table({"k": column(n, asked), "event_timestamp": pa.array(at).cast(US)})
+    plan, expected = plan_of(VIEW, "event"), retrieve(plan_of(VIEW, "event"), rows, base=str(tmp_path))
+
+    assert 0 < expected["x"].null_count < 40
+    for buckets in (1, 3):
+        cluster = Cluster(here, tmp_path / "work", Cache(tmp_path / f"kept{buckets}"), buckets, SMALL)
+        [found] = features_here(cluster, plan, rows, base=str(tmp_path), progress=SilentProgress())
+        assert found.equals(expected.select(found.column_names))
+
+
+def test_one_column_of_the_entity_rows_may_be_several_keys(tmp_path, here):
+    (tmp_path / "events").mkdir()
+    table = {"k": [1, 1, 2], "n": [1, 2, 2], "t": pa.array([1, 1, 1]).cast(US), "x": [11, 12, 22]}
+    pq.write_table(pa.table(table), tmp_path / "events" / "1.parquet")
+    view = FeatureView("v", entity=Entity("e", keys=["k", "n"]), source=VIEW.source, features=["x"])
+    read = ViewRead(view, ("x",), "event", (("k", "at"), ("n", "at")))
+    plan = RetrievalPlan(reads=(read,), on_demand=(), columns=("x",))
+    rows = pa.table({"at": [2, 1, 3, None], "event_timestamp": pa.array([9] * 4).cast(US)})
+
+    for route in (InProcess(), OnDask(here, tmp_path / "work", buckets=3)):
+        assert retrieve(plan, rows, base=str(tmp_path), route=route)["x"].to_pylist() == [22, 11, None, None]
+
+
 def test_a_bucket_worked_through_in_pieces_answers_the_same(tmp_path, here):
     write_file(tmp_path / "events", "1.parquet", first=0, n=500)
     plan, rows = plan_of(VIEW, "event"), pa.concat_tables([rows_at(at) for at in range(0, 600, 3)])
-    cluster = Cluster(here, tmp_path / "work", Cache(tmp_path / "kept"), 2, Limits(events=600, features=100))
+    cluster = Cluster(here, tmp_path / "work", Cache(tmp_path / "kept"), 2, SMALL)
 
     [found] = features_here(cluster, plan, rows, base=str(tmp_path), progress=SilentProgress())
 

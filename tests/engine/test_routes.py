@@ -324,3 +324,23 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
         open_cluster(ClusterSettings(address="tcp://127.0.0.1:9")),
     ):
         pass
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_keys_of_entity_rows_that_are_no_utf8_are_refused_on_both_routes(client, tmp_path, kind):
+    source = ParquetSource("s", path="s.parquet", event_time="t")
+    view = FeatureView("v", entity=Entity("k"), source=source, features=["x"])
+    moments = pa.array([1, 2]).cast(pa.timestamp("us"))
+    pq.write_table(pa.table({"k": ["a", "b"], "t": moments, "x": [1, 2]}), tmp_path / "s.parquet")
+    ends, text = pa.py_buffer(np.array([0, 1, 2], np.int32)), pa.py_buffer(b"a\xff")
+    broken = pa.Array.from_buffers(pa.string(), 2, [None, ends, text])
+    if pa.types.is_dictionary(kind):
+        broken = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int8()), broken)
+    elif kind != broken.type:
+        wide = pa.py_buffer(np.array([0, 1, 2], np.int64))
+        broken = pa.Array.from_buffers(kind, 2, [None, wide, text])
+    rows = pa.table({"k": broken, "event_timestamp": moments})
+
+    for route in (InProcess(), OnDask(client, tmp_path / "work", buckets=3)):
+        with pytest.raises(SourceError, match=r'entity rows: key column "k" holds text that is not UTF-8'):
+            retrieve(plan_of(view, "event"), rows, base=str(tmp_path), route=route)

@@ -143,15 +143,15 @@ def test_cutting_by_time_leaves_most_of_a_long_past_out(clock, monkeypatch):
 @pytest.mark.parametrize("one_key", [False, True])
 @pytest.mark.parametrize("served", [False, True])
 def test_a_boundary_within_bounds_is_the_boundary_computed_at_once(served, one_key, worlds):
-    for history in worlds_of(2 * worlds):
+    for history in worlds_of(worlds):
         view = history.view if served else history.view.model_copy(update={"availability": None})
         world = History(view, history.events, history.rows)
         world, read = of_one_key(world) if one_key else world, snapshot_read(view)
         runs, times = parts_of(world, read.clock), world.events["t"].cast(pa.int64())
         least, most = (int(end.as_py()) for end in (pc.min(times), pc.max(times)))
-        for boundary in (least - 1, least, (least + most) // 2, most, most + 20, most + 10**9):
+        for boundary in (least, (least + most) // 2, most + 20):
             whole = listed(snapshot_at(world.events, read, boundary).table, view)
-            for limit in (1, 2_000, 8_000):
+            for limit in (1, 4_000):
                 assert listed(snapshot_within(runs, read, boundary, limit=limit), view) == whole
 
 

@@ -7,9 +7,12 @@ from random import Random
 from time import perf_counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlflow_core.engine.views.view import compute_view
 from mlflow_core.testing.histories import random_history, read_under
+from mlflow_core.testing.strategies import histories
 from tests.oracle import duckdb, sqlite
 from tests.oracle.seen import differing
 
@@ -42,6 +45,14 @@ def test_sql_over_the_raw_events_gives_the_same_values(database, clock, worlds, 
     assert wrong[:5] == []
     assert set(counted) == functions
     assert {name: n for name, n in counted.items() if n < at_least} == {}
+
+
+@settings(max_examples=8)
+@given(history=histories(), clock=st.sampled_from(CLOCKS))
+@pytest.mark.parametrize("database", list(BY))
+def test_sql_gives_the_same_values_in_each_world_that_hypothesis_draws(database, history, clock):
+    answers = compute_view(history.events, history.rows, read_under(history.view, clock))
+    assert differing(history, answers, BY[database][0].opinions(history, clock), Counter()) == []
 
 
 @pytest.mark.parametrize("database", list(BY))

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, RepoConfig
 from feast.on_demand_feature_view import on_demand_feature_view
-from feast.types import Array, Bytes, Float64, Int64, Map
+from feast.types import Array, Bytes, Float64, Int64, Map, String
 from feast.value_type import ValueType
 
-from mlflow_core.errors import MlcoreError, SourceError, UsageError
+from mlflow_core.errors import EngineError, MlcoreError, SourceError, UsageError
 from mlflow_core.feast.entity_rows import EntityRows
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -305,3 +305,19 @@ def test_null_keys_match_nothing_and_the_last_time_there_is_matches_what_never_e
     seen = store.get_historical_features(pa.Table.from_pandas(asked), REFS).to_df()
     assert seen["basket"].fillna(-1).tolist() == [EXACT, -1]
     assert seen["event_timestamp"].tolist() == [pd.Timestamp(last, tz="UTC")] * 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cluster", ["in-process", "local"])
+def test_a_feature_of_more_text_than_one_array_holds_is_refused_by_its_size(tmp_path, cluster):
+    n = 2_100
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * n, pa.int32()), pa.array(["x" * 2**20]))
+    table = pa.table({"customer": range(n), "happened": hours(*[-1] * n), "words": text})
+    schema = [Field(name="words", dtype=String)]
+    view = FeatureView(
+        name="long", entities=[CUSTOMER], source=source_of(tmp_path, "long", table), schema=schema
+    )
+    store = store_in(tmp_path, [CUSTOMER, view], cluster=cluster)
+    asked = pa.table({"customer": range(n), "event_timestamp": hours(*[0] * n)})
+    with pytest.raises(EngineError, match=r"2\.1 GiB of string cannot be"):
+        store.get_historical_features(asked, ["long:words"]).to_arrow()

@@ -118,7 +118,7 @@ def test_what_the_database_knows_of_columns_is_asked_once_for_all_parts(
 def test_a_column_that_went_since_it_was_listed_is_named(base: Path) -> None:
     first, *_ = parts(source(), str(base))
     run(base, "ALTER TABLE f DROP COLUMN word")
-    with pytest.raises(SourceError, match="the database cannot be read: no such column: .*word"):
+    with pytest.raises(SourceError, match=r"the database cannot be read: no such column: .*word"):
         first.read(["id", "word"])
 
 

@@ -28,3 +28,5 @@ def dask_setup(worker: Any) -> None:  # noqa: ARG001 Dask calls it so
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # It warns of each task that was cancelled, which is what was asked for.
     logging.getLogger("distributed.worker.state_machine").setLevel(logging.CRITICAL)
+    # It warns of profiles nested too deeply to be measured, when a performance report asks for them.
+    logging.getLogger("distributed.sizeof").setLevel(logging.ERROR)

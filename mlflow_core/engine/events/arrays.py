@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mlflow_core.algebra.columns import settled, without_nan
 from mlflow_core.engine.times import Flags, Int64
-from mlflow_core.errors import SourceError
+from mlflow_core.errors import EngineError, SourceError
 
 __all__ = [
     "as_floats",
@@ -129,15 +129,33 @@ def index_array(index: Int64) -> pa.Array:
     return pa.array(np.where(missing, 0, index), pa.int64(), mask=missing)
 
 
-def gather(column: pa.ChunkedArray, index: Int64) -> pa.ChunkedArray:
-    """Return the values at some places of a column in pieces, null where the place is negative; see ``pick``."""
+def gather(column: pa.ChunkedArray, index: Int64, *, name: str, title: str) -> pa.ChunkedArray:
+    """Return the values at some places of a column in pieces, null where the place is negative; see ``pick``.
+
+    Args:
+        column: The column, (n,).
+        index: Places in it, (m,).
+        name: The column's name, for errors.
+        title: Whose column it is, for errors.
+
+    Raises:
+        EngineError: It holds more text or bytes than one array can.
+    """
     if not len(column):
         return pa.chunked_array([pa.nulls(len(index), column.type)], column.type)
     if _is_numbers(column.type) and not column.null_count:
         return pa.chunked_array([_gathered(column, index)], column.type)
     places = index_array(index)
     if not isinstance(column.type, pa.BaseExtensionType):
-        return column.take(places)
+        try:
+            return column.take(places)
+        except pa.ArrowInvalid as error:
+            raise EngineError(
+                f'column "{name}": {column.nbytes / 2**30:.1f} GiB of {column.type} cannot be sorted in one piece: '
+                f"{str(error).splitlines()[0]}",
+                object=title,
+                hint="Keep long texts beside the features, and a reference to them among the features.",
+            ) from error
     picked = storage(column).take(places)
     chunks = [pa.ExtensionArray.from_storage(column.type, chunk) for chunk in picked.chunks]
     return pa.chunked_array(chunks, column.type)

@@ -133,7 +133,7 @@ class History:
         """Return a column of all events in order, (n_events,), NaN as null."""
         if name in self.computed:
             return self.computed[name]
-        return arrays.plain(arrays.gather(self._columns(name), self.place), name=name, title=self.title)
+        return self._gathered(name, self.place)
 
     def pick(self, names: Sequence[str], positions: Int64) -> dict[str, pa.Array]:
         """Return columns' values at some positions, null where the position is negative, NaN as null."""
@@ -143,10 +143,12 @@ class History:
             if name in self.computed:
                 picked[name] = arrays.pick(self.computed[name], positions)
             else:
-                picked[name] = arrays.plain(
-                    arrays.gather(self._columns(name), places), name=name, title=self.title
-                )
+                picked[name] = self._gathered(name, places)
         return picked
+
+    def _gathered(self, name: str, places: Int64) -> pa.Array:
+        found = arrays.gather(self._columns(name), places, name=name, title=self.title)
+        return arrays.plain(found, name=name, title=self.title)
 
     def _columns(self, name: str) -> pa.ChunkedArray:
         for table in self.tables:
@@ -243,8 +245,7 @@ def _places(asked: pa.Table, asked_code: Int64 | None, there: pa.Table, code: In
         return places_of(asked, there)
     at = np.asarray(matched(np.array(asked_code), np.array(code)), np.int64)
     found = np.flatnonzero(at >= 0)
-    ours, theirs = asked.take(pa.array(found)), there.take(pa.array(at[found]))
-    null, same = same_keys(ours, theirs)
+    null, same = same_keys(asked, there, found, at[found])
     if not bool((same | null).all()):
         return places_of(asked, there)  # two keys of one hash
     at[found[null]] = -1

@@ -145,19 +145,25 @@ def places_of(keys: pa.Table, among: pa.Table) -> Int64:
     return place[ours]
 
 
-def same_keys(ours: pa.Table, theirs: pa.Table) -> tuple[Flags, Flags]:
+def same_keys(ours: pa.Table, theirs: pa.Table, at: Int64, of: Int64) -> tuple[Flags, Flags]:
     """Compare keys pair by pair, whatever integer or string types they come in.
 
     Args:
-        ours: Keys, (n,).
-        theirs: Other keys, (n,), with as many columns, each of the same kind of key or null.
+        ours: Keys.
+        theirs: Other keys, with as many columns, each of the same kind of key or null.
+        at: Places of ours, (n,).
+        of: The places of theirs that they are compared with, (n,).
 
     Returns:
         Where a part of ours is null, and where both are the same key; bool (n,) each.
     """
-    null, same = np.zeros(ours.num_rows, np.bool_), np.ones(ours.num_rows, np.bool_)
-    for one, other in zip(ours.columns, theirs.columns, strict=True):
-        there = _canonical(other, "key", "keys")
+    mine, other = integers_of(ours), integers_of(theirs)
+    if mine is not None and other is not None:
+        return ~mine[1][at], mine[0][at] == other[0][of]
+    ours, theirs = ours.take(pa.array(at)), theirs.take(pa.array(of))
+    null, same = np.zeros(len(at), np.bool_), np.ones(len(at), np.bool_)
+    for one, two in zip(ours.columns, theirs.columns, strict=True):
+        there = _canonical(two, "key", "keys")
         equal = pc.equal(_as(_canonical(one, "key", "keys"), there.type), there)
         null |= np.asarray(one.is_null())
         same &= np.asarray(pc.fill_null(equal, False))

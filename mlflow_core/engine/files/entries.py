@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -25,6 +26,7 @@ __all__ = ["FACTS", "facts_of", "is_dead", "mark", "write_entry"]
 FACTS = "entry.json"
 _SAMPLES = 16
 _SAMPLE_BYTES = 4_096
+_MARK = re.compile(r"^\.[a-z]+\.(?P<pid>\d+)-(?P<started>\d*)\.[0-9a-f]{32}\.(?P<host>.+)$")
 
 
 def facts_of(entry: Path) -> dict[str, Any] | None:
@@ -81,7 +83,7 @@ def write_entry(entry: Path, fill: Callable[[Path], Mapping[str, Any]]) -> dict[
 def mark(what: str) -> str:
     """Return a name that nobody else has, and that tells who made it; see ``is_dead``."""
     pid = os.getpid()
-    return f".{what}.{pid}.{uuid.uuid4().hex}-{_started(pid)}.{socket.gethostname()}"
+    return f".{what}.{pid}-{_started(pid)}.{uuid.uuid4().hex}.{socket.gethostname()}"
 
 
 def is_dead(name: str) -> bool | None:
@@ -90,17 +92,18 @@ def is_dead(name: str) -> bool | None:
     Args:
         name: From ``mark``.
     """
-    _, _, pid, made, host = name.split(".", 4)
-    if host != socket.gethostname():
+    found = _MARK.match(name)
+    if found is None or found["host"] != socket.gethostname():
         return None
+    pid, then = int(found["pid"]), found["started"]
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:
         pass  # it lives, as somebody else's
     # Numbers of processes come again: in a container that was started anew it is even the same one.
-    then, now = made.partition("-")[2], _started(int(pid))
+    now = _started(pid)
     return then != now if then and now else False
 
 

@@ -116,10 +116,21 @@ def integers(column: pa.ChunkedArray) -> Int64:
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array, copied only where it is in several pieces."""
+    """Return a column as one array, copied only where it is in several pieces.
+
+    Raises:
+        EngineError: It holds more text or bytes than one array can.
+    """
     if column.num_chunks == 1:
         return column.chunk(0)
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    try:
+        return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    except pa.ArrowInvalid as error:
+        raise EngineError(
+            f"a column of {column.nbytes / 2**30:.1f} GiB of {column.type} cannot be held in one piece: "
+            f"{str(error).splitlines()[0]}",
+            hint="Keep long texts beside the features, and a reference to them among the features.",
+        ) from error
 
 
 def write_whole(table: pa.Table, file: Path) -> None:

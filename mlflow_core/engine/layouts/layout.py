@@ -95,7 +95,7 @@ class Layout:
     Attributes:
         keys: The distinct keys in order of their codes, (n_keys,).
         code: Their codes, ascending, int64 (n_keys,).
-        first: Key k's rows are ``first[k]`` to ``first[k + 1] - 1``; int64 (n_keys + 1,).
+        first: Where each key's rows start, int64 (n_keys,).
         rows: The rows in order, (n_rows,).
     """
 
@@ -115,11 +115,10 @@ class Layout:
             EngineError: This process does not see it.
         """
         keys, rows = mapped(entry / _KEYS), mapped(entry / _ROWS)
-        first = np.append(integers(keys[_FIRST]), rows.num_rows).astype(np.int64)
-        return Layout(keys.drop_columns([_CODE, _FIRST]), integers(keys[_CODE]), first, rows)
+        return Layout(keys.drop_columns([_CODE, _FIRST]), integers(keys[_CODE]), integers(keys[_FIRST]), rows)
 
     def between(self, low: int, high: int) -> tuple[Run, int]:
-        """Take the keys of a range of codes out; nothing is copied.
+        """Take the keys of a range of codes out; no row is copied.
 
         Args:
             low: The least code.
@@ -129,8 +128,17 @@ class Layout:
             The run, and where in this layout its first row stands.
         """
         start, stop = between_codes(self.code, low, high)
-        run = Run(self.keys, self.first, self.rows, None, self.code).part(start, stop)
-        return run, int(self.first[start])
+        begin, end = (
+            int(self.first[at]) if at < len(self.first) else self.rows.num_rows for at in (start, stop)
+        )
+        run = Run(
+            self.keys.slice(start, stop - start),
+            np.append(self.first[start:stop], end) - begin,
+            self.rows.slice(begin, end - begin),
+            None,
+            self.code[start:stop],
+        )
+        return run, begin
 
 
 def write_layout(folder: Path, part: SourcePart, spec: LayoutSpec) -> None:

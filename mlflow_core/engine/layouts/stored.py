@@ -52,9 +52,7 @@ class Stored:
     def _nothing(self) -> Layout:
         none = self.schema.empty_table()
         zero = np.zeros(0, np.int64)
-        return Layout(
-            none.select(self.spec.view.keys), zero, np.zeros(1, np.int64), none.select(self.spec.columns)
-        )
+        return Layout(none.select(self.spec.view.keys), zero, zero, none.select(self.spec.columns))
 
 
 @dataclass(frozen=True, slots=True)

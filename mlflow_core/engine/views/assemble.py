@@ -30,10 +30,12 @@ def checked_rows(plan: RetrievalPlan, spine: pa.Table) -> pa.Table:
         The rows with their times as ``timestamp[us, UTC]``.
 
     Raises:
-        SourceError: There is no time in each row, or a field that on-demand features read is missing.
+        SourceError: There is no time in each row, a key is no valid text, or a field that on-demand features read is
+            missing.
         UsageError: A column is called like a feature.
     """
     times = time_array(row_times(spine, plan.time_column))
+    _check_texts(plan, spine)
     for name in plan.columns:
         if name in spine.column_names:
             raise _taken(name)
@@ -46,6 +48,21 @@ def checked_rows(plan: RetrievalPlan, spine: pa.Table) -> pa.Table:
                     hint=nearest(field, spine.column_names),
                 )
     return spine.set_column(spine.column_names.index(plan.time_column), plan.time_column, times)
+
+
+def _check_texts(plan: RetrievalPlan, spine: pa.Table) -> None:
+    """Refuse keys that no source can hold, because sources are read as UTF-8 only."""
+    for name in {column for read in plan.reads for _, column in read.keys} & set(spine.column_names):
+        try:
+            spine[name].validate(full=True)
+        except pa.ArrowInvalid as error:
+            if "UTF8" not in str(error):
+                raise
+            raise SourceError(
+                f'key column "{name}" holds text that is not UTF-8',
+                object="entity rows",
+                hint="Write it in UTF-8, or store it as binary here and in the source.",
+            ) from error
 
 
 def assemble(plan: RetrievalPlan, spine: pa.Table, found: Sequence[pa.Table]) -> pa.Table:
