@@ -14,7 +14,7 @@ import pytest
 from mlflow_core.config.cluster import ClusterSettings
 from mlflow_core.engine.buckets.sharded import _Elsewhere
 from mlflow_core.engine.cluster.connect import open_cluster
-from mlflow_core.engine.cluster.project_code import ProjectCode, _folder_of
+from mlflow_core.engine.cluster.project_code import ProjectCode, _Folder, _folder_of
 from mlflow_core.engine.retrieve import retrieve_to_shards
 from mlflow_core.engine.route import OnDask
 from mlflow_core.errors import PlanError
@@ -134,7 +134,7 @@ def test_a_worker_that_finds_other_code_is_an_error_and_no_other_value():
 
 
 def test_a_folder_that_a_worker_does_not_see_is_left_out(tmp_path, as_before):
-    before = list(sys.path)
+    before = [entry for entry in sys.path if not isinstance(entry, _Folder)]
 
     ProjectCode([str(tmp_path / "nowhere")], []).setup(None)
 

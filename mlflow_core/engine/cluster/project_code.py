@@ -12,6 +12,8 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -56,13 +58,18 @@ class ProjectCode(WorkerPlugin):
 
     Args:
         folders: Folders for the front of the import path; those that a worker does not see are left out.
-        modules: The project's modules in this process, by name.
+        modules: The project's modules in this process.
     """
 
     name: Final = "mlcore-project-code"  # one for a cluster: the last project that was at work
 
     def __init__(self, folders: Iterable[str], modules: Iterable[ModuleType]) -> None:
         self.folders = tuple(folders)
+        modules = tuple(modules)
+        # Folders without ``__init__.py``: a package of the same name elsewhere on the path would win over them.
+        self.bare = {
+            one.__name__: tuple(one.__path__) for one in modules if getattr(one, "__file__", None) is None
+        }
         told = {one.__name__: hashlib.sha256(_text(one)).hexdigest() for one in modules}
         self.packages = frozenset(name.partition(".")[0] for name in told)
         self.state = hashlib.sha256(repr(sorted(told.items())).encode()).hexdigest()
@@ -80,6 +87,10 @@ class ProjectCode(WorkerPlugin):
         sys.path[:] = [*wanted, *(entry for entry in sys.path if not isinstance(entry, _Folder))]
         for name in [name for name in sys.modules if name.partition(".")[0] in self.packages]:
             del sys.modules[name]
+        for name, places in sorted(self.bare.items()):
+            spec = ModuleSpec(name, None, is_package=True)
+            spec.submodule_search_locations = list(places)
+            sys.modules[name] = module_from_spec(spec)
         importlib.invalidate_caches()
         # A file that is edited twice in a second would be taken from its cache; and no litter in users' folders.
         sys.dont_write_bytecode = True
@@ -114,10 +125,10 @@ def _folder_of(module: str) -> Iterator[str]:
 def _modules_in(folders: list[str]) -> list[ModuleType]:
     found = []
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file is None or name == "__main__":
+        place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+        if place is None or name == "__main__":
             continue
-        if any(_is_the_users(Path(file).absolute(), Path(folder), name) for folder in folders):
+        if any(_is_the_users(Path(place).absolute(), Path(folder), name) for folder in folders):
             found.append(module)
     return found
 
@@ -134,4 +145,4 @@ def _text(module: ModuleType) -> bytes:
     try:
         return Path(str(module.__file__)).read_bytes()
     except OSError:
-        return b""  # deleted since: workers cannot import it either, which they will say
+        return b""  # a folder; or deleted since: workers cannot import it either, which they will say
