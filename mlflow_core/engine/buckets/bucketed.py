@@ -21,7 +21,7 @@ from mlflow_core.engine.cluster.tasks import Amount
 from mlflow_core.engine.events.run import Run, SortedRows
 from mlflow_core.engine.files.parted import integers, one_array, read_part, write_batches, write_whole
 from mlflow_core.engine.layouts.layout import code_edges
-from mlflow_core.engine.layouts.stored import Opened, Stored
+from mlflow_core.engine.layouts.stored import Stored
 from mlflow_core.engine.times import Int64
 from mlflow_core.engine.views.view import value_columns
 from mlflow_core.plan.retrieval import ViewRead
@@ -107,8 +107,6 @@ def compute_bucket(bucket: int, files: FeatureFiles, limits: Limits) -> Amount:
         EngineError: A sum of integers does not fit in int64, or a file is not seen by this process.
     """
     sizes = files.parted.sizes(bucket)
-    by_where = {_where(stored): stored for stored in files.joined.stored}
-    events = {where: stored.open() for where, stored in by_where.items()}
     n_features = sum(len(read.features) for read in files.joined.reads)
     most = max(1, limits.features // (8 * n_features + 64))
 
@@ -116,7 +114,7 @@ def compute_bucket(bucket: int, files: FeatureFiles, limits: Limits) -> Amount:
         for ranges in _fitting(sizes, most):
             asked = files.parted.sorted(bucket, ranges)
             edges = np.cumsum([0, *sizes[ranges.start : ranges.stop]])
-            table = _features(bucket, files, events, asked.run, _by_range(asked, edges), limits)
+            table = _features(bucket, files, asked.run, _by_range(asked, edges), limits)
             columns = [one_array(column) for column in table.columns]
             batch = pa.RecordBatch.from_arrays(columns, table.column_names)
             yield from (batch.slice(a, b - a) for a, b in pairwise(edges.tolist()))
@@ -153,13 +151,6 @@ def snapshot_bucket(
     return Amount(rows=table.num_rows, bytes=table.nbytes)
 
 
-_Where = tuple[tuple[str, ...], tuple[str, ...] | None]
-
-
-def _where(stored: Stored) -> _Where:
-    return stored.entries, stored.ends
-
-
 def _by_range(asked: SortedRows, edges: Int64) -> Int64:
     """Order a bucket's rows by range, and in each as they are sorted: so that values are picked nearly in a row."""
     number = np.searchsorted(edges, asked.place, side="right").astype(
@@ -168,19 +159,19 @@ def _by_range(asked: SortedRows, edges: Int64) -> Int64:
     return np.argsort(number, kind="stable")
 
 
-def _features(
-    bucket: int, files: FeatureFiles, opened: dict[_Where, Opened], asked: Run, back: Int64, limits: Limits
-) -> pa.Table:
+def _features(bucket: int, files: FeatureFiles, asked: Run, back: Int64, limits: Limits) -> pa.Table:
     """All views' features at some entity rows, and the rows' places in their ranges."""
     low, high = code_edges(files.parted.n_buckets)[bucket : bucket + 2]
     columns: dict[str, pa.ChunkedArray] = {PLACE: asked.rows[PLACE].take(pa.array(back))}
     for place, read, stored in zip(files.joined.places, files.joined.reads, files.joined.stored, strict=True):
-        events = opened[_where(stored)]
+        # Opened for one view at a time: pages of a mapped file count as the worker's memory until it is closed.
+        events = stored.open()
         runs = events.runs(low, high, value_columns(read, events.layouts[0].rows.column_names))
         found = compute_within(
             runs, asked, read, time_column=files.parted.time_column, limit=limits.events, back=back
         )
         columns |= {_called(place, name): found[name] for name in found.column_names}
+        del runs, events
     return pa.table(columns)
 
 

@@ -226,30 +226,41 @@ def _ranges(runs: Sequence[Run], rows: Run, read: ViewRead) -> tuple[Int64, Int6
     starts = np.zeros((len(runs), n_keys), np.int64)
     stops = np.zeros((len(runs), n_keys), np.int64)
     asked = pa.table([rows.keys[column] for _, column in read.keys], [key for key, _ in read.keys])
+    null = np.zeros(n_keys, np.bool_)
+    for column in asked.columns:
+        null |= np.asarray(column.is_null())
     before = 0
     for r, run in enumerate(runs):
-        if read.keys:
-            at = _places(asked, rows.code, run.keys.select([key for key, _ in read.keys]), run.code)
-        else:
-            at = np.full(n_keys, 0 if len(run.first) > 1 else -1, np.int64)
-        found = at >= 0
-        starts[r, found] = before + run.first[at[found]]
-        stops[r, found] = before + run.first[at[found] + 1]
+        there = run.keys.select([key for key, _ in read.keys])
+        if not _side_by_side(rows, run, asked, there, null, before, starts[r], stops[r]):
+            at = places_of(asked, there)
+            if not read.keys:
+                at = np.full(n_keys, 0 if len(run.first) > 1 else -1, np.int64)
+            starts[r] = np.where(at < 0, 0, before + run.first[at])
+            stops[r] = np.where(at < 0, 0, before + run.first[at + 1])
         before += int(run.first[-1])
+    starts[:, null], stops[:, null] = 0, 0
     return starts, stops
 
 
-def _places(asked: pa.Table, asked_code: Int64 | None, there: pa.Table, code: Int64 | None) -> Int64:
-    """Find keys in a run: side by side where both are in order of the same hash, else through a dictionary."""
-    if asked_code is None or code is None:
-        return places_of(asked, there)
-    at = np.asarray(matched(np.array(asked_code), np.array(code)), np.int64)
-    found = np.flatnonzero(at >= 0)
-    null, same = same_keys(asked, there, found, at[found])
-    if not bool((same | null).all()):
-        return places_of(asked, there)  # two keys of one hash
-    at[found[null]] = -1
-    return at
+def _side_by_side(
+    rows: Run,
+    run: Run,
+    asked: pa.Table,
+    there: pa.Table,
+    null: Flags,
+    before: int,
+    starts: Int64,
+    stops: Int64,
+) -> bool:
+    """Find keys in a run where both are in order of one hash; False where they are not, or two keys have one hash."""
+    if rows.code is None or run.code is None or not asked.num_columns:
+        return False
+    place = np.empty(len(null), np.int64)
+    # Arrays that Arrow owns are read-only, for which kernels would be compiled once more.
+    matched(np.array(rows.code), np.array(run.code), np.array(run.first), before, place, starts, stops)
+    at = np.flatnonzero((place >= 0) & ~null)
+    return same_keys(asked, there, at, place[at])
 
 
 def _orders(runs: Sequence[Run]) -> list[Int64]:

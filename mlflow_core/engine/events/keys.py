@@ -145,29 +145,25 @@ def places_of(keys: pa.Table, among: pa.Table) -> Int64:
     return place[ours]
 
 
-def same_keys(ours: pa.Table, theirs: pa.Table, at: Int64, of: Int64) -> tuple[Flags, Flags]:
-    """Compare keys pair by pair, whatever integer or string types they come in.
+def same_keys(ours: pa.Table, theirs: pa.Table, at: Int64, of: Int64) -> bool:
+    """Tell whether keys are the same, pair by pair, whatever integer or string types they come in.
 
     Args:
         ours: Keys.
-        theirs: Other keys, with as many columns, each of the same kind of key or null.
-        at: Places of ours, (n,).
+        theirs: Other keys, with as many columns, each of the same kind of key.
+        at: Places of ours, none of them null, (n,).
         of: The places of theirs that they are compared with, (n,).
-
-    Returns:
-        Where a part of ours is null, and where both are the same key; bool (n,) each.
     """
     mine, other = integers_of(ours), integers_of(theirs)
     if mine is not None and other is not None:
-        return ~mine[1][at], mine[0][at] == other[0][of]
+        return bool((mine[0][at] == other[0][of]).all())
     ours, theirs = ours.take(pa.array(at)), theirs.take(pa.array(of))
-    null, same = np.zeros(len(at), np.bool_), np.ones(len(at), np.bool_)
     for one, two in zip(ours.columns, theirs.columns, strict=True):
         there = _canonical(two, "key", "keys")
         equal = pc.equal(_as(_canonical(one, "key", "keys"), there.type), there)
-        null |= np.asarray(one.is_null())
-        same &= np.asarray(pc.fill_null(equal, False))
-    return null, same
+        if not pc.all(equal, min_count=0).as_py():
+            return False
+    return True
 
 
 def hash_codes(keys: pa.Table) -> Int64:

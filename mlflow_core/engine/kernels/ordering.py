@@ -184,21 +184,29 @@ def by_hash(code: Any, kept: Any) -> tuple[Any, Any]:  # noqa: C901 loops that n
 
 
 @kernel
-def matched(wanted: Int64, there: Int64) -> Int64:
-    """Find codes among other codes, both ascending without duplicates; int64 (n_wanted,), -1 where it is not.
+def matched(
+    wanted: Int64, there: Int64, first: Int64, before: int, place: Int64, starts: Int64, stops: Int64
+) -> None:
+    """Find codes among a run's codes, both ascending, and where the rows of those found are.
 
     Args:
         wanted: The codes looked for, (n_wanted,).
-        there: Where they are looked for, (n_there,).
+        there: The run's codes, (n_there,).
+        first: Where the rows of each of them start, and the end, (n_there + 1,).
+        before: How many rows stand before the run's.
+        place: Where each code is in the run, -1 where it is not, written to, (n_wanted,).
+        starts: Where its rows start, written to where it is found, (n_wanted,).
+        stops: Where they end, likewise.
     """
-    answer = np.full(len(wanted), -1, np.int64)
     at = 0
     for i in range(len(wanted)):
         while at < len(there) and there[at] < wanted[i]:
             at += 1
         if at < len(there) and there[at] == wanted[i]:
-            answer[i] = at
-    return answer
+            place[i] = at
+            starts[i], stops[i] = before + first[at], before + first[at + 1]
+        else:
+            place[i] = -1
 
 
 @kernel

@@ -29,7 +29,7 @@ def warm(progress: Progress) -> None:
         "by_key": lambda: ordering.by_key(one, one, edge),
         "hashes": lambda: ordering.hashes(one),
         "by_hash": lambda: ordering.by_hash(one.astype(np.uint64), yes),
-        "matched": lambda: ordering.matched(one, one),
+        "matched": lambda: ordering.matched(one, one, edge, 0, one.copy(), one.copy(), one.copy()),
         "joined": lambda: ordering.joined(table, table + 1, 1),
         "in_order": lambda: ordering.in_order(edge, one, one),
         "order_within": lambda: ordering.order_within_by_two(edge, one, one),
