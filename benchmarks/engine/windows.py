@@ -28,7 +28,7 @@ def windows_rows(
         within: Seconds after which a contestant is ended.
         goal: The ratio to polars that is to be reached, end to end.
     """
-    small = windows_world(folder / "small", 10_000, 1_000, 10, seed=SEED)
+    small = windows_world(folder / "small windows", 10_000, 1_000, 10, seed=SEED)
     job = windows_world(folder / "world", n_events, n_events // 10, n_events // 1_000, seed=SEED)
     ours = {
         clock: measure("ours", job.under(clock), small=small.under(clock), phases=PHASES, within=within)
@@ -61,6 +61,6 @@ def windows_rows(
         most = result.worker_rss / GIB if result.done else None
         case = f"windows {name}{', known' if clock == 'known' else ''}"
         rows.append(bounded(case, "GiB a worker, resident", most, "the bound", 1.0))
-    shutil.rmtree(folder / "small")
+    shutil.rmtree(folder / "small windows")
     shutil.rmtree(folder / "world")
     return rows

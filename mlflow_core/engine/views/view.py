@@ -14,7 +14,6 @@ import pyarrow as pa
 
 from mlflow_core.algebra import expression
 from mlflow_core.algebra.aggregates import empty_value
-from mlflow_core.engine.events import arrays
 from mlflow_core.engine.events.clock import evaluation_times
 from mlflow_core.engine.events.history import Asked, History, Timed, history_of
 from mlflow_core.engine.events.keys import check_key_types, check_source
@@ -152,7 +151,8 @@ def compute_runs(
     # Arrays that Arrow owns are read-only, for which kernels would be compiled once more.
     asked = Asked(np.array(rows.first), np.array(evaluation_times(times, read.view, read.clock)))
     history = history_of(runs, rows, read)
-    position = latest_positions(history, asked, read, expire_at=times)
+    latest = any(name in read.features for name in read.view.latest)
+    position = latest_positions(history, asked, read, expire_at=times) if latest else None
     return pa.table(feature_columns(history, asked, read, position, back))
 
 
@@ -182,7 +182,7 @@ def row_times(rows: pa.Table, time_column: str) -> Int64:
 
 
 def feature_columns(
-    history: History, asked: Asked, read: ViewRead, position: Int64, back: Int64 | None = None
+    history: History, asked: Asked, read: ViewRead, position: Int64 | None, back: Int64 | None = None
 ) -> dict[str, pa.Array]:
     """Compute a view's features at given evaluation times; the part that retrieval and materialisation share.
 
@@ -190,7 +190,7 @@ def feature_columns(
         history: The events of the rows' keys.
         asked: The entity rows, (n_rows,).
         read: The view and the features wanted.
-        position: From ``latest_positions``.
+        position: From ``latest_positions``; None where no latest value is wanted.
         back: In which order the rows are answered; the one that they stand in by default.
 
     Returns:
@@ -199,8 +199,10 @@ def feature_columns(
     names = history.tables[0].column_names
     pending, expressions = _needed(read, names)
     history = history.with_expressions(sorted(pending), expressions)
-    latest = [name for name in read.view.latest if name in read.features]
-    columns = history.pick(latest, position if back is None else position[back])
+    columns: dict[str, pa.Array] = {}
+    if position is not None:
+        latest = [name for name in read.view.latest if name in read.features]
+        columns = history.pick(latest, position if back is None else position[back])
     windows = _wanted_windows(read)
     known = [*names, *expressions]
     reads = {
@@ -210,10 +212,12 @@ def feature_columns(
         for name in expression.columns_used(known, one.where, title=read.view.title)
     }
     found = window_columns(history, asked, windows, conditions_of(history, windows, sorted(reads)))
+    order = None if back is None else pa.array(back)
     for window in windows:
         nothing, column = empty_value(window.function), found[window.name]
-        column = column if nothing is None else column.fill_null(nothing)
-        columns[window.name] = column if back is None else arrays.pick(column, back)
+        if nothing is not None and column.null_count:
+            column = column.fill_null(nothing)
+        columns[window.name] = column if order is None else column.take(order)
     return {read.output(name): columns[name] for name in read.view.feature_names if name in read.features}
 
 

@@ -114,10 +114,14 @@ def _of_column(
     geometry = tuple({_shape(window): window for window in windows}.values())
     low = np.empty((len(geometry), len(asked.at)), np.int64)
     high = np.empty_like(low)
+    ends: dict[tuple[object, ...], Int64] = {}  # windows that end alike do so at the same events
     for w, window in enumerate(geometry):
         after, until = window_edges(asked.at, window)
         low[w] = reached(timed.event_from, timed.time, asked.row_from, after)
-        high[w] = reached(timed.event_from, timed.time, asked.row_from, until)
+        alike = (window.offset, window.boundary)
+        if alike not in ends:
+            ends[alike] = reached(timed.event_from, timed.time, asked.row_from, until)
+        high[w] = ends[alike]
     np.minimum(low, high, out=low)
     work = _Work(timed, values, asked, history.title, geometry, low, high)
     families: dict[str, list[WindowColumn]] = {}
