@@ -269,6 +269,24 @@ def _merge_sort(time: Int64, then: Int64, order: Int64, scratch: Int64, first: i
 
 
 @kernel
+def _inserted(time: Int64, then: Int64, order: Int64, first: int, stop: int) -> bool:
+    """Sort what is nearly in order, stable, by moving the few that are late; False where they are too many."""
+    moves = 8 * (stop - first)
+    for i in range(first + 1, stop):
+        x = order[i]
+        t, u = time[x], then[x]
+        j = i - 1
+        while j >= first and (time[order[j]] > t or (time[order[j]] == t and then[order[j]] > u)):
+            order[j + 1] = order[j]
+            j -= 1
+            moves -= 1
+        order[j + 1] = x
+        if moves < 0:
+            return False
+    return True
+
+
+@kernel
 def order_within_by_two(first: Int64, time: Int64, then: Int64) -> Int64:
     """Sort each key's rows by (time, then), stable; int64 (n,).
 
@@ -282,7 +300,8 @@ def order_within_by_two(first: Int64, time: Int64, then: Int64) -> Int64:
     for k in range(len(first) - 1):
         for i in range(first[k] + 1, first[k + 1]):
             if time[i] < time[i - 1] or (time[i] == time[i - 1] and then[i] < then[i - 1]):
-                _merge_sort(time, then, order, scratch, first[k], first[k + 1])
+                if not _inserted(time, then, order, first[k], first[k + 1]):
+                    _merge_sort(time, then, order, scratch, first[k], first[k + 1])
                 break
     return order
 
