@@ -52,7 +52,7 @@ def test_paths_of_certificates_and_reports_start_at_the_project(tmp_path):
         ('address = "10.0.0.5:8786"', "scheduler's address such as tcp://"),
         ('start_within = "soon"', "cluster.start_within"),
         ("options = 3", "cluster.options"),
-        ("wrokers = 2", 'Did you mean "workers"'),
+        ("werkers = 2", 'Did you mean "workers"'),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, line, told):
