@@ -30,7 +30,7 @@ def test_trees_of_any_block_say_what_a_plain_loop_says_of_windows_that_sketches_
     monkeypatch.setattr(sketching, "sketched", lambda function: replace(whole(function), exact_up_to=1))
     random = Random(SEED)
     counted: Counter = Counter()
-    for _ in range(6):
+    for _ in range(12):
         assert mismatches(random_history(random, events=90, rows=40), clock, counted) == []
     assert (
         sum(

@@ -40,11 +40,11 @@ def kernel(function: F) -> F:
     # Numba asks for the folder once, here; other packages' kernels must not move into ours.
     settings.CACHE_DIR = str(cache_folder())
     try:
-        return cast(F, numba.njit(cache=True, nogil=True)(function))
+        return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
     finally:
         settings.CACHE_DIR = before
 
 
 def scalar(function: F) -> F:
     """Compile an algebra function for use inside kernels, where it becomes part of the caller."""
-    return cast(F, numba.njit(nogil=True)(function))
+    return cast(F, numba.njit(nogil=True, error_model="numpy")(function))

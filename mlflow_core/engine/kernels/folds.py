@@ -18,229 +18,61 @@ from typing import Any
 
 import numpy as np
 
-from mlflow_core.algebra import moments
-from mlflow_core.engine.kernels.compile import kernel, scalar
-from mlflow_core.engine.times import EARLIEST, NEVER, Int64
+from mlflow_core.engine.kernels.blocks import blocks, kept
+from mlflow_core.engine.kernels.compile import kernel
+from mlflow_core.engine.kernels.states import both, seen_of
+from mlflow_core.engine.times import Int64
 
-__all__ = ["fold"]
+__all__ = ["SHORT", "fold", "fold_long", "fold_short"]
 
 SHORT = 128
 """Ranges up to here are folded event by event."""
 
-_merge = scalar(moments.merge_moments)
-_limbs_of = scalar(moments.limbs_of)
-
 
 @kernel
-def _sum_and_ends(part: Any) -> Any:
-    """Sum, least and greatest of some numbers, four at a time: none waits for the other, and errors stay smaller."""
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    lo = also_lo = hi = also_hi = part[0]
-    whole = len(part) // 4 * 4
-    for i in range(0, whole, 4):
-        w, x, y, z = part[i], part[i + 1], part[i + 2], part[i + 3]
-        a += w
-        b += x
-        c += y
-        d += z
-        lo = w if w < lo else lo
-        also_lo = x if x < also_lo else also_lo
-        lo = y if y < lo else lo
-        also_lo = z if z < also_lo else also_lo
-        hi = w if w > hi else hi
-        also_hi = x if x > also_hi else also_hi
-        hi = y if y > hi else hi
-        also_hi = z if z > also_hi else also_hi
-    for i in range(whole, len(part)):
-        w = part[i]
-        a += w
-        lo = w if w < lo else lo
-        hi = w if w > hi else hi
-    return (a + b) + (c + d), min(lo, also_lo), max(hi, also_hi)
-
-
-@kernel
-def _all_of(value: Any, whole: Int64, spread: bool, low: int, high: int) -> Any:
-    """Fold all events of a range: (n, total, mean, m2, limbs' high and low, least, greatest)."""
-    n = high - low
-    if n <= 0:
-        return 0, 0.0, 0.0, 0.0, 0, 0, -1, -1
-    part = value[low:high]
-    total, lo, hi = _sum_and_ends(part)
-    least, greatest = 0, 0
-    while part[least] != lo:
-        least += 1
-    while part[greatest] != hi:
-        greatest += 1
-    mean = total / n
-    m2 = 0.0
-    if spread:
-        for x in part:
-            m2 += (x - mean) * (x - mean)
-    top, bottom = 0, 0
-    if len(whole) > 0:
-        for i in range(low, high):
-            t, u = _limbs_of(whole[i])
-            top += t
-            bottom += u
-    return n, total, mean, m2, top, bottom, low + least, low + greatest
-
-
-@kernel
-def _events(  # noqa: C901, PLR0912 one loop; numba gains nothing from parts
+def fold_short(
+    low: Any,
+    high: Any,
     value: Any,
     whole: Int64,
     start: Int64,
     end: Int64,
-    now: int,
+    at: Int64,
     seen_all: bool,
     spread: bool,
-    low: int,
-    high: int,
-) -> Any:
-    """Fold those events of a range that are seen; to the same bits as ``_all_of`` where all are."""
-    unseen = 0
-    if not seen_all:
-        for i in range(low, high):
-            if not start[i] <= now < end[i]:
-                unseen += 1
-    if unseen == 0:
-        return _all_of(value, whole, spread, low, high)
-    n = 0
-    total = 0.0
-    top = 0
-    bottom = 0
-    least = -1
-    greatest = -1
-    lo, hi = 0.0, 0.0
-    limbs = len(whole) > 0
-    for i in range(low, high):
-        if start[i] <= now < end[i]:
-            x = value[i]
-            n += 1
-            total += x
-            if limbs:
-                t, b = _limbs_of(whole[i])
-                top += t
-                bottom += b
-            if least < 0 or x < lo:
-                lo, least = x, i
-            if greatest < 0 or x > hi:
-                hi, greatest = x, i
-    if n == 0:
-        return 0, 0.0, 0.0, 0.0, 0, 0, -1, -1
-    mean = total / n
-    m2 = 0.0
-    if spread:
-        for i in range(low, high):
-            if start[i] <= now < end[i]:
-                m2 += (value[i] - mean) * (value[i] - mean)
-    return n, total, mean, m2, top, bottom, least, greatest
+    answers: Any,
+    chosen: Any,
+) -> int:
+    """Fold the short ranges, and count the others; arguments and answers as for ``fold``.
 
-
-@kernel
-def _both(value: Any, a: Any, b: Any) -> Any:
-    """Merge what ``_events`` returned for two ranges, the earlier first."""
-    n, total, mean, m2 = _merge(a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3])
-    least = a[6]
-    if least < 0 or (b[6] >= 0 and value[b[6]] < value[least]):
-        least = b[6]
-    greatest = a[7]
-    if greatest < 0 or (b[7] >= 0 and value[b[7]] > value[greatest]):
-        greatest = b[7]
-    return n, total, mean, m2, a[4] + b[4], a[5] + b[5], least, greatest
-
-
-@kernel
-def _kept(numbers: Any, places: Int64, j: int) -> Any:
-    """A block that was folded before."""
-    return (
-        places[0, j],
-        numbers[0, j],
-        numbers[1, j],
-        numbers[2, j],
-        places[1, j],
-        places[2, j],
-        places[3, j],
-        places[4, j],
-    )
-
-
-@kernel
-def _keep(numbers: Any, places: Int64, j: int, state: Any) -> None:
-    places[0, j], places[1, j], places[2, j] = state[0], state[4], state[5]
-    places[3, j], places[4, j] = state[6], state[7]
-    numbers[0, j], numbers[1, j], numbers[2, j] = state[1], state[2], state[3]
-
-
-@kernel
-def _blocks_of(event_from: Int64) -> tuple[int, Any]:
-    """How many blocks the longest key has, and at most how many levels there are below them."""
-    longest = 0
-    for key in range(len(event_from) - 1):
-        longest = max(longest, event_from[key + 1] - event_from[key])
-    n = 0
-    levels = 1
-    size = longest // 16
-    while size > 0:
-        n += size
-        size //= 16
-        levels += 1
-    return n, levels
-
-
-@kernel
-def _sights(start: Int64, end: Int64, first: int, size: int, sight: Int64) -> None:
-    """Note for each block from when to when all of its events are seen, and from when to when any may be."""
-    below, at, blocks = -1, 0, size // 16
-    while blocks > 0:
-        for b in range(blocks):
-            all_from, all_to = EARLIEST, NEVER
-            any_from, any_to = NEVER, EARLIEST
-            for j in range(16 * b, 16 * b + 16):
-                if below < 0:
-                    s, e = start[first + j], end[first + j]
-                    all_from, all_to = max(all_from, s), min(all_to, e)
-                    any_from, any_to = min(any_from, s), max(any_to, e)
-                else:
-                    all_from, all_to = max(all_from, sight[0, below + j]), min(all_to, sight[1, below + j])
-                    any_from, any_to = min(any_from, sight[2, below + j]), max(any_to, sight[3, below + j])
-            sight[0, at + b], sight[1, at + b] = all_from, all_to
-            sight[2, at + b], sight[3, at + b] = any_from, any_to
-        below = at
-        at += blocks
-        blocks //= 16
-
-
-@kernel
-def _build(
-    value: Any,
-    whole: Int64,
-    spread: bool,
-    first: int,
-    size: int,
-    numbers: Any,
-    places: Int64,
-    level_at: Int64,
-) -> None:
-    """Fold a key's events into blocks of 16, those into blocks of 256, and so on."""
-    nothing = np.zeros(0, np.int64)
-    below, here, level, blocks = -1, 0, 1, size // 16
-    while blocks > 0:
-        level_at[level] = here
-        for c in range(blocks):
-            if below < 0:
-                low = first + 16 * c
-                state = _events(value, whole, nothing, nothing, 0, True, spread, low, low + 16)
+    Args:
+        low: Where each range of each window starts.
+        high: Where it ends.
+        value: The column.
+        whole: The same as integers, or empty.
+        start: First evaluation time at which an event is seen.
+        end: First evaluation time at which it no longer is.
+        at: Evaluation times.
+        seen_all: All events of the ranges are seen.
+        spread: Whether squared deviations are wanted.
+        answers: Sums, means and squared deviations, written to.
+        chosen: Counts, limbs and positions, written to.
+    """
+    n_long = 0
+    for w in range(low.shape[0]):
+        for row in range(low.shape[1]):
+            a, b = low[w, row], high[w, row]
+            if b - a <= SHORT:
+                _answer(
+                    seen_of(value, whole, start, end, at[row], seen_all, spread, a, b),
+                    w,
+                    row,
+                    answers,
+                    chosen,
+                )
             else:
-                state = _kept(numbers, places, below + 16 * c)
-                for j in range(below + 16 * c + 1, below + 16 * c + 16):
-                    state = _both(value, state, _kept(numbers, places, j))
-            _keep(numbers, places, here + c, state)
-        below = here
-        here += blocks
-        blocks //= 16
-        level += 1
+                n_long += 1
+    return n_long
 
 
 @kernel
@@ -253,17 +85,24 @@ def _long(
     seen_all: bool,
     spread: bool,
     first: int,
+    size: int,
     low: int,
     high: int,
+    block_from: int,
     numbers: Any,
     places: Int64,
-    level_at: Int64,
     sight: Int64,
     todo: Int64,
 ) -> Any:
     """Fold a long range from its blocks; also how many had to be opened."""
     state = (0, 0.0, 0.0, 0.0, 0, 0, -1, -1)
     opened = 0
+    level_at = np.zeros(16, np.int64)
+    at, blocks_there = block_from, size // 16
+    for level in range(1, 16):
+        level_at[level] = at
+        at += blocks_there
+        blocks_there //= 16
     left = 1
     todo[0, 0], todo[0, 1], todo[0, 2] = 0, low - first, high - first
     while left > 0:
@@ -280,13 +119,13 @@ def _long(
         if level < 0:
             level = -1 - level
         if level == 0:
-            here = _events(value, whole, start, end, now, seen_all, spread, first + a, first + b)
-            state = _both(value, state, here)
+            here = seen_of(value, whole, start, end, now, seen_all, spread, first + a, first + b)
+            state = both(value, state, here)
             continue
         for c in range(a, b):
             j = level_at[level] + c
             if seen_all or sight[0, j] <= now < sight[1, j]:
-                state = _both(value, state, _kept(numbers, places, j))
+                state = both(value, state, kept(numbers, places, j))
             elif sight[2, j] <= now < sight[3, j]:
                 todo[left, 0], todo[left, 1], todo[left, 2] = -level, 16 * c, 16 * c + 16
                 left += 1
@@ -295,6 +134,88 @@ def _long(
 
 
 @kernel
+def fold_long(
+    event_from: Int64,
+    row_from: Int64,
+    low: Any,
+    high: Any,
+    value: Any,
+    whole: Int64,
+    start: Int64,
+    end: Int64,
+    at: Int64,
+    seen_all: bool,
+    spread: bool,
+    patience: int,
+    numbers: Any,
+    places: Int64,
+    sight: Int64,
+    block_from: Int64,
+    answers: Any,
+    chosen: Any,
+) -> bool:
+    """Fold the long ranges from blocks; False where patience ran out. Arguments and answers as for ``fold``.
+
+    Args:
+        event_from: Where each key's events start.
+        row_from: Where each key's entity rows start.
+        low: Where each range of each window starts.
+        high: Where it ends.
+        value: The column.
+        whole: The same as integers, or empty.
+        start: First evaluation time at which an event is seen.
+        end: First evaluation time at which it no longer is.
+        at: Evaluation times.
+        seen_all: All events of the ranges are seen.
+        spread: Whether squared deviations are wanted.
+        patience: How many blocks may be opened in all.
+        numbers: From ``mlflow_core.engine.kernels.blocks``.
+        places: Likewise.
+        sight: Likewise.
+        block_from: Likewise.
+        answers: Sums, means and squared deviations, written to.
+        chosen: Counts, limbs and positions, written to.
+    """
+    todo = np.zeros((1024, 3), np.int64)
+    for key in range(len(event_from) - 1):
+        first, size = event_from[key], event_from[key + 1] - event_from[key]
+        for row in range(row_from[key], row_from[key + 1]):
+            for w in range(low.shape[0]):
+                a, b = low[w, row], high[w, row]
+                if b - a <= SHORT:
+                    continue
+                state, opened = _long(
+                    value,
+                    whole,
+                    start,
+                    end,
+                    at[row],
+                    seen_all,
+                    spread,
+                    first,
+                    size,
+                    a,
+                    b,
+                    block_from[key],
+                    numbers,
+                    places,
+                    sight,
+                    todo,
+                )
+                patience -= opened
+                if patience < 0:
+                    return False
+                _answer(state, w, row, answers, chosen)
+    return True
+
+
+@kernel
+def _answer(state: Any, w: int, row: int, answers: Any, chosen: Any) -> None:
+    answers[0, w, row], answers[1, w, row], answers[2, w, row] = state[1], state[2], state[3]
+    chosen[0, w, row], chosen[1, w, row], chosen[2, w, row] = state[0], state[4], state[5]
+    chosen[3, w, row], chosen[4, w, row] = state[6], state[7]
+
+
 def fold(
     event_from: Int64,
     row_from: Int64,
@@ -330,61 +251,13 @@ def fold(
         and the positions of the least and the greatest value, -1 where there is none, int64
         (5, n_windows, n_rows); and False where patience ran out.
     """
-    n_windows, n_rows = low.shape
-    answers = np.zeros((3, n_windows, n_rows))
-    chosen = np.zeros((5, n_windows, n_rows), np.int64)
-    n_blocks, n_levels = _blocks_of(event_from)
-    numbers, places = np.zeros((3, n_blocks)), np.zeros((5, n_blocks), np.int64)
-    sight = np.zeros((4, 0 if seen_all else n_blocks), np.int64)
-    level_at = np.zeros(n_levels + 1, np.int64)
-    todo = np.zeros((64 * (n_levels + 1), 3), np.int64)
-    for key in range(len(event_from) - 1):
-        first = event_from[key]
-        built = False
-        for row in range(row_from[key], row_from[key + 1]):
-            for w in range(n_windows):
-                a, b = low[w, row], high[w, row]
-                if b - a <= SHORT:
-                    state = _events(value, whole, start, end, at[row], seen_all, spread, a, b)
-                else:
-                    if not built:
-                        built = True
-                        _build(
-                            value,
-                            whole,
-                            spread,
-                            first,
-                            event_from[key + 1] - first,
-                            numbers,
-                            places,
-                            level_at,
-                        )
-                        if not seen_all:
-                            _sights(start, end, first, event_from[key + 1] - first, sight)
-                    state, opened = _long(
-                        value,
-                        whole,
-                        start,
-                        end,
-                        at[row],
-                        seen_all,
-                        spread,
-                        first,
-                        a,
-                        b,
-                        numbers,
-                        places,
-                        level_at,
-                        sight,
-                        todo,
-                    )
-                    patience -= opened
-                    if patience < 0:
-                        return answers, chosen, False
-                answers[0, w, row], answers[1, w, row] = state[1], state[2]
-                chosen[0, w, row], chosen[3, w, row], chosen[4, w, row] = state[0], state[6], state[7]
-                if spread:
-                    answers[2, w, row] = state[3]
-                if len(whole) > 0:
-                    chosen[1, w, row], chosen[2, w, row] = state[4], state[5]
-    return answers, chosen, True
+    answers = np.zeros((3, *low.shape))
+    chosen = np.zeros((5, *low.shape), np.int64)
+    given = (low, high, value, whole, start, end, at, seen_all, spread)
+    if fold_short(*given, answers, chosen) == 0:
+        return answers, chosen, True
+    long = np.flatnonzero((high - low > SHORT).any(axis=0))
+    wanted = np.zeros(len(event_from) - 1, np.bool_)
+    wanted[np.searchsorted(row_from, long, side="right") - 1] = True
+    before = blocks(event_from, wanted, value, whole, start, end, seen_all, spread)
+    return answers, chosen, bool(fold_long(event_from, row_from, *given, patience, *before, answers, chosen))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlflow_core.engine.kernels import folds, ordering, ranges, sweeps
+from mlflow_core.engine.kernels import blocks, folds, ordering, ranges, sweeps
 from mlflow_core.engine.kernels.schedule import ANSWER
 from mlflow_core.engine.times import Int64
 from mlflow_core.telemetry import Progress
@@ -24,6 +24,9 @@ def warm(progress: Progress) -> None:
     half, later, nothing = np.full(1, 0.5), np.ones(1, np.int64), np.zeros(0, np.int64)
     table = np.zeros((1, 1), np.int64)
     walked: tuple[Int64, Int64, Int64] = (later * ANSWER, one, edge)
+    ranges_of = (table, table + 1, half, nothing, nothing, nothing, one, True, True)
+    of_blocks = (np.zeros((3, 0)), np.zeros((5, 0), np.int64), np.zeros((4, 0), np.int64))
+    answers = (np.zeros((3, 1, 1)), np.zeros((5, 1, 1), np.int64))
     calls: dict[str, Callable[[], object]] = {
         "tally": lambda: ordering.tally(one, 1),
         "by_key": lambda: ordering.by_key(one, one, edge),
@@ -37,9 +40,9 @@ def warm(progress: Progress) -> None:
         "at_end": lambda: ranges.at_end(one, later, one, later, one, True, 1),
         "count_seen": lambda: ranges.count_seen(one, later, one, later, one, 1, True, 1),
         "listed": lambda: ranges.listed(one, later, one, later, one, True, True, edge),
-        "fold": lambda: folds.fold(
-            edge, edge, table, table + 1, half, nothing, nothing, nothing, one, True, True, 1
-        ),
+        "fold_short": lambda: folds.fold_short(*ranges_of, *answers),
+        "blocks": lambda: blocks.blocks(edge, yes, half, nothing, nothing, nothing, True, True),
+        "fold_long": lambda: folds.fold_long(edge, edge, *ranges_of, 1, *of_blocks, one, *answers),
         "schedule": lambda: sweeps.schedule(edge, one, later, one, one, edge, one),
         "counts": lambda: sweeps.counts(*walked, yes, 1),
         "distincts": lambda: sweeps.distincts(*walked, yes, one, 1, 1),
