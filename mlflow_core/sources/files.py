@@ -39,6 +39,8 @@ class DataFile:
         version: What changes when its content does: time of change or entity tag; empty for a file that nobody
             writes twice.
         partition: Values that stand in the folders' names, as ``month=3``; None for hive's null.
+        touched: Its number in a local file system and when that last changed anything of it, which nobody can set
+            back as they can the time of change; empty for other storages.
     """
 
     url: str
@@ -46,6 +48,7 @@ class DataFile:
     size: int
     version: str
     partition: Mapping[str, str | None]
+    touched: str = ""
 
 
 def find_files(source: ParquetSource, base: str) -> tuple[DataFile, ...]:
@@ -86,7 +89,9 @@ def data_file(url: str, name: str, *, partition: Mapping[str, str | None] | None
     with _reached():
         fs, path = fsspec.core.url_to_fs(url)
         info = _told(fs, path, fs.info(path))
-    return DataFile(fs.unstrip_protocol(path), name, int(info["size"]), _version(info), partition or {})
+    return DataFile(
+        fs.unstrip_protocol(path), name, int(info["size"]), _version(info), partition or {}, _touched(info)
+    )
 
 
 @contextmanager
@@ -214,6 +219,7 @@ def _file(fs: Any, folder: str, path: str, info: Mapping[str, Any]) -> DataFile:
         name=str(below),
         size=int(info["size"]),
         version=_version(info),
+        touched=_touched(info),
         partition={unquote(key): None if value == _NO_VALUE else unquote(value) for key, value in keys},
     )
 
@@ -223,6 +229,11 @@ def _version(info: Mapping[str, Any]) -> str:
     found = next((info[key] for key in keys if key in info), "")
     # Some storages tell one time as a number in a listing, and as a datetime when asked for the file.
     return str(found.timestamp() if isinstance(found, datetime) else found)
+
+
+def _touched(info: Mapping[str, Any]) -> str:
+    # Local files alone have such a number, and fsspec calls the time so.
+    return f"{info['ino']} {info['created']}" if "ino" in info else ""
 
 
 def _nothing(source: ParquetSource, fs: Any, path: str, base: str) -> Exception:

@@ -102,7 +102,8 @@ class ParquetPart:
     def fingerprint(self) -> str:
         """Digest of where and what it is, and of how it is read; see ``SourcePart``."""
         file = self.file
-        content = [file.url, file.size, file.version, self.footer, [group.number for group in self.groups]]
+        stored = [file.url, file.size, file.version, file.touched, self.footer]
+        content = [*stored, [group.number for group in self.groups]]
         reading = [
             [(field.name, str(field.type)) for field in self.schema],
             sorted(self.stored.items()),

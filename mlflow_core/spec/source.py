@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Required, TypedDict, Unpack
 
 import orjson
 from pydantic import Field, model_validator
@@ -12,6 +12,23 @@ from mlflow_core.spec.model import Named
 from mlflow_core.spec.transform import Transform
 
 __all__ = ["DeltaSource", "IcebergSource", "ParquetSource", "Source", "SqlSource", "source_from_json"]
+
+
+if TYPE_CHECKING:
+
+    class _Said(TypedDict, total=False):
+        """What every source takes beside where its events are."""
+
+        event_time: Required[str]
+        known_at: str | None
+        created: str | None
+        event_id: str | None
+        deleted: str | None
+        rename: Mapping[str, str]
+        transform: Transform | None
+        description: str
+        owner: str
+        tags: Mapping[str, str]
 
 
 class _Events(Named):
@@ -67,16 +84,7 @@ class ParquetSource(_Events):
             name: str,
             *,
             path: str,
-            event_time: str,
-            known_at: str | None = None,
-            created: str | None = None,
-            event_id: str | None = None,
-            deleted: str | None = None,
-            rename: Mapping[str, str] = ...,
-            transform: Transform | None = None,
-            description: str = "",
-            owner: str = "",
-            tags: Mapping[str, str] = ...,
+            **columns: Unpack[_Said],
         ) -> None: ...
 
 
@@ -109,16 +117,7 @@ class SqlSource(_Events):
             table: str | None = None,
             query: str | None = None,
             split_by: str | None = None,
-            event_time: str,
-            known_at: str | None = None,
-            created: str | None = None,
-            event_id: str | None = None,
-            deleted: str | None = None,
-            rename: Mapping[str, str] = ...,
-            transform: Transform | None = None,
-            description: str = "",
-            owner: str = "",
-            tags: Mapping[str, str] = ...,
+            **columns: Unpack[_Said],
         ) -> None: ...
 
     @model_validator(mode="after")
@@ -150,16 +149,7 @@ class DeltaSource(_Events):
             *,
             path: str,
             version: int | None = None,
-            event_time: str,
-            known_at: str | None = None,
-            created: str | None = None,
-            event_id: str | None = None,
-            deleted: str | None = None,
-            rename: Mapping[str, str] = ...,
-            transform: Transform | None = None,
-            description: str = "",
-            owner: str = "",
-            tags: Mapping[str, str] = ...,
+            **columns: Unpack[_Said],
         ) -> None: ...
 
 
@@ -192,16 +182,7 @@ class IcebergSource(_Events):
             catalog: str = "default",
             properties: Mapping[str, str] = ...,
             snapshot: int | None = None,
-            event_time: str,
-            known_at: str | None = None,
-            created: str | None = None,
-            event_id: str | None = None,
-            deleted: str | None = None,
-            rename: Mapping[str, str] = ...,
-            transform: Transform | None = None,
-            description: str = "",
-            owner: str = "",
-            tags: Mapping[str, str] = ...,
+            **columns: Unpack[_Said],
         ) -> None: ...
 
 

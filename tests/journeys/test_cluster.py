@@ -83,6 +83,7 @@ def test_a_training_set_built_on_a_cluster_has_the_same_rows_and_a_report_when_a
     assert "Dask Performance Report" in report.read_text()
     assert json.loads(built.stdout)["rows"] == json.loads(in_process.stdout)["rows"]
     assert rows_of(root, built).equals(rows_of(alone, in_process))
+    assert json.loads(built.stdout)["content_hash"] == json.loads(in_process.stdout)["content_hash"]
     assert "WARNING" not in built.stderr
     assert left(root) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -174,8 +175,6 @@ def test_a_fingerprint_belongs_to_one_part_and_stays_while_the_file_does(
 
 
 def test_a_file_rewritten_within_one_tick_of_the_clock_has_another_fingerprint(tmp_path: Path) -> None:
-    import os
-
     made = []
     for times in ([1, 2], [1, 3]):
         write(tmp_path / "x.parquet", times)
@@ -183,6 +182,22 @@ def test_a_file_rewritten_within_one_tick_of_the_clock_has_another_fingerprint(t
         made.append((snapshot(source(), str(tmp_path)), parts(source(), str(tmp_path))[0].fingerprint))
     assert made[0][0] == made[1][0]  # one size, one time of change
     assert made[0][1] != made[1][1]
+
+
+def test_a_file_replaced_by_one_of_the_same_size_time_and_statistics_has_another_fingerprint(
+    tmp_path: Path,
+) -> None:
+    made = []
+    for times in ([1, 2, 3], [2, 1, 3]):
+        write(tmp_path / "new.parquet", times)
+        os.utime(tmp_path / "new.parquet", (1_000, 1_000))
+        if made:
+            (tmp_path / "x.parquet").rename(tmp_path / "old.parquet")
+        (tmp_path / "new.parquet").rename(tmp_path / "x.parquet")
+        (part,) = parts(source(), str(tmp_path))
+        made.append((part.file.version, part.file.size, part.footer, part.fingerprint))
+    assert made[0][:3] == made[1][:3]
+    assert made[0][3] != made[1][3]
 
 
 def test_a_type_made_wider_by_another_file_changes_how_the_part_is_read(tmp_path: Path) -> None:

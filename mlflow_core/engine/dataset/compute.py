@@ -110,10 +110,7 @@ def compute_dataset(
     checks = run_checks(plan.retrieval, shards["train"])
     request = tuple(name for name in _request_features(plan) if name in features)
     manifest = _manifest(plan, spine, schema, features, request, shards, checks)
-    manifest |= {
-        "fingerprints": dict(sorted(fingerprints.items())),
-        "route": type(route).__name__,
-    }
+    manifest["fingerprints"] = dict(sorted(fingerprints.items()))
     text = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
     (out / MANIFEST).write_bytes(text)
     _unchanged(plan, before, _snapshots(plan, base))
