@@ -6,12 +6,14 @@ import errno
 import io
 import os
 import time
+from collections.abc import Iterator
 
 import dask
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 
-from mlflow_core.engine.cluster.tasks import Amount, finished
+from mlflow_core.engine.cluster.tasks import Amount, n_threads, run_tasks
 from mlflow_core.errors import EngineError
 from mlflow_core.telemetry import PlainProgress, SilentProgress
 
@@ -40,23 +42,29 @@ def hoard(size: int) -> int:
 
 
 def test_results_come_in_the_order_of_the_tasks_whatever_order_they_finish_in(client):
-    tasks = [client.submit(lambda n: (time.sleep(0.05 * (n % 3)), n)[1], n, pure=False) for n in range(9)]
+    calls = [(lambda n: (time.sleep(0.05 * (n % 3)), n)[1], n) for n in range(9)]
 
-    assert finished(client, tasks, "counting", "numbers", SilentProgress()) == list(range(9))
+    assert run_tasks(client, calls, "counting", "numbers", SilentProgress()) == list(range(9))
 
 
 def test_no_tasks_are_finished_at_once(client):
-    assert finished(client, [], "counting", "numbers", SilentProgress()) == []
+    assert run_tasks(client, [], "counting", "numbers", SilentProgress()) == []
 
 
 def test_rows_and_bytes_are_told_by_the_result_or_by_the_caller(client):
     out = io.StringIO()
     progress = PlainProgress(out, after_s=0.0)
-    tasks = [client.submit(worked, n, pure=False) for n in (1, 2, 3)]
+    numbers = (1, 2, 3)
 
-    finished(client, tasks, "parting", "files", progress)
-    tasks = [client.submit(double, n, pure=False) for n in (1, 2, 3)]
-    finished(client, tasks, "doubling", "numbers", progress, amount=lambda n: Amount(rows=n))
+    run_tasks(client, [(worked, n) for n in numbers], "parting", "files", progress)
+    run_tasks(
+        client,
+        [(double, n) for n in numbers],
+        "doubling",
+        "numbers",
+        progress,
+        amount=lambda n: Amount(rows=n),
+    )
 
     parting, doubling = out.getvalue().splitlines()
     assert parting.startswith("parting: 3 files, 6 rows, 60 B in ")
@@ -73,8 +81,7 @@ def test_waiting_for_many_tiny_tasks_costs_no_more_than_gathering_them(client):
 
     def waiting() -> float:
         start = time.perf_counter()
-        tasks = [client.submit(double, n, pure=False) for n in range(TINY)]
-        finished(client, tasks, "doubling", "numbers", SilentProgress())
+        run_tasks(client, [(double, n) for n in range(TINY)], "doubling", "numbers", SilentProgress())
         return time.perf_counter() - start
 
     gathering()
@@ -99,14 +106,47 @@ def test_waiting_for_many_tiny_tasks_costs_no_more_than_gathering_them(client):
 )
 def test_what_the_machine_refuses_a_task_is_one_clear_error(client, kind, arguments, told):
     with pytest.raises(EngineError, match=told):
-        finished(
-            client, [client.submit(fail, kind, *arguments, pure=False)], "writing", "files", SilentProgress()
-        )
+        run_tasks(client, [(fail, kind, *arguments)], "writing", "files", SilentProgress())
 
 
 def test_what_a_task_raises_otherwise_is_its_own(client):
     with pytest.raises(ZeroDivisionError):
-        finished(client, [client.submit(fail, ZeroDivisionError, pure=False)], "x", "y", SilentProgress())
+        run_tasks(client, [(fail, ZeroDivisionError)], "x", "y", SilentProgress())
+
+
+@pytest.fixture
+def gone() -> Iterator[Client]:
+    """A client whose scheduler has just died, and that still hopes for two seconds."""
+    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        client = Client(cluster.scheduler_address, timeout="2s", heartbeat_interval="50ms")
+    while client.status == "running":
+        time.sleep(0.01)
+    yield client
+    client.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # its connections, lost on purpose
+def test_tasks_for_a_scheduler_that_never_comes_back_are_one_clear_error(gone):
+    hoping = gone.status
+
+    with pytest.raises(EngineError, match="counting: the Dask cluster went away while it was at work"):
+        run_tasks(gone, [(abs, -1)], "counting", "numbers", SilentProgress())
+
+    assert hoping == "connecting"
+    assert gone.status == "closed"
+
+
+@pytest.mark.chaos
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_tasks_for_a_client_that_has_given_up_are_one_clear_error(gone):
+    while gone.status != "closed":
+        time.sleep(0.01)
+
+    with pytest.raises(EngineError, match="counting: the Dask cluster went away while it was at work"):
+        run_tasks(gone, [(abs, -1)], "counting", "numbers", SilentProgress())
+    with pytest.raises(EngineError, match="counting workers: the Dask cluster went away"):
+        n_threads(gone)
 
 
 @pytest.mark.chaos
@@ -126,4 +166,4 @@ def test_workers_that_are_all_full_and_take_no_task_are_one_clear_error_and_no_e
         dask.config.set({"distributed.scheduler.no-workers-timeout": "3s"}),
         pytest.raises(EngineError, match=r"(all workers .* out of memory and took no task|had no worker)"),
     ):
-        finished(client, [client.submit(os.getpid, pure=False)], "reading", "files", SilentProgress())
+        run_tasks(client, [(os.getpid,)], "reading", "files", SilentProgress())

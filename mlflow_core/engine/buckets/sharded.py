@@ -20,7 +20,7 @@ from mlflow_core.algebra.on_demand import load_function
 from mlflow_core.engine.buckets.bucketed import FeatureFiles, compute_bucket, snapshot_bucket
 from mlflow_core.engine.buckets.rows import PartedRows, RowFiles, write_rows
 from mlflow_core.engine.buckets.steps import Cluster, Steps, laid_out, plan_snapshot, plan_steps
-from mlflow_core.engine.cluster.tasks import Amount, finished
+from mlflow_core.engine.cluster.tasks import Amount, run_tasks
 from mlflow_core.engine.files.drafts import draft_folder
 from mlflow_core.engine.files.entries import facts_of
 from mlflow_core.engine.files.parted import read_whole
@@ -93,13 +93,9 @@ def shards_on_workers(
         by_path = _with_functions(plan, _Elsewhere.of)
 
         def write(draft: Path) -> list[str]:
-            submit = cluster.client.submit
-            tasks = [
-                submit(_write_range, number, by_path, rows, files, draft, pure=False)
-                for number in range(rows.n_ranges)
-            ]
-            written = finished(
-                cluster.client, tasks, "writing shards", "shards", progress, amount=lambda done: done[1]
+            calls = [(_write_range, number, by_path, rows, files, draft) for number in range(rows.n_ranges)]
+            written = run_tasks(
+                cluster.client, calls, "writing shards", "shards", progress, amount=lambda done: done[1]
             )
             return [name for name, _ in written]
 
@@ -128,21 +124,11 @@ def snapshot_on_workers(
         [joined] = steps.joined
         [stored] = joined.stored
         files = [folder / f"snapshot-{bucket:06d}.arrow" for bucket in range(steps.n_buckets)]
-        tasks = [
-            cluster.client.submit(
-                snapshot_bucket,
-                bucket,
-                steps.n_buckets,
-                stored,
-                read,
-                boundary,
-                cluster.limits,
-                file,
-                pure=False,
-            )
+        calls = [
+            (snapshot_bucket, bucket, steps.n_buckets, stored, read, boundary, cluster.limits, file)
             for bucket, file in enumerate(files)
         ]
-        finished(cluster.client, tasks, f"materialising {read.view.name}", "buckets", progress)
+        run_tasks(cluster.client, calls, f"materialising {read.view.name}", "buckets", progress)
         facts = [facts_of(stored.folder / name) or {} for name in stored.entries]
         events, dropped_keys, dropped_times = (
             sum(int(one[name]) for one in facts) for name in ("rows", "dropped_keys", "dropped_times")
@@ -175,13 +161,11 @@ def _computed(
 
 
 def _compute(cluster: Cluster, steps: Steps, files: tuple[FeatureFiles, ...], progress: Progress) -> None:
-    tasks = [
-        cluster.client.submit(compute_bucket, bucket, one, cluster.limits, pure=False)
-        for bucket in range(steps.n_buckets)
-        for one in files
+    calls = [
+        (compute_bucket, bucket, one, cluster.limits) for bucket in range(steps.n_buckets) for one in files
     ]
     names = ", ".join(read.view.name for joined in steps.joined for read in joined.reads)
-    finished(cluster.client, tasks, f"computing {names}", "buckets", progress)
+    run_tasks(cluster.client, calls, f"computing {names}", "buckets", progress)
 
 
 def _found(number: int, plan: RetrievalPlan, files: tuple[FeatureFiles, ...]) -> list[pa.Table]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 from mlflow_core import sources
 from mlflow_core.engine.buckets.bucketed import Joined, Limits
 from mlflow_core.engine.buckets.rows import PartedRows
-from mlflow_core.engine.cluster.tasks import Amount, finished
+from mlflow_core.engine.cluster.tasks import Amount, Call, n_threads, run_tasks
 from mlflow_core.engine.estimate import row_width
 from mlflow_core.engine.events.keys import check_key_types, check_source
 from mlflow_core.engine.files.entries import facts_of
@@ -149,32 +149,26 @@ def laid_out(
 
     Raises:
         SourceError: A part of a source cannot be read.
-        EngineError: The cache cannot be written to, or as ``finished``.
+        EngineError: The cache cannot be written to, or as ``run_tasks``.
     """
-    cache, submit = cluster.cache, cluster.client.submit
+    cache, client = cluster.cache, cluster.client
     missing: list[str] = []
     try:
         with cache.leased([*steps.layouts, *steps.ends]):
             missing = [name for name in steps.layouts if facts_of(cache.folder / name) is None]
-            tasks = [submit(_lay_out, cache.folder, *steps.layouts[name], pure=False) for name in missing]
-            tasks += [
-                submit(PartedRows.write, one, number, pure=False)
-                for one in parted
-                for number in range(one.rows.n_ranges)
+            calls: list[Call] = [(_lay_out, cache.folder, *steps.layouts[name]) for name in missing]
+            calls += [
+                (PartedRows.write, one, number) for one in parted for number in range(one.rows.n_ranges)
             ]
             found = dict.fromkeys(steps.layouts[name][1].view.source.name for name in missing)
-            if tasks:
-                finished(
-                    cluster.client, tasks, f"parting {', '.join(found) or 'entity rows'}", "parts", progress
-                )
+            if calls:
+                run_tasks(client, calls, f"parting {', '.join(found) or 'entity rows'}", "parts", progress)
             unended = [spec for name, spec in steps.ends.items() if facts_of(cache.folder / name) is None]
             missing += [spec.entry_name for spec in unended]
-            tasks = [submit(_end, cache.folder, spec, pure=False) for spec in unended]
+            calls = [(_end, cache.folder, spec) for spec in unended]
             found = dict.fromkeys(spec.read.view.source.name for spec in unended)
-            if tasks:
-                finished(
-                    cluster.client, tasks, f"matching versions of {', '.join(found)}", "ranges", progress
-                )
+            if calls:
+                run_tasks(client, calls, f"matching versions of {', '.join(found)}", "ranges", progress)
             yield
     finally:
         if missing:
@@ -238,7 +232,7 @@ class _Planned:
         """Into how many parts keys go, for entity rows of some bytes."""
         if self._cluster.buckets is not None:
             return self._cluster.buckets
-        threads = int(sum(self._cluster.client.nthreads().values()))
+        threads = n_threads(self._cluster.client)
         return min(MOST_BUCKETS, max(1, threads, -(-max(self._most, asked) // BUCKET_BYTES)))
 
 

@@ -1,4 +1,4 @@
-"""Waiting for tasks on a cluster: their results, or one clear error; what they do is not known here.
+"""Running tasks on a cluster: their results, or one clear error; what they do is not known here.
 
 Dask itself waits for ever for a worker. Here the wait ends when none has taken a task for as long as Dask's own
 setting ``distributed.scheduler.no-workers-timeout`` says, or a minute where it says nothing.
@@ -18,7 +18,10 @@ from mlflow_core.telemetry import Progress, Stage
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Amount", "finished"]
+__all__ = ["Amount", "Call", "n_threads", "run_tasks"]
+
+# A function and its arguments, as they travel to a worker.
+Call = tuple[Any, ...]
 
 _NO_WORKER_FOR = 60.0
 _GLANCE = 0.5  # a task's end wakes the wait at once; this is how soon anything else is noticed
@@ -29,7 +32,7 @@ _OUTGREW = "Most likely it outgrew their memory: use more buckets, or workers wi
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much a task has worked through, for the progress: a task returns it, or ``finished`` is told how to see it.
+    """How much a task has worked through, for the progress: a task returns it, or ``run_tasks`` is told how to see it.
 
     Attributes:
         rows: Rows read or written, whichever the stage is about.
@@ -40,27 +43,27 @@ class Amount:
     bytes: int = 0
 
 
-def finished(
+def run_tasks(
     client: Client,
-    tasks: Sequence[Any],
+    calls: Sequence[Call],
     name: str,
     unit: str,
     progress: Progress,
     *,
     amount: Callable[[Any], Amount] | None = None,
 ) -> list[Any]:
-    """Wait for tasks and return their results; the first failure, or Ctrl-C, cancels the others.
+    """Run calls on the workers and return their results; the first failure, or Ctrl-C, cancels the others.
 
     Args:
         client: The cluster's client.
-        tasks: Its futures.
+        calls: Each a function and its arguments, which are sent as they are.
         name: What they do, for the progress and for errors.
         unit: What each of them does one of, in the plural.
         progress: Who is told.
         amount: How many rows and bytes a result stands for; by default a result that is an ``Amount`` says so itself.
 
     Returns:
-        The results, in the tasks' order.
+        The results, in the calls' order.
 
     Raises:
         EngineError: A task killed its workers or ran out of memory, disk or files, the cluster went away, or no
@@ -71,16 +74,32 @@ def finished(
         >>> from distributed import Client
         >>> from mlflow_core.telemetry import SilentProgress
         >>> with Client(processes=False, n_workers=1, dashboard_address=None) as client:
-        ...     tasks = client.map(abs, [-2, 1])
-        ...     finished(client, tasks, "counting", "numbers", SilentProgress())
+        ...     run_tasks(client, [(abs, -2), (abs, 1)], "counting", "numbers", SilentProgress())
         [2, 1]
     """
+    tasks: list[Any] = []
     try:
-        with _clear_errors(client, name, unit), progress.stage(name, total=len(tasks), unit=unit) as stage:
+        with _clear_errors(client, name, unit), progress.stage(name, total=len(calls), unit=unit) as stage:
+            for function, *arguments in calls:
+                tasks.append(client.submit(function, *arguments, pure=False))
             return _collected(client, tasks, name, stage, amount or _own_amount)
     finally:
         if client.status == "running":
-            client.cancel(list(tasks))
+            client.cancel(tasks)
+
+
+def n_threads(client: Client) -> int:
+    """Say how many tasks a cluster's workers take at once.
+
+    Args:
+        client: The cluster's client.
+
+    Raises:
+        EngineError: The cluster has gone away.
+    """
+    with _clear_errors(client, "counting workers", "workers"):
+        _check_open(client)
+        return int(sum(client.nthreads().values()))
 
 
 def _own_amount(result: Any) -> Amount:
@@ -167,9 +186,11 @@ _ALL_PAUSED = _Idle(
 
 def _why_idle(client: Client) -> _Idle | None:
     try:
-        workers = client.scheduler_info()["workers"].values()
+        told = client.scheduler_info()
     except OSError:
         return None  # the scheduler has gone: then the tasks are cancelled, and that is told
+    _check_open(client)  # once closed it forgets tasks that it never sent, and tells nobody
+    workers = told["workers"].values()
     if not workers:
         return _NO_WORKER
     for worker in workers:
@@ -177,6 +198,13 @@ def _why_idle(client: Client) -> _Idle | None:
         if worker.get("status") == "running" or counts.get("executing", 0) or counts.get("long-running", 0):
             return None
     return _ALL_PAUSED
+
+
+def _check_open(client: Client) -> None:
+    from distributed.client import ClosedClientError
+
+    if client.status in ("closing", "closed"):
+        raise ClosedClientError(f"the client is {client.status}")
 
 
 def _patience() -> float:
@@ -191,6 +219,7 @@ def _patience() -> float:
 @contextmanager
 def _clear_errors(client: Client, name: str, unit: str) -> Iterator[None]:
     from distributed import CancelledError, KilledWorker
+    from distributed.client import ClosedClientError
     from distributed.scheduler import NoValidWorkerError
 
     try:
@@ -205,7 +234,7 @@ def _clear_errors(client: Client, name: str, unit: str) -> Iterator[None]:
         raise _NO_WORKER.told(name) from error
     except MemoryError as error:
         raise EngineError(f"{name}: a worker has no memory left ({error})", hint=_OUTGREW) from error
-    except (CancelledError, OSError) as error:
+    except (CancelledError, ClosedClientError, OSError) as error:
         if isinstance(error, OSError) and client.status == "running":
             raise _of_the_files(error, name) from error
         raise EngineError(
