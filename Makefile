@@ -57,7 +57,11 @@ coverage: $(STAMP) ## the test suite again, with the branches it misses
 	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadfile -m "not long and not gpu" --cov --cov-report=term $(ARGS)
 
 # Feast's tests are in its git only, and want an older pytest: they get an environment of their own on top of ours.
+# The code tested is this folder's, whatever .venv is installed from; caches are the run's own, so that another version
+# of this code at work on this machine writes its layouts elsewhere.
 FEAST ?=
+# Where retrieval runs: in-process, local (a cluster of this machine's cores), or nothing for both.
+ROUTE ?=
 SUITE := .mlcore/feast-suite
 .PHONY: feast-suite
 feast-suite: $(STAMP) ## Feast's own retrieval tests on our store: make feast-suite FEAST=/path/to/its/checkout
@@ -66,8 +70,10 @@ feast-suite: $(STAMP) ## Feast's own retrieval tests on our store: make feast-su
 	@$(BIN)/python -m pip --python $(SUITE)/bin/python install -qq -r tests/feast/universal/requirements.txt
 	@echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
 	  > "$$($(SUITE)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/development.pth"
-	cd "$(FEAST)/sdk/python" && env PYTHONPATH="$(CURDIR)/tests/feast/universal:." IS_TEST=True FEAST_IS_LOCAL_TEST=True \
-	  FULL_REPO_CONFIGS_MODULE=mlcore_stores "$(CURDIR)/$(SUITE)/bin/python" -m pytest -q -p no:cacheprovider -o addopts= \
+	@cache="$$(mktemp -d)"; trap 'rm -rf "$$cache"' EXIT; set -x; cd "$(FEAST)/sdk/python"; \
+	env PYTHONPATH="$(CURDIR)/tests/feast/universal:.:$(CURDIR)" XDG_CACHE_HOME="$$cache" MLCORE_SUITE_ROUTE="$(ROUTE)" \
+	  IS_TEST=True FEAST_IS_LOCAL_TEST=True FULL_REPO_CONFIGS_MODULE=mlcore_stores \
+	  "$(CURDIR)/$(SUITE)/bin/python" -m pytest -q -p no:cacheprovider -o addopts= \
 	  --tb=short --timeout=1800 --integration -m "not ray_offline_stores_only" \
 	  --ignore=tests/integration/offline_store/test_dqm_validation.py tests/integration/offline_store $(ARGS)
 

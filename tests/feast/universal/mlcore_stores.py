@@ -2,11 +2,13 @@
 
 Named to them by ``FULL_REPO_CONFIGS_MODULE=mlcore_stores``; ``docs/feast-suite.md`` says how they are run. Nothing
 here is theirs and nothing of theirs is imported: they ask a creator of data sources for seven methods, by name.
-Each test runs twice, with retrieval in process and on a cluster of this machine's cores.
+Each test runs twice, with retrieval in process and on a cluster of this machine's cores, or on the one of the two that
+``MLCORE_SUITE_ROUTE`` names.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -96,7 +98,12 @@ class LocalClusterDataSourceCreator(InProcessDataSourceCreator):
     cluster: ClusterName = "local"
 
 
-AVAILABLE_OFFLINE_STORES = [("local", InProcessDataSourceCreator), ("local", LocalClusterDataSourceCreator)]
+_CREATORS = [InProcessDataSourceCreator, LocalClusterDataSourceCreator]
+_ROUTE = os.environ.get("MLCORE_SUITE_ROUTE", "")
+if _ROUTE not in ("", *(creator.cluster for creator in _CREATORS)):
+    raise ValueError(f'MLCORE_SUITE_ROUTE is "{_ROUTE}"; expected "in-process", "local" or nothing')
+
+AVAILABLE_OFFLINE_STORES = [("local", creator) for creator in _CREATORS if _ROUTE in ("", creator.cluster)]
 """Provider and creator of each configuration that Feast's tests run on."""
 AVAILABLE_ONLINE_STORES = {"sqlite": ({"type": "sqlite"}, None)}
 """Online stores by name; the retrieval tests need any."""
