@@ -7,7 +7,11 @@ scheduler. Answers are the same on both, whatever the number of buckets: a key's
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -117,8 +121,12 @@ class InProcess:
         spans = read_spans(plan.reads, rows_span(spine, plan.time_column))
         found: dict[int, pa.Table] = {}
         asked: dict[tuple[str, ...], SortedRows] = {}
-        for one in source_reads(plan, spans, base=base):
-            found |= _features(one, plan, spine, asked, progress)
+        reads = source_reads(plan, spans, base=base)
+        for one in reads:
+            for place in one.places:
+                check_key_types(one.listing.schema, spine.schema, plan.reads[place])
+        for one, events in _read_ahead(reads, progress):
+            found |= _features(one, events, plan, spine, asked, progress)
         return tuple(found[place] for place in range(len(plan.reads)))
 
     def shards(
@@ -243,20 +251,28 @@ def choose_route(
     return OnDask(client, workdir, cache=cache) if found.place == "on Dask" else InProcess()
 
 
+def _read_ahead(reads: Sequence[SourceRead], progress: Progress) -> Iterator[tuple[SourceRead, pa.Table]]:
+    """Read each source while the one before it is computed, so that disk and processor wait less for each other."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlcore-reader") as reader:
+        coming = deque(reader.submit(one.read) for one in reads[:1])
+        for one, following in zip_longest(reads, reads[1:]):
+            with progress.stage(f"reading {one.listing.source.name}", unit="rows") as stage:
+                events = coming.popleft().result()
+                stage.advance(events.num_rows)
+            if following is not None:
+                coming.append(reader.submit(following.read))
+            yield one, events
+
+
 def _features(
     one: SourceRead,
+    events: pa.Table,
     plan: RetrievalPlan,
     spine: pa.Table,
     asked: dict[tuple[str, ...], SortedRows],
     progress: Progress,
 ) -> dict[int, pa.Table]:
-    """Read a source once, and compute all views that are made of it; rows are sorted once for each set of keys."""
-    name = one.listing.source.name
-    for place in one.places:
-        check_key_types(one.listing.schema, spine.schema, plan.reads[place])
-    with progress.stage(f"reading {name}", unit="rows") as stage:
-        events = one.read()
-        stage.advance(events.num_rows)
+    """Compute all views that are made of a source; rows are sorted once for each set of keys."""
     found = {}
     for place, columns in zip(one.places, one.needed, strict=True):
         read = plan.reads[place]

@@ -5,7 +5,7 @@ Naive times are UTC, finer units are floored. Nothing here knows what a time is 
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mlflow_core.algebra.types import TIME
 from mlflow_core.errors import SourceError
 
-__all__ = ["EARLIEST", "NEVER", "Flags", "Int64", "floor_to", "microseconds", "plus", "time_array"]
+__all__ = ["EARLIEST", "NEVER", "Flags", "Int64", "floor_to", "frozen", "microseconds", "plus", "time_array"]
 
+A = TypeVar("A", bound=NDArray[Any])
 Int64: TypeAlias = NDArray[np.int64]
 Flags: TypeAlias = NDArray[np.bool_]
 
@@ -79,6 +80,17 @@ def plus(times: Int64, delta: int) -> Int64:
     else:
         result = np.where(times < EARLIEST - delta, EARLIEST, times + np.int64(delta))
     return np.asarray(result, np.int64)
+
+
+def frozen(values: A) -> A:
+    """Return the same numbers as an array that nobody writes to.
+
+    Numba compiles a kernel once more for arrays that are read-only, as those that Arrow owns are; so where they come
+    both from Arrow and from elsewhere, all are made so.
+    """
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def floor_to(times: Int64, step: int) -> Int64:

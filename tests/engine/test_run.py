@@ -10,8 +10,12 @@ import pyarrow as pa
 import pytest
 
 import mlflow_core as ml
+from mlflow_core.engine.events.arrays import gather
 from mlflow_core.engine.events.keys import numbered, places_of
 from mlflow_core.engine.events.run import sort_events, sort_rows
+from mlflow_core.engine.kernels.chronology import chronological
+from mlflow_core.engine.kernels.ordering import by_hash
+from mlflow_core.engine.times import frozen
 from mlflow_core.engine.views.view import compute_runs, compute_view, value_columns
 from mlflow_core.plan.retrieval import ViewRead
 
@@ -66,6 +70,67 @@ def test_events_are_sorted_as_lexsort_sorts_them_and_buckets_come_first(kind):
     left = sort_events(events, view_of(), columns=None).run
     assert left.rows is events
     assert sorted(left.order.tolist()) == kept
+
+
+@pytest.mark.parametrize("late", [0.0, 0.1, 0.24, 0.26, 0.9])
+@pytest.mark.parametrize("n", [0, 1, 2, 9, 5_000])
+@pytest.mark.parametrize("ties", [1, 3])
+def test_rows_that_come_late_are_put_where_lexsort_puts_them_or_left_as_they_came(n, late, ties):
+    rng = np.random.default_rng(n)
+    time, then = np.arange(n) // ties, rng.integers(0, 2, n)
+    behind = rng.random(n) < late
+    time[behind] -= rng.integers(1, 50, int(behind.sum()))
+    rows = np.flatnonzero(rng.random(n) < 0.9)
+
+    found, in_order = chronological(frozen(time), frozen(then), rows)
+
+    by_time = rows[np.lexsort((rows, then[rows], time[rows]))]
+    assert found.tolist() == (by_time if in_order else rows).tolist()
+    if n == 5_000 and ties == 1:
+        assert in_order == (late < 0.25)
+
+
+def test_one_time_far_ahead_makes_the_others_no_chaos():
+    time = np.arange(1_000)
+    time[10] = 10**15
+
+    rows, in_order = chronological(frozen(time), frozen(time), np.arange(1_000))
+
+    assert not in_order
+    assert rows.tolist() == list(range(1_000))
+
+
+@pytest.mark.parametrize("n_bits", [64, 24, 23])
+def test_hashes_that_share_their_first_bits_are_still_told_apart(n_bits):
+    rng = np.random.default_rng(n_bits)
+    codes = rng.integers(0, 2**64, 300, np.uint64) >> np.uint64(64 - n_bits) << np.uint64(64 - n_bits)
+    codes[:150] ^= rng.integers(0, 8, 150, np.uint64)
+    code, rows = rng.choice(codes, 4_000), rng.permutation(4_000)[:3_500]
+
+    order, first = by_hash(code, rows)
+
+    place = np.empty(4_000, np.int64)
+    place[rows] = np.arange(3_500)
+    assert order.tolist() == rows[np.lexsort((place[rows], code[rows]))].tolist()
+    assert first.tolist() == [*np.unique(code[order], return_index=True)[1], 3_500]
+
+
+@pytest.mark.parametrize("kind", ["float64", "int64"])
+def test_numbers_are_picked_as_a_loop_picks_them(kind):
+    rng = np.random.default_rng(7)
+    values = [None if rng.random() < 0.2 else float(x) for x in rng.integers(-5, 5, 300)]
+    if kind == "float64":
+        values = [float("nan") if x == 3 else x for x in values]
+    column = pa.chunked_array([pa.array(values[:90], kind), pa.array(values[90:], kind)])
+
+    for n in (0, 1, 8, 13, 500):
+        places = rng.integers(-2, 300, n)
+        found = gather(column, places, name="x", title="t")
+        found.validate(full=True)
+        assert found.type == column.type
+        wanted = [None if place < 0 else values[place] for place in places]
+        assert found.to_pylist() == [None if x is None or x != x else x for x in wanted]
+    assert gather(column.slice(0, 90).drop_null(), np.array([0]), name="x", title="t").null_count == 0
 
 
 def test_entity_rows_keep_their_null_keys_in_one_place():

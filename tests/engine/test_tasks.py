@@ -134,7 +134,7 @@ def test_tasks_for_a_scheduler_that_never_comes_back_are_one_clear_error(gone):
         run_tasks(gone, [(abs, -1)], "counting", "numbers", SilentProgress())
 
     assert hoping == "connecting"
-    assert gone.status == "closed"
+    assert gone.status in ("closing", "closed")
 
 
 @pytest.mark.chaos

@@ -18,6 +18,7 @@ import pyarrow as pa
 from mlflow_core.engine.buckets.rows import PLACE, PartedRows
 from mlflow_core.engine.buckets.splitting import compute_within, snapshot_within
 from mlflow_core.engine.cluster.tasks import Amount
+from mlflow_core.engine.events.arrays import gather
 from mlflow_core.engine.events.run import Run, SortedRows
 from mlflow_core.engine.files.parted import integers, one_array, read_part, write_batches, write_whole
 from mlflow_core.engine.layouts.layout import code_edges
@@ -81,12 +82,15 @@ class FeatureFiles:
             By place in the plan's reads, the features under their output names.
         """
         files = [self.file(bucket) for bucket in range(self.parted.n_buckets)]
-        table = read_part(files, number).combine_chunks()
-        table = table.take(pa.array(_inverse(integers(table[PLACE]))))
+        table = read_part(files, number)
+        order = _inverse(integers(table[PLACE]))
         found = {}
         for place, read in zip(self.joined.places, self.joined.reads, strict=True):
             names = [read.output(name) for name in read.view.feature_names if name in read.features]
-            found[place] = pa.table([table[_called(place, name)] for name in names], names)
+            columns = [
+                gather(table[_called(place, name)], order, name=name, title=read.view.title) for name in names
+            ]
+            found[place] = pa.table(columns, names)
         return found
 
     def file(self, bucket: int) -> Path:

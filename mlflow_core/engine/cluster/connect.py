@@ -115,7 +115,14 @@ def _on_this_machine(settings: ClusterSettings) -> Iterator[Client]:
         workers = settings.workers
     with (
         _ended_without_a_word(),
-        dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
+        dask.config.set(
+            {
+                "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+                # Looking at each worker's stack a hundred times a second is a tenth of its time.
+                "distributed.worker.profile.enabled": settings.performance_report is not None,
+                "distributed.admin.tick.interval": "500ms",
+            }
+        ),
         draft_folder(Path(tempfile.gettempdir()), "mlcore-workers") as scratch,
         _local_cluster(
             n_workers=workers,

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mlflow_core.algebra.columns import settled, without_nan
-from mlflow_core.engine.times import Flags, Int64
+from mlflow_core.engine.kernels.picking import picked
+from mlflow_core.engine.times import Flags, Int64, frozen
 from mlflow_core.errors import EngineError, SourceError
 
 __all__ = [
@@ -129,47 +130,43 @@ def index_array(index: Int64) -> pa.Array:
     return pa.array(np.where(missing, 0, index), pa.int64(), mask=missing)
 
 
-def gather(column: pa.ChunkedArray, index: Int64, *, name: str, title: str) -> pa.ChunkedArray:
-    """Return the values at some places of a column in pieces, null where the place is negative; see ``pick``.
+def gather(column: pa.ChunkedArray, index: Int64, *, name: str, title: str) -> pa.Array:
+    """Return the values at some places of a column in pieces, plain, null where the place is negative.
 
     Args:
         column: The column, (n,).
-        index: Places in it, (m,).
+        index: Places in it, int64 (m,).
         name: The column's name, for errors.
         title: Whose column it is, for errors.
 
     Raises:
+        SourceError: A value does not fit the type that the column has inside.
         EngineError: It holds more text or bytes than one array can.
     """
     if not len(column):
-        return pa.chunked_array([pa.nulls(len(index), column.type)], column.type)
-    if _is_numbers(column.type) and not column.null_count:
-        return pa.chunked_array([_gathered(column, index)], column.type)
-    places = index_array(index)
-    if not isinstance(column.type, pa.BaseExtensionType):
-        try:
-            return column.take(places)
-        except pa.ArrowInvalid as error:
-            raise EngineError(
-                f'column "{name}": {column.nbytes / 2**30:.1f} GiB of {column.type} cannot be sorted in one piece: '
-                f"{str(error).splitlines()[0]}",
-                object=title,
-                hint="Keep long texts beside the features, and a reference to them among the features.",
-            ) from error
-    picked = storage(column).take(places)
-    chunks = [pa.ExtensionArray.from_storage(column.type, chunk) for chunk in picked.chunks]
-    return pa.chunked_array(chunks, column.type)
+        return plain(pa.nulls(len(index), column.type), name=name, title=title)
+    if column.type in (pa.int64(), pa.float64()):
+        return _numbers_at(column, index)
+    if isinstance(column.type, pa.BaseExtensionType):
+        found = storage(column).take(index_array(index))
+        chunks = [pa.ExtensionArray.from_storage(column.type, chunk) for chunk in found.chunks]
+        return plain(pa.chunked_array(chunks, column.type), name=name, title=title)
+    try:
+        return plain(column.take(index_array(index)), name=name, title=title)
+    except pa.ArrowInvalid as error:
+        raise EngineError(
+            f'column "{name}": {column.nbytes / 2**30:.1f} GiB of {column.type} cannot be sorted in one piece: '
+            f"{str(error).splitlines()[0]}",
+            object=title,
+            hint="Keep long texts beside the features, and a reference to them among the features.",
+        ) from error
 
 
-def _is_numbers(kind: pa.DataType) -> bool:
-    return bool(kind in (pa.int64(), pa.float64()) or (pa.types.is_timestamp(kind) and kind.unit == "us"))
-
-
-def _gathered(column: pa.ChunkedArray, index: Int64) -> pa.Array:
-    """The same by NumPy, in half the time: for numbers of eight bytes without nulls."""
-    plainly = pa.float64() if pa.types.is_floating(column.type) else pa.int64()
-    pieces = [np.asarray(chunk.view(plainly)) for chunk in column.chunks]
+def _numbers_at(column: pa.ChunkedArray, index: Int64) -> pa.Array:
+    """The same for numbers of eight bytes, which most features are, in a third of the time."""
+    valid = np.asarray(column.is_valid()) if column.null_count else np.zeros(0, np.bool_)
+    pieces = [np.asarray(chunk.fill_null(0) if chunk.null_count else chunk) for chunk in column.chunks]
     values = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    missing = index < 0
-    taken = pa.array(values.take(index, mode="clip"), plainly, mask=missing if missing.any() else None)
-    return taken.view(column.type)
+    found, bits, missing = picked(frozen(values), frozen(valid), frozen(index))
+    there = pa.py_buffer(bits) if missing else None
+    return pa.Array.from_buffers(column.type, len(index), [there, pa.py_buffer(found)], missing)

@@ -137,7 +137,11 @@ class History:
 
     def pick(self, names: Sequence[str], positions: Int64) -> dict[str, pa.Array]:
         """Return columns' values at some positions, null where the position is negative, NaN as null."""
-        places = np.where(positions < 0, -1, self.place[positions]) if len(self.place) else positions
+        places = (
+            np.where(positions < 0, -1, self.place.take(positions, mode="clip"))
+            if len(self.place)
+            else positions
+        )
         picked = {}
         for name in names:
             if name in self.computed:
@@ -147,8 +151,7 @@ class History:
         return picked
 
     def _gathered(self, name: str, places: Int64) -> pa.Array:
-        found = arrays.gather(self._columns(name), places, name=name, title=self.title)
-        return arrays.plain(found, name=name, title=self.title)
+        return arrays.gather(self._columns(name), places, name=name, title=self.title)
 
     def _columns(self, name: str) -> pa.ChunkedArray:
         for table in self.tables:
@@ -180,19 +183,18 @@ def history_of(runs: Sequence[Run], rows: Run, read: ViewRead) -> History:
     n = int((stops - starts).sum())
     place, event_from = joined(starts, stops, n)
     if any(run.order is not None for run in runs):
-        place = _of_all(_orders(runs))[place]
-    stamps = _placed([stamps_of(run.rows, read.view) for run in runs], place)
+        place = _of_all(_orders(runs)).take(place)
+    told = _of_runs([stamps_of(run.rows, read.view) for run in runs])
+    stamps = _placed(told, place)
+    if len(runs) > 1 and not in_order(event_from, stamps.time, stamps.created):
+        place = place.take(order_within_by_two(event_from, stamps.time, stamps.created))
+        stamps = _placed(told, place)
     time, created, deleted = stamps.time, stamps.created, stamps.deleted
     start, end = time, np.zeros(0, np.int64)
     if read.clock != "event" and stamps.known is not time:
         start = visible_from(time, stamps.known, read.view, read.clock)
     if read.view.source.event_id is not None:
-        end = _of_all([np.asarray(run.rows[END], np.int64) for run in runs])[place]
-    if len(runs) > 1 and not in_order(event_from, time, created):
-        order = order_within_by_two(event_from, time, created)
-        start = time[order] if start is time else start[order]
-        place, time, created, deleted = place[order], time[order], created[order], deleted[order]
-        end = end[order] if len(end) else end
+        end = _of_all([np.asarray(run.rows[END], np.int64) for run in runs]).take(place)
     first_start = _least(start, event_from)
     timed = Timed(event_from, time, np.zeros(0, np.int64), np.zeros(0, np.int64))
     if bool((end != NEVER).any()) or (start is not time and bool((start > time).any())):
@@ -205,18 +207,25 @@ def history_of(runs: Sequence[Run], rows: Run, read: ViewRead) -> History:
     return History(timed, created, first_start, tuple(run.rows for run in runs), place, read.view.title)
 
 
-def _placed(stamps: Sequence[Stamps], place: Int64) -> Stamps:
-    """Put the times of all runs' rows in order; what stands for another time stays the same array as that."""
-    time = _of_all([one.time for one in stamps])[place]
+def _of_runs(stamps: Sequence[Stamps]) -> Stamps:
+    """The times of all runs' rows; what stands for another time stays the same array as that."""
+    time = _of_all([one.time for one in stamps])
     known = time
     if any(one.known is not one.time for one in stamps):
-        known = _of_all([one.known for one in stamps])[place]
+        known = _of_all([one.known for one in stamps])
     created = known
     if any(one.created is not one.known for one in stamps):
-        created = _of_all([one.created for one in stamps])[place]
-    deleted = np.zeros(len(place), np.bool_)
-    if any(one.deleted.any() for one in stamps):
-        deleted = _of_all([one.deleted for one in stamps])[place]
+        created = _of_all([one.created for one in stamps])
+    placed, deleted = _of_all([one.placed for one in stamps]), _of_all([one.deleted for one in stamps])
+    return Stamps(time, known, created, placed, deleted)
+
+
+def _placed(stamps: Stamps, place: Int64) -> Stamps:
+    """Put times in order; what stands for another time stays the same array as that."""
+    time = stamps.time.take(place)
+    known = time if stamps.known is stamps.time else stamps.known.take(place)
+    created = known if stamps.created is stamps.known else stamps.created.take(place)
+    deleted = stamps.deleted.take(place) if stamps.deleted.any() else np.zeros(len(place), np.bool_)
     return Stamps(time, known, created, np.ones(len(place), np.bool_), deleted)
 
 

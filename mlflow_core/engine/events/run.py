@@ -16,8 +16,9 @@ import pyarrow as pa
 from mlflow_core.engine.events.arrays import plain
 from mlflow_core.engine.events.keys import check_source, hash_codes, integers_of, numbered
 from mlflow_core.engine.events.versions import stamps_of
+from mlflow_core.engine.kernels.chronology import chronological
 from mlflow_core.engine.kernels.ordering import by_hash, by_key, hashes, order_within_by_two, tally
-from mlflow_core.engine.times import Flags, Int64, microseconds
+from mlflow_core.engine.times import Flags, Int64, frozen, microseconds
 from mlflow_core.spec import FeatureView
 
 __all__ = ["Bucketing", "Run", "SortedEvents", "SortedRows", "sort_events", "sort_rows"]
@@ -102,8 +103,9 @@ def sort_events(
     keys = pa.table([plain(events[key], name=key, title=title) for key in view.keys], view.keys)
     nulls = _nulls(keys, events.num_rows)
     kept = stamps.placed if nulls is None else stamps.placed & ~nulls
-    grouped = _grouped(keys, kept, bucket, title)
-    order = _settled(grouped.first, grouped.order, stamps.time, stamps.created)
+    rows, settled = _by_time(stamps.time, stamps.created, np.flatnonzero(kept))
+    grouped = _grouped(keys, rows, bucket, title)
+    order = grouped.order if settled else _settled(grouped, stamps.time, stamps.created)
     if columns is None:
         run = Run(grouped.keys, grouped.first, events, order, grouped.code)
     else:
@@ -132,28 +134,26 @@ def sort_rows(
     """
     title = "entity rows"
     columns = pa.table([plain(rows[key], name=key, title=title) for key in keys], list(keys))
-    grouped = _with_nulls(columns, rows.num_rows, _nulls(columns, rows.num_rows), bucket, title)
     time = microseconds(rows[time_column], name=time_column, title=title)[0]
-    place = _settled(grouped.first, grouped.order, time, time)
+    standing, settled = _by_time(time, time, np.arange(len(time)))
+    grouped = _with_nulls(columns, standing, _nulls(columns, rows.num_rows), bucket, title)
+    place = grouped.order if settled else _settled(grouped, time, time)
     left = rows.select([name for name in rows.column_names if name not in keys or name == time_column])
     run = Run(grouped.keys, grouped.first, left.take(pa.array(place)), None, grouped.code)
     return SortedRows(run, place)
 
 
-def _settled(first: Int64, order: Int64, time: Int64, then: Int64) -> Int64:
-    """Order each key's rows by (time, then), stable."""
-    if _ascending(time, then):
-        return order  # a file that was written in order of time needs no second sort
-    time = time[order]
-    within = order_within_by_two(first, time, time if then is time else then[order])
-    return np.asarray(order[within], np.int64)
+def _by_time(time: Int64, then: Int64, rows: Int64) -> tuple[Int64, bool]:
+    """Some rows, given in ascending order, and whether they came out in order of (time, then)."""
+    found, settled = chronological(frozen(time), frozen(then), rows)
+    return found, settled
 
 
-def _ascending(time: Int64, then: Int64) -> bool:
-    later = time[1:] > time[:-1]
-    if then is time:
-        return bool((later | (time[1:] == time[:-1])).all())
-    return bool((later | ((time[1:] == time[:-1]) & (then[1:] >= then[:-1]))).all())
+def _settled(grouped: _Grouped, time: Int64, then: Int64) -> Int64:
+    """Sort each key's rows by (time, then), stable; their times are brought together first, because keys jump."""
+    near = time.take(grouped.order)
+    within = order_within_by_two(grouped.first, near, near if then is time else then.take(grouped.order))
+    return grouped.order.take(within)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,32 +176,29 @@ def _nulls(keys: pa.Table, n: int) -> Flags | None:
 
 
 def _with_nulls(
-    keys: pa.Table, n: int, nulls: Flags | None, bucket: Bucketing | None, title: str
+    keys: pa.Table, rows: Int64, nulls: Flags | None, bucket: Bucketing | None, title: str
 ) -> _Grouped:
     """Group rows by key; those with a null in it come first, as one key."""
     if nulls is None:
-        return _grouped(keys, np.ones(n, np.bool_), bucket, title)
-    null = np.flatnonzero(nulls)
-    others = _grouped(keys, ~nulls, bucket, title)
+        return _grouped(keys, rows, bucket, title)
+    without = nulls.take(rows)
+    null, others = rows[without], _grouped(keys, rows[~without], bucket, title)
     both = pa.concat_tables([keys.take(pa.array(null[:1])), others.keys])
     first = np.concatenate([np.zeros(1, np.int64), others.first + len(null)])
     code = None if others.code is None else np.concatenate([np.zeros(1, np.int64), others.code])
     return _Grouped(both, first, np.concatenate([null, others.order]), code)
 
 
-def _grouped(keys: pa.Table, kept: Flags, bucket: Bucketing | None, title: str) -> _Grouped:
-    """Group some rows by key, the keys in order of their buckets."""
+def _grouped(keys: pa.Table, rows: Int64, bucket: Bucketing | None, title: str) -> _Grouped:
+    """Group some rows by key, the keys in order of their buckets; each key's keep their order."""
     integers = integers_of(keys) if bucket is hash_codes else None
     if integers is not None:
-        hashed = hashes(integers[0])
-        order, first = by_hash(hashed, kept)
+        order, first = by_hash(hashes(integers[0]), rows)
         seen = order[first[:-1]]
-        return _Grouped(
-            keys.take(pa.array(seen)), first, order, (hashed[seen] >> np.uint64(1)).astype(np.int64)
-        )
-    number, n_numbers = numbered(keys.columns, len(kept), title)
-    number = np.where(kept, number, -1)
-    count, seen = tally(number, n_numbers)
+        code = (hashes(integers[0][seen]) >> np.uint64(1)).astype(np.int64)
+        return _Grouped(keys.take(pa.array(seen)), first, order, code)
+    number, n_numbers = numbered(keys.columns, len(rows) if not keys.num_columns else keys.num_rows, title)
+    count, seen = tally(number, rows, n_numbers)
     there, code = np.flatnonzero(count), None
     if bucket is not None:
         code = (
@@ -215,4 +212,4 @@ def _grouped(keys: pa.Table, kept: Flags, bucket: Bucketing | None, title: str) 
     np.cumsum(count[there], out=first[1:])
     # A table without columns forgets how many rows it has; a view without an entity has one key or none.
     distinct = keys.take(pa.array(seen[there])) if keys.num_columns else keys
-    return _Grouped(distinct, first, by_key(number, rank, first), code)
+    return _Grouped(distinct, first, by_key(number, rows, rank, first), code)

@@ -18,20 +18,23 @@ __all__ = [
     "by_key",
     "hashes",
     "in_order",
+    "inserted",
     "joined",
     "matched",
     "order_within",
     "order_within_by_two",
+    "sort_few",
     "tally",
 ]
 
 
 @kernel
-def tally(code: Int64, n_codes: int) -> tuple[Any, Any]:
-    """Count the rows of each code; negative codes are left out.
+def tally(code: Int64, rows: Int64, n_codes: int) -> tuple[Any, Any]:
+    """Count the rows of each code.
 
     Args:
-        code: Each row's code, below ``n_codes``, (n,).
+        code: Each row's code, (n,).
+        rows: Which rows; their codes are from 0 to ``n_codes - 1``, (n_rows,).
         n_codes: Codes are below this.
 
     Returns:
@@ -39,35 +42,33 @@ def tally(code: Int64, n_codes: int) -> tuple[Any, Any]:
     """
     count = np.zeros(n_codes, np.int64)
     seen = np.zeros(n_codes, np.int64)
-    for i in range(len(code)):
+    for i in rows:
         c = code[i]
-        if c >= 0:
-            if count[c] == 0:
-                seen[c] = i
-            count[c] += 1
+        if count[c] == 0:
+            seen[c] = i
+        count[c] += 1
     return count, seen
 
 
 @kernel
-def by_key(code: Int64, rank: Int64, first: Int64) -> Int64:
-    """Sort rows by the rank of their code, stable; codes below 0 or of a rank below 0 are left out.
+def by_key(code: Int64, rows: Int64, rank: Int64, first: Int64) -> Int64:
+    """Sort rows by the rank of their code, stable.
 
     Args:
         code: Each row's code, (n,).
+        rows: Which rows, in the order that those of one code keep, (n_rows,).
         rank: Each code's rank, (n_codes,).
         first: Where each rank's rows start in the answer, and the end, (n_ranks + 1,).
 
     Returns:
-        Rows in order, int64 (first[-1],).
+        Rows in order, int64 (n_rows,).
     """
-    order = np.empty(first[-1], np.int64)
+    order = np.empty(len(rows), np.int64)
     place = first.copy()
-    for i in range(len(code)):
-        c = code[i]
-        if c >= 0 and rank[c] >= 0:
-            r = rank[c]
-            order[place[r]] = i
-            place[r] += 1
+    for i in rows:
+        r = rank[code[i]]
+        order[place[r]] = i
+        place[r] += 1
     return order
 
 
@@ -93,8 +94,17 @@ def hashes(key: Int64) -> Any:
 
 
 @kernel
-def _sort_few(code: Any, order: Int64, c_scratch: Any, o_scratch: Int64, first: int, stop: int) -> None:
-    """Sort neighbours by code, stable: a few by insertion, more by merging."""
+def sort_few(code: Any, order: Int64, c_scratch: Any, o_scratch: Int64, first: int, stop: int) -> None:
+    """Sort neighbours by code, stable: a few by insertion, more by merging.
+
+    Args:
+        code: What to sort by, changed, (n,).
+        order: Which row each is, changed likewise, (n,).
+        c_scratch: Room, as large as the codes.
+        o_scratch: Room, as large as the order.
+        first: Where the neighbours start.
+        stop: Where they end.
+    """
     for left in range(first, stop, 16):
         for i in range(left + 1, min(left + 16, stop)):
             c, o = code[i], order[i]
@@ -121,66 +131,73 @@ def _sort_few(code: Any, order: Int64, c_scratch: Any, o_scratch: Int64, first: 
 
 
 @kernel
-def _by_digit(code: Any, order: Int64, shift: int, to_code: Any, to_order: Int64) -> None:
-    """Sort rows by 11 bits of their code, stable."""
-    place = np.zeros(2049, np.int64)
+def _by_digit(packed: Any, shift: int, place: Int64, to: Any) -> None:
+    """Sort by 11 bits, stable; ``place[d]`` is where the next of digit d goes."""
     digit = np.uint64(shift)
-    for i in range(len(code)):
-        place[((code[i] >> digit) & np.uint64(2047)) + np.uint64(1)] += 1
-    for b in range(2048):
-        place[b + 1] += place[b]
-    for i in range(len(code)):
-        b = (code[i] >> digit) & np.uint64(2047)
-        at = place[b]
-        place[b] = at + 1
-        to_code[at], to_order[at] = code[i], order[i]
+    for one in packed:
+        d = (one >> digit) & np.uint64(2047)
+        to[place[d]] = one
+        place[d] += 1
 
 
 @kernel
-def by_hash(code: Any, kept: Any) -> tuple[Any, Any]:  # noqa: C901 loops that numba gains nothing from parting
+def _told_apart(codes: Any, order: Int64, c_scratch: Any) -> None:
+    """Sort by the whole code what has the same first 22 bits, stable."""
+    o_scratch = np.empty(0, np.int64)
+    start, apart, n = 0, False, len(codes)
+    for at in range(1, n + 1):
+        if at == n or (codes[at] >> np.uint64(42)) != (codes[start] >> np.uint64(42)):
+            if apart:
+                if len(o_scratch) == 0:
+                    o_scratch = np.empty(n, np.int64)
+                sort_few(codes, order, c_scratch, o_scratch, start, at)
+            start, apart = at, False
+        elif codes[at] != codes[at - 1]:
+            apart = True
+
+
+@kernel
+def by_hash(code: Any, rows: Int64) -> tuple[Any, Any]:
     """Sort rows by a hash, stable: by its first 22 bits, which tell most keys apart, then what these left together.
+
+    A hash's first bits and its row travel as one number, which halves what the two passes move.
 
     Args:
         code: Each row's hash, evenly spread, uint64 (n,).
-        kept: Which rows are wanted, bool (n,).
+        rows: Which rows, in the order that those of one hash keep, (n_rows,).
 
     Returns:
-        Rows in order, int64 (n_kept,); and where the rows of each distinct hash start, and the end, int64
+        Rows in order, int64 (n_rows,); and where the rows of each distinct hash start, and the end, int64
         (n_hashes + 1,).
     """
-    n = 0
-    for i in range(len(code)):
-        if kept[i]:
-            n += 1
+    n, low = len(rows), np.uint64(1)
+    while low <= np.uint64(len(code)):
+        low <<= np.uint64(1)
+    low -= np.uint64(1)  # as many bits as a row needs
+    packed, other = np.empty(n, np.uint64), np.empty(n, np.uint64)
+    lesser, greater = np.zeros(2049, np.int64), np.zeros(2049, np.int64)
+    for at in range(n):
+        hashed = code[rows[at]]
+        packed[at] = (hashed & ~low) | np.uint64(rows[at])
+        lesser[((hashed >> np.uint64(42)) & np.uint64(2047)) + np.uint64(1)] += 1
+        greater[(hashed >> np.uint64(53)) + np.uint64(1)] += 1
+    for d in range(2048):
+        lesser[d + 1] += lesser[d]
+        greater[d + 1] += greater[d]
+    _by_digit(packed, 42, lesser, other)
+    _by_digit(other, 53, greater, packed)
     order, codes = np.empty(n, np.int64), np.empty(n, np.uint64)
-    other, other_codes = np.empty(n, np.int64), np.empty(n, np.uint64)
-    n = 0
-    for i in range(len(code)):
-        if kept[i]:
-            order[n], codes[n] = i, code[i]
-            n += 1
-    _by_digit(codes, order, 42, other_codes, other)
-    _by_digit(other_codes, other, 53, codes, order)
-    start, apart = 0, False
-    for i in range(1, n + 1):
-        if i == n or (codes[i] >> np.uint64(42)) != (codes[start] >> np.uint64(42)):
-            if apart:
-                _sort_few(codes, order, other_codes, other, start, i)
-            start, apart = i, False
-        elif codes[i] != codes[i - 1]:
-            apart = True
-    n_hashes = 0
-    for i in range(n):
-        if i == 0 or codes[i] != codes[i - 1]:
-            n_hashes += 1
-    first = np.empty(n_hashes + 1, np.int64)
-    n_hashes = 0
-    for i in range(n):
-        if i == 0 or codes[i] != codes[i - 1]:
-            first[n_hashes] = i
-            n_hashes += 1
+    for at in range(n):
+        order[at] = np.int64(packed[at] & low)
+    for at in range(n):
+        codes[at] = code[order[at]]
+    _told_apart(codes, order, other)
+    first, n_hashes = np.empty(n + 1, np.int64), 0
+    for at in range(n):
+        first[n_hashes] = at  # counts where a hash begins, else it is written over: a branch would cost more
+        n_hashes += int(at == 0 or codes[at] != codes[at - 1])
     first[n_hashes] = n
-    return order, first
+    return order, first[: n_hashes + 1].copy()
 
 
 @kernel
@@ -269,8 +286,16 @@ def _merge_sort(time: Int64, then: Int64, order: Int64, scratch: Int64, first: i
 
 
 @kernel
-def _inserted(time: Int64, then: Int64, order: Int64, first: int, stop: int) -> bool:
-    """Sort what is nearly in order, stable, by moving the few that are late; False where they are too many."""
+def inserted(time: Int64, then: Int64, order: Int64, first: int, stop: int) -> bool:
+    """Sort what is nearly in order, stable, by moving the few that are late; False where they are too many.
+
+    Args:
+        time: What to sort by, by row.
+        then: What to sort equal times by, by row.
+        order: Which row stands at each position, changed.
+        first: The first position.
+        stop: The position after the last.
+    """
     moves = 8 * (stop - first)
     for i in range(first + 1, stop):
         x = order[i]
@@ -296,11 +321,13 @@ def order_within_by_two(first: Int64, time: Int64, then: Int64) -> Int64:
         then: What to sort equal times by, (n,).
     """
     order = np.arange(len(time))
-    scratch = np.empty(len(time), np.int64)
+    scratch = np.empty(0, np.int64)
     for k in range(len(first) - 1):
         for i in range(first[k] + 1, first[k + 1]):
             if time[i] < time[i - 1] or (time[i] == time[i - 1] and then[i] < then[i - 1]):
-                if not _inserted(time, then, order, first[k], first[k + 1]):
+                if not inserted(time, then, order, first[k], first[k + 1]):
+                    if len(scratch) == 0:
+                        scratch = np.empty(len(time), np.int64)
                     _merge_sort(time, then, order, scratch, first[k], first[k + 1])
                 break
     return order

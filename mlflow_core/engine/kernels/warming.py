@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mlflow_core.engine.kernels import blocks, folds, ordering, ranges, sweeps
+from mlflow_core.engine.kernels import blocks, chronology, folds, ordering, picking, ranges, sweeps
 from mlflow_core.engine.kernels.schedule import ANSWER
-from mlflow_core.engine.times import Int64
+from mlflow_core.engine.times import Int64, frozen
 from mlflow_core.telemetry import Progress
 
 __all__ = ["warm"]
@@ -28,14 +28,17 @@ def warm(progress: Progress) -> None:
     of_blocks = (np.zeros((3, 0)), np.zeros((5, 0), np.int64), np.zeros((4, 0), np.int64))
     answers = (np.zeros((3, 1, 1)), np.zeros((5, 1, 1), np.int64))
     calls: dict[str, Callable[[], object]] = {
-        "tally": lambda: ordering.tally(one, 1),
-        "by_key": lambda: ordering.by_key(one, one, edge),
+        "tally": lambda: ordering.tally(one, one, 1),
+        "by_key": lambda: ordering.by_key(one, one, one, edge),
         "hashes": lambda: ordering.hashes(one),
-        "by_hash": lambda: ordering.by_hash(one.astype(np.uint64), yes),
+        "by_hash": lambda: ordering.by_hash(one.astype(np.uint64), one),
         "matched": lambda: ordering.matched(one, one, edge, 0, one.copy(), one.copy(), one.copy()),
         "joined": lambda: ordering.joined(table, table + 1, 1),
+        "chronological": lambda: chronology.chronological(frozen(one), frozen(one), one),
         "in_order": lambda: ordering.in_order(edge, one, one),
-        "order_within": lambda: ordering.order_within_by_two(edge, one, one),
+        "order_within": lambda: ordering.order_within(edge, one),
+        "picked numbers": lambda: picking.picked(frozen(half), frozen(yes), frozen(one)),
+        "picked integers": lambda: picking.picked(frozen(one), frozen(yes), frozen(one)),
         "reached": lambda: ranges.reached(edge, one, edge, one),
         "at_end": lambda: ranges.at_end(one, later, one, later, one, True, 1),
         "count_seen": lambda: ranges.count_seen(one, later, one, later, one, 1, True, 1),

@@ -14,15 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlflow_core.engine.events.keys import hash_codes
-from mlflow_core.engine.events.run import Run, sort_events
-from mlflow_core.engine.events.versions import ROW
+from mlflow_core.engine.events.run import Run, SortedEvents, sort_events
 from mlflow_core.engine.files.entries import facts_of, write_entry
 from mlflow_core.engine.files.parted import integers, mapped, one_array, write_batch
 from mlflow_core.engine.layouts.identity import identity_columns, write_identity
@@ -174,25 +173,24 @@ class _Held:
 
 def _fill(held: _Held, part: str, spec: LayoutSpec, folder: Path) -> Mapping[str, Any]:
     events = held.give()
-    numbered = events.append_column(ROW, pa.array(np.arange(events.num_rows, dtype=np.int64)))
-    done = sort_events(numbered, spec.view, columns=[ROW], bucket=hash_codes)
-    order = done.run.rows[ROW].combine_chunks()
-    del numbered
+    done = sort_events(events, spec.view, columns=None, bucket=hash_codes)
+    order, facts = cast(Int64, done.run.order), _facts(done, part, spec, events.num_rows)
     if spec.view.source.event_id is not None:
-        write_identity(events, spec.view.source, np.asarray(order), folder)
-    n_rows, arrays = events.num_rows, []
+        write_identity(events, spec.view.source, order, folder)
+    write_batch(_keys_of(done.run), folder / _KEYS)
+    del done  # it holds all columns
+    arrays, places = [], pa.array(order)
     for name in spec.columns:
         column = events[name]
         if name not in spec.view.keys:
             events = events.drop_columns([name])
-        arrays.append(_in_order(column, order))
+        arrays.append(_in_order(column, places))
         del column
     write_batch(pa.RecordBatch.from_arrays(arrays, names=list(spec.columns)), folder / _ROWS)
-    beside = {_CODE: pa.array(done.run.code), _FIRST: pa.array(done.run.first[:-1])}
-    # Not appended: a table without columns, of a view without an entity, is one without rows.
-    keys = [*map(one_array, done.run.keys.columns), *beside.values()]
-    names = [*done.run.keys.column_names, *beside]
-    write_batch(pa.RecordBatch.from_arrays(keys, names), folder / _KEYS)
+    return facts
+
+
+def _facts(done: SortedEvents, part: str, spec: LayoutSpec, n_rows: int) -> Mapping[str, Any]:
     return {
         "kind": "layout",
         "source": spec.view.source.name,
@@ -203,6 +201,13 @@ def _fill(held: _Held, part: str, spec: LayoutSpec, folder: Path) -> Mapping[str
         "dropped_keys": done.dropped_keys,
         "dropped_times": done.dropped_times,
     }
+
+
+def _keys_of(run: Run) -> pa.RecordBatch:
+    # Not appended: a table without columns, of a view without an entity, is one without rows.
+    beside = {_CODE: pa.array(run.code), _FIRST: pa.array(run.first[:-1])}
+    arrays = [*map(one_array, run.keys.columns), *beside.values()]
+    return pa.RecordBatch.from_arrays(arrays, [*run.keys.column_names, *beside])
 
 
 def _in_order(column: pa.ChunkedArray, order: pa.Array) -> pa.Array:

@@ -106,6 +106,6 @@ def _all_keys(runs: Sequence[Run]) -> tuple[pa.Table, int]:
         return runs[0].keys, max(len(run.first) for run in runs) - 1
     keys = pa.concat_tables([run.keys for run in runs])
     code, n_codes = numbered(keys.columns, keys.num_rows, "keys")
-    count, seen = tally(code, n_codes)
+    count, seen = tally(code, np.arange(len(code)), n_codes)
     distinct = keys.take(pa.array(seen[count > 0]))
     return distinct, distinct.num_rows
