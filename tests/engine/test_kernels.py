@@ -207,12 +207,13 @@ warm(SimpleNamespace(stage=stage))
 def test_warming_compiles_each_kernel_once_and_for_good():
     warm(SilentProgress())
     rooms = (chronology, folds, ordering, picking, ranges, sweeps)
-    public = {name: getattr(room, name) for room in rooms for name in room.__all__}
+    parts = ("inserted", "sort_few")  # which only other kernels call, and are compiled into
+    public = {name: getattr(room, name) for room in rooms for name in room.__all__ if name not in parts}
     compiled = {name: len(one.signatures) for name, one in public.items() if hasattr(one, "signatures")}
     random_sweep_and_values = random_sweep(Random(1), 3, 50, 20)[0]
     window_values(random_sweep_and_values, pa.array([0.5] * 50), np.ones(50, np.bool_), FUNCTIONS, title="v")
 
-    several = {"picked": 2, "inserted": 2, "sort_few": 3}  # two types of values, and parts of two kernels
-    assert {name: n for name, n in compiled.items() if n != 1} == several
+    assert compiled.pop("picked") == 2  # two types of values
+    assert set(compiled.values()) == {1}
     assert {name: len(public[name].signatures) for name in compiled} == compiled
     assert list(cache_folder().rglob("*.nbi"))

@@ -14,22 +14,19 @@ import numpy as np
 
 from mlflow_core.engine.kernels.compile import kernel
 from mlflow_core.engine.kernels.ordering import inserted, sort_few
-from mlflow_core.engine.times import Int64
+from mlflow_core.engine.times import EARLIEST, Int64
 
 __all__ = ["chronological"]
 
 
 @kernel
-def _before(time: Int64, then: Int64, x: int, y: int) -> bool:
-    return time[x] < time[y] or (time[x] == time[y] and (then[x] < then[y] or (then[x] == then[y] and x < y)))
-
-
-@kernel
 def _parted(time: Int64, then: Int64, rows: Int64, early: Int64, late: Int64) -> tuple[int, int]:
     """Part rows into those in order and those that came after a greater one, as long as there is room for these."""
-    n_early, n_late = 0, 0
+    n_early, n_late, newest, latest = 0, 0, EARLIEST, EARLIEST
     for i in rows:
-        if n_early == 0 or _before(time, then, early[n_early - 1], i):
+        t = time[i]
+        if t > newest or (t == newest and then[i] >= latest):
+            newest, latest = t, then[i]
             early[n_early] = i
             n_early += 1
         elif n_late == len(late):
@@ -43,14 +40,17 @@ def _parted(time: Int64, then: Int64, rows: Int64, early: Int64, late: Int64) ->
 @kernel
 def _merged(time: Int64, then: Int64, order: Int64, n_early: int, late: Int64) -> None:
     """Merge the late rows into the others, from the end, so that no row is written over before it is read."""
-    i, j = n_early - 1, len(late) - 1
-    while j >= 0:
-        if i >= 0 and _before(time, then, late[j], order[i]):
-            order[i + j + 1] = order[i]
+    i = n_early - 1
+    for j in range(len(late) - 1, -1, -1):
+        y = late[j]
+        t, u = time[y], then[y]
+        while i >= 0:
+            x = order[i]
+            if time[x] < t or (time[x] == t and (then[x] < u or (then[x] == u and x < y))):
+                break
+            order[i + j + 1] = x
             i -= 1
-        else:
-            order[i + j + 1] = late[j]
-            j -= 1
+        order[i + j + 1] = y
 
 
 @kernel
