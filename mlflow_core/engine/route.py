@@ -7,11 +7,9 @@ scheduler. Answers are the same on both, whatever the number of buckets: a key's
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -112,21 +110,22 @@ class Route(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
-    """Reads and computes in this process: for what one core does in seconds."""
+    """Reads and computes in this process, two sources at once: for what takes it seconds."""
 
     def features(
         self, plan: RetrievalPlan, spine: pa.Table, *, base: str, progress: Progress
     ) -> tuple[pa.Table, ...]:
         """Compute the views' features here; see ``Route.features``."""
         spans = read_spans(plan.reads, rows_span(spine, plan.time_column))
-        found: dict[int, pa.Table] = {}
-        asked: dict[tuple[str, ...], SortedRows] = {}
         reads = source_reads(plan, spans, base=base)
         for one in reads:
             for place in one.places:
                 check_key_types(one.listing.schema, spine.schema, plan.reads[place])
-        for one, events in _read_ahead(reads, progress):
-            found |= _features(one, events, plan, spine, asked, progress)
+        by_keys = {_columns(read): read for read in plan.reads}
+        asked = {keys: sorted_queries(spine, read, plan.time_column) for keys, read in by_keys.items()}
+        found: dict[int, pa.Table] = {}
+        for features in _two_at_once(reads, lambda one: _features(one, plan, spine, asked, progress)):
+            found |= features
         return tuple(found[place] for place in range(len(plan.reads)))
 
     def shards(
@@ -251,37 +250,39 @@ def choose_route(
     return OnDask(client, workdir, cache=cache) if found.place == "on Dask" else InProcess()
 
 
-def _read_ahead(reads: Sequence[SourceRead], progress: Progress) -> Iterator[tuple[SourceRead, pa.Table]]:
-    """Read each source while the one before it is computed, so that disk and processor wait less for each other."""
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="mlcore-reader") as reader:
-        coming = deque(reader.submit(one.read) for one in reads[:1])
-        for one, following in zip_longest(reads, reads[1:]):
-            with progress.stage(f"reading {one.listing.source.name}", unit="rows") as stage:
-                events = coming.popleft().result()
-                stage.advance(events.num_rows)
-            if following is not None:
-                coming.append(reader.submit(following.read))
-            yield one, events
+def _two_at_once(
+    reads: Sequence[SourceRead], compute: Callable[[SourceRead], dict[int, pa.Table]]
+) -> Iterator[dict[int, pa.Table]]:
+    """Compute source by source, two of them in memory; most of the work gives the interpreter's lock away."""
+    if len(reads) < 2 or any(one.listing.source.transform for one in reads):
+        yield from map(compute, reads)  # a user's function may not be made for threads
+        return
+    with ThreadPoolExecutor(2, thread_name_prefix="mlcore-source") as threads:
+        yield from threads.map(compute, reads)
 
 
 def _features(
     one: SourceRead,
-    events: pa.Table,
     plan: RetrievalPlan,
     spine: pa.Table,
-    asked: dict[tuple[str, ...], SortedRows],
+    asked: Mapping[tuple[str, ...], SortedRows],
     progress: Progress,
 ) -> dict[int, pa.Table]:
-    """Compute all views that are made of a source; rows are sorted once for each set of keys."""
+    """Read a source once, and compute all views that are made of it."""
+    with progress.stage(f"reading {one.listing.source.name}", unit="rows") as stage:
+        events = one.read()
+        stage.advance(events.num_rows)
     found = {}
     for place, columns in zip(one.places, one.needed, strict=True):
         read = plan.reads[place]
         with progress.stage(f"computing {read.view.name}", total=spine.num_rows, unit="rows") as stage:
-            keys = tuple(column for _, column in read.keys)
-            if keys not in asked:
-                asked[keys] = sorted_queries(spine, read, plan.time_column)
             found[place] = compute_view(
-                events.select(columns), spine, read, time_column=plan.time_column, asked=asked[keys]
+                events.select(columns), spine, read, time_column=plan.time_column, asked=asked[_columns(read)]
             )
             stage.advance(spine.num_rows)
     return found
+
+
+def _columns(read: ViewRead) -> tuple[str, ...]:
+    """The entity rows' columns that are a view's keys."""
+    return tuple(column for _, column in read.keys)
