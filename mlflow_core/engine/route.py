@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["InProcess", "OnDask", "Route", "choose_route"]
 
 _BYTES_A_ROW = 64
+_TWO_FIT = 1 << 30  # bytes of two sources, uncompressed, that are in memory at once
 
 
 class Route(Protocol):
@@ -110,7 +112,7 @@ class Route(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
-    """Reads and computes in this process, two sources at once: for what takes it seconds."""
+    """Reads and computes in this process, small sources two at once: for what takes it seconds."""
 
     def features(
         self, plan: RetrievalPlan, spine: pa.Table, *, base: str, progress: Progress
@@ -253,12 +255,31 @@ def choose_route(
 def _two_at_once(
     reads: Sequence[SourceRead], compute: Callable[[SourceRead], dict[int, pa.Table]]
 ) -> Iterator[dict[int, pa.Table]]:
-    """Compute source by source, two of them in memory; most of the work gives the interpreter's lock away."""
-    if len(reads) < 2 or any(one.listing.source.transform for one in reads):
-        yield from map(compute, reads)  # a user's function may not be made for threads
+    """Compute source by source, small ones two at once: most of the work gives the interpreter's lock away."""
+    a_user_s = any(
+        one.listing.source.transform for one in reads
+    )  # function, which may not be made for threads
+    if len(reads) < 2 or a_user_s or sum(sorted(map(_bytes, reads))[-2:]) > _TWO_FIT:
+        yield from map(compute, reads)
         return
+    over = Event()
+
+    def unless_over(one: SourceRead) -> dict[int, pa.Table]:
+        try:
+            return {} if over.is_set() else compute(one)
+        except BaseException:
+            over.set()  # what others compute is not asked for any more
+            raise
+
     with ThreadPoolExecutor(2, thread_name_prefix="mlcore-source") as threads:
-        yield from threads.map(compute, reads)
+        try:
+            yield from threads.map(unless_over, reads)
+        finally:
+            over.set()
+
+
+def _bytes(read: SourceRead) -> int:
+    return sum(part.bytes for part in read.listing.found)
 
 
 def _features(

@@ -286,7 +286,7 @@ def _edges(random: Random) -> dict[str, Any]:
 
 
 def _times(random: Random, n: int, first: int, *, late: int) -> list[int | None]:
-    nulls = 0.1 if late else 0.0
+    nulls = 0.1 if late else 0.02
     return [
         None if random.random() < nulls else first + random.randint(0, SPAN) + random.randint(0, late)
         for _ in range(n)
@@ -305,6 +305,8 @@ def _events(random: Random, n: int, first: int, *, integer_keys: bool, hot: bool
         choices["i"] = ([one for one in choices["i"][0] if one is None or abs(one) < 2**55], None)
     columns = _chosen(random, n, choices)
     columns |= {name: _times(random, n, first, late=late) for name, late in _LATE.items()}
+    # A delete says when.
+    columns["gone"] = [gone and t is not None for gone, t in zip(columns["gone"], columns["t"], strict=True)]
     again = [random.randrange(n) for _ in range(random.choice([0, 0, 3]))] if n else []
     return events_table(columns, integer_keys=integer_keys).take(pa.array([*range(n), *again], pa.int64()))
 

@@ -190,7 +190,7 @@ def test_what_is_materialised_at_a_boundary_is_what_the_clock_serves_then(
     world, client, tmp_path, availability
 ):
     view = world.view.model_copy(update={"ttl": None} | ({} if availability else {"availability": None}))
-    boundary = int(world.events["t"].cast(pa.int64()).to_numpy().min()) + 40
+    boundary = pc.min(world.events["t"].cast(pa.int64())).as_py() + 40
     if availability:
         boundary = view.availability.floor(boundary)
     asked_at = boundary + (int(view.availability.delay) if availability else 0)

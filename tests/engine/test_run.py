@@ -11,7 +11,7 @@ import pytest
 
 import mlflow_core as ml
 from mlflow_core.engine.events.arrays import gather
-from mlflow_core.engine.events.keys import numbered, places_of
+from mlflow_core.engine.events.keys import hash_codes, numbered, places_of
 from mlflow_core.engine.events.run import sort_events, sort_rows
 from mlflow_core.engine.kernels.chronology import chronological
 from mlflow_core.engine.kernels.ordering import by_hash
@@ -131,6 +131,30 @@ def test_numbers_are_picked_as_a_loop_picks_them(kind):
         wanted = [None if place < 0 else values[place] for place in places]
         assert found.to_pylist() == [None if x is None or x != x else x for x in wanted]
     assert gather(column.slice(0, 90).drop_null(), np.array([0]), name="x", title="t").null_count == 0
+
+
+@pytest.mark.parametrize("bucket", [None, hash_codes])
+def test_events_without_a_time_are_left_out_where_there_is_no_entity_too(bucket):
+    source = ml.ParquetSource("e", path="e.parquet", event_time="t")
+    view = ml.FeatureView("v", source=source, features=["x"])
+    events = pa.table({"t": pa.array([None, 7, None, 3, None, None, 9], TIME), "x": range(7)})
+
+    found = sort_events(events, view, columns=["x"], bucket=bucket)
+
+    assert found.run.rows["x"].to_pylist() == [3, 1, 6]
+    assert (found.run.first.tolist(), found.dropped_times) == ([0, 3], 4)
+
+
+def test_numbers_are_picked_from_slices_and_empty_pieces_and_never_beyond_the_last():
+    whole = pa.array([1.5, None, -0.0, float("inf"), float("nan"), 2.0])
+    column = pa.chunked_array([whole.slice(1, 2), whole.slice(0, 0), whole.slice(3)])
+
+    for few in (np.array([3]), np.array([3, 0, 1, 2, 4, -1, 4, 4, 1, 1])):
+        found = gather(column, few, name="x", title="t").to_pylist()
+        assert found == [[None, -0.0, float("inf"), None, 2.0][i] if i >= 0 else None for i in few]
+    for either in (column, column.cast(pa.float32())):
+        with pytest.raises(IndexError, match="place 5 of 5"):
+            gather(either, np.array([5]), name="x", title="t")
 
 
 def test_entity_rows_keep_their_null_keys_in_one_place():

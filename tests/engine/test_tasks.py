@@ -149,6 +149,14 @@ def test_tasks_for_a_client_that_has_given_up_are_one_clear_error(gone):
         n_threads(gone)
 
 
+def test_a_client_that_is_not_the_default_one_is_used_all_the_same():
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        assert run_tasks(client, [(abs, -1)], "counting", "numbers", SilentProgress()) == [1]
+
+
 @pytest.mark.chaos
 @pytest.mark.long
 def test_workers_that_are_all_full_and_take_no_task_are_one_clear_error_and_no_endless_wait(client):

@@ -98,6 +98,8 @@ class Oracle:
         return (e["t"], self.created(e), e["row"])
 
     def visible(self, e, T: int) -> bool:
+        if e["t"] is None:
+            return False  # what never happened is never seen
         if self.clock == "event":
             return e["t"] <= T
         if self.clock == "known":

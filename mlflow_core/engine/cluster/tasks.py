@@ -138,7 +138,7 @@ def _as_they_finish(client: Client, tasks: Sequence[Any], name: str) -> Iterator
     """Yield what has finished since the last time, perhaps nothing."""
     from distributed import as_completed
 
-    coming, patience = as_completed(tasks), _patience()
+    coming, patience = as_completed(tasks, loop=client.loop), _patience()
     last_taken = asked = time.monotonic()
     while not coming.is_empty():
         with coming.thread_condition:

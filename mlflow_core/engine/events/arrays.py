@@ -140,12 +140,18 @@ def gather(column: pa.ChunkedArray, index: Int64, *, name: str, title: str) -> p
         title: Whose column it is, for errors.
 
     Raises:
+        IndexError: A place is beyond the column.
         SourceError: A value does not fit the type that the column has inside.
         EngineError: It holds more text or bytes than one array can.
     """
     if not len(column):
         return plain(pa.nulls(len(index), column.type), name=name, title=title)
-    if column.type in (pa.int64(), pa.float64()):
+    if int(index.max(initial=-1)) >= len(column):
+        raise IndexError(f"place {int(index.max())} of {len(column)}")
+    few = _FEW * len(index) < len(column)  # then a copy of the whole column costs more than is gained
+    if column.type in (pa.int64(), pa.float64()) and not (
+        few and (column.null_count or column.num_chunks > 1)
+    ):
         return _numbers_at(column, index)
     if isinstance(column.type, pa.BaseExtensionType):
         found = storage(column).take(index_array(index))
@@ -163,10 +169,13 @@ def gather(column: pa.ChunkedArray, index: Int64, *, name: str, title: str) -> p
 
 
 def _numbers_at(column: pa.ChunkedArray, index: Int64) -> pa.Array:
-    """The same for numbers of eight bytes, which most features are, in a third of the time."""
+    """The same for numbers of eight bytes, which most features are, in half of the time or less."""
     valid = np.asarray(column.is_valid()) if column.null_count else np.zeros(0, np.bool_)
     pieces = [np.asarray(chunk.fill_null(0) if chunk.null_count else chunk) for chunk in column.chunks]
     values = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     found, bits, missing = picked(frozen(values), frozen(valid), frozen(index))
     there = pa.py_buffer(bits) if missing else None
     return pa.Array.from_buffers(column.type, len(index), [there, pa.py_buffer(found)], missing)
+
+
+_FEW = 4

@@ -189,6 +189,7 @@ def history_of(runs: Sequence[Run], rows: Run, read: ViewRead) -> History:
     if len(runs) > 1 and not in_order(event_from, stamps.time, stamps.created):
         place = place.take(order_within_by_two(event_from, stamps.time, stamps.created))
         stamps = _placed(told, place)
+    del told  # as large as all events of the bucket
     time, created, deleted = stamps.time, stamps.created, stamps.deleted
     start, end = time, np.zeros(0, np.int64)
     if read.clock != "event" and stamps.known is not time:
@@ -216,8 +217,8 @@ def _of_runs(stamps: Sequence[Stamps]) -> Stamps:
     created = known
     if any(one.created is not one.known for one in stamps):
         created = _of_all([one.created for one in stamps])
-    placed, deleted = _of_all([one.placed for one in stamps]), _of_all([one.deleted for one in stamps])
-    return Stamps(time, known, created, placed, deleted)
+    # A run holds only rows with a time.
+    return Stamps(time, known, created, np.ones(0, np.bool_), _of_all([one.deleted for one in stamps]))
 
 
 def _placed(stamps: Stamps, place: Int64) -> Stamps:
@@ -226,7 +227,7 @@ def _placed(stamps: Stamps, place: Int64) -> Stamps:
     known = time if stamps.known is stamps.time else stamps.known.take(place)
     created = known if stamps.created is stamps.known else stamps.created.take(place)
     deleted = stamps.deleted.take(place) if stamps.deleted.any() else np.zeros(len(place), np.bool_)
-    return Stamps(time, known, created, np.ones(len(place), np.bool_), deleted)
+    return Stamps(time, known, created, stamps.placed, deleted)
 
 
 def _ranges(runs: Sequence[Run], rows: Run, read: ViewRead) -> tuple[Int64, Int64]:

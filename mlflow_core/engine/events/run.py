@@ -103,7 +103,7 @@ def sort_events(
     keys = pa.table([plain(events[key], name=key, title=title) for key in view.keys], view.keys)
     nulls = _nulls(keys, events.num_rows)
     kept = stamps.placed if nulls is None else stamps.placed & ~nulls
-    rows, settled = _by_time(stamps.time, stamps.created, np.flatnonzero(kept))
+    rows, settled = chronological(frozen(stamps.time), frozen(stamps.created), np.flatnonzero(kept))
     grouped = _grouped(keys, rows, bucket, title)
     order = grouped.order if settled else _settled(grouped, stamps.time, stamps.created)
     if columns is None:
@@ -135,18 +135,12 @@ def sort_rows(
     title = "entity rows"
     columns = pa.table([plain(rows[key], name=key, title=title) for key in keys], list(keys))
     time = microseconds(rows[time_column], name=time_column, title=title)[0]
-    standing, settled = _by_time(time, time, np.arange(len(time)))
+    standing, settled = chronological(frozen(time), frozen(time), np.arange(len(time)))
     grouped = _with_nulls(columns, standing, _nulls(columns, rows.num_rows), bucket, title)
     place = grouped.order if settled else _settled(grouped, time, time)
     left = rows.select([name for name in rows.column_names if name not in keys or name == time_column])
     run = Run(grouped.keys, grouped.first, left.take(pa.array(place)), None, grouped.code)
     return SortedRows(run, place)
-
-
-def _by_time(time: Int64, then: Int64, rows: Int64) -> tuple[Int64, bool]:
-    """Some rows, given in ascending order, and whether they came out in order of (time, then)."""
-    found, settled = chronological(frozen(time), frozen(then), rows)
-    return found, settled
 
 
 def _settled(grouped: _Grouped, time: Int64, then: Int64) -> Int64:
@@ -197,7 +191,9 @@ def _grouped(keys: pa.Table, rows: Int64, bucket: Bucketing | None, title: str) 
         seen = order[first[:-1]]
         code = (hashes(integers[0][seen]) >> np.uint64(1)).astype(np.int64)
         return _Grouped(keys.take(pa.array(seen)), first, order, code)
-    number, n_numbers = numbered(keys.columns, len(rows) if not keys.num_columns else keys.num_rows, title)
+    # A table without columns forgets how many rows it has; a view without an entity has one key or none.
+    n = keys.num_rows if keys.num_columns else int(rows.max(initial=-1)) + 1
+    number, n_numbers = numbered(keys.columns, n, title)
     count, seen = tally(number, rows, n_numbers)
     there, code = np.flatnonzero(count), None
     if bucket is not None:
@@ -210,6 +206,5 @@ def _grouped(keys: pa.Table, rows: Int64, bucket: Bucketing | None, title: str) 
     rank[there] = np.arange(len(there))
     first = np.zeros(len(there) + 1, np.int64)
     np.cumsum(count[there], out=first[1:])
-    # A table without columns forgets how many rows it has; a view without an entity has one key or none.
     distinct = keys.take(pa.array(seen[there])) if keys.num_columns else keys
     return _Grouped(distinct, first, by_key(number, rows, rank, first), code)

@@ -57,6 +57,8 @@ def _merged(time: Int64, then: Int64, order: Int64, n_early: int, late: Int64) -
 def chronological(time: Int64, then: Int64, rows: Int64) -> tuple[Any, bool]:
     """Bring rows in order of (time, then, row), where at most a quarter is late.
 
+    One time far ahead makes all that follow it late; then it gives up after a quarter of them.
+
     Args:
         time: What to sort by, (n,).
         then: What to sort equal times by, (n,).
