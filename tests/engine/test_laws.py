@@ -151,7 +151,10 @@ def test_a_source_cut_into_files_is_the_source(clock, worlds, tmp_path):
 @UNDER_EACH_CLOCK
 def test_a_file_given_twice_changes_nothing_where_events_have_an_id(clock, worlds, tmp_path, client):
     for random, history in some_worlds(worlds):
-        history = at_path(identified(history), "events")
+        if not history.events.num_rows:
+            continue  # an empty source is an error
+        # Of versions that were made at one time the later row counts, which the copy would then be.
+        history = at_path(untied(identified(history), random), "events")
         plan = plan_of(history.view, clock)
         write_in_parts(history, tmp_path / "events", [(0, 25), (25, None)])
         once = retrieve(plan, history.rows, base=str(tmp_path))
