@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -308,6 +309,7 @@ def test_null_keys_match_nothing_and_the_last_time_there_is_matches_what_never_e
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # connections to workers that are ended while at work
 @pytest.mark.parametrize("cluster", ["in-process", "local"])
 def test_a_feature_of_more_text_than_one_array_holds_is_refused_by_its_size(tmp_path, cluster):
     n = 2_100
@@ -321,3 +323,4 @@ def test_a_feature_of_more_text_than_one_array_holds_is_refused_by_its_size(tmp_
     asked = pa.table({"customer": range(n), "event_timestamp": hours(*[0] * n)})
     with pytest.raises(EngineError, match=r"2\.1 GiB of string cannot be"):
         store.get_historical_features(asked, ["long:words"]).to_arrow()
+    gc.collect()  # which closes them here, and not in another test

@@ -28,5 +28,11 @@ def dask_setup(worker: Any) -> None:  # noqa: ARG001 Dask calls it so
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # It warns of each task that was cancelled, which is what was asked for.
     logging.getLogger("distributed.worker.state_machine").setLevel(logging.CRITICAL)
+    # Whether a scheduler is lost or has ended is for the process that asked to say.
+    logging.getLogger("distributed.worker").addFilter(_is_no_lost_heartbeat)
     # It warns of profiles nested too deeply to be measured, when a performance report asks for them.
     logging.getLogger("distributed.sizeof").setLevel(logging.ERROR)
+
+
+def _is_no_lost_heartbeat(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Failed to communicate with scheduler during heartbeat")
