@@ -43,7 +43,7 @@ def list_entries(context: typer.Context) -> None:
     if not call.json:
         total = format_size(sum(one.bytes for one in found))
         settings = call.settings.cache
-        call.out.result(None, f"{len(found)} entries, {total} of {settings.size} in {settings.location}")
+        call.out.result(None, f"{_entries(len(found))}, {total} of {settings.size} in {settings.location}")
 
 
 @app.command()
@@ -75,7 +75,7 @@ def clean(
     left = kept.entries()
     size, in_use = sum(one.bytes for one in removed), sum(one.in_use for one in left)
     data = {"removed": [_data(one) for one in removed], "bytes": size, "left": len(left), "in_use": in_use}
-    text = f"removed {len(removed)} entries, {format_size(size)}; {len(left)} left"
+    text = f"removed {_entries(len(removed))}, {format_size(size)}; {len(left)} left"
     call.result(data, f"{text}, {in_use} of them in use" if in_use else text)
 
 
@@ -106,3 +106,7 @@ def _row(entry: CacheEntry) -> tuple[object, ...]:
         format_size(entry.bytes),
         used,
     )
+
+
+def _entries(n: int) -> str:
+    return "1 entry" if n == 1 else f"{n} entries"

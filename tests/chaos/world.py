@@ -5,6 +5,7 @@ Light to import, because processes of its own are started on it.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,7 +109,16 @@ class World:
         return pa.concat_tables([pq.read_table(path) for path in paths])
 
     def left(self) -> list[str]:
-        """What lies in the work folder, in the output beside the shards, and half-made or held in the layout cache."""
+        """What lies in the work folder, in the output beside the shards, and half-made or held in the layout cache.
+
+        Tasks that were cancelled while at work run to their end, so they are given a while to clean up.
+        """
+        deadline = time.monotonic() + 10.0
+        while (found := self._lying_about()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
+
+    def _lying_about(self) -> list[str]:
         layouts = self.work.with_name(f"{self.work.name}-layouts")
         return sorted(
             str(path)

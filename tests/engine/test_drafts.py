@@ -106,3 +106,20 @@ def test_a_folder_that_vanishes_does_not_hide_why_the_work_failed(tmp_path):
     ):
         folder.parent.rename(tmp_path / "elsewhere")
         raise EngineError("the storage has gone")
+
+
+def test_where_no_folder_can_be_made_the_place_and_the_reason_are_named(tmp_path):
+    (tmp_path / "taken").write_text("a file")
+
+    with (
+        pytest.raises(EngineError, match=r"no folder can be made in .*taken.work: Not a directory"),
+        draft_folder(tmp_path / "taken" / "work", "engine"),
+    ):
+        raise AssertionError("nothing is done without it")
+
+
+def test_an_error_of_the_work_itself_stays_as_it_is(tmp_path):
+    with pytest.raises(OSError, match="of the work"), draft_folder(tmp_path, "engine"):
+        raise OSError("of the work")
+
+    assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from distributed import Client
 
 from benchmarks.engine.cluster import two_workers
-from benchmarks.engine.job import Call, Job
+from benchmarks.engine.job import AGGREGATES, Call, Job
 
 __all__ = ["limit"]
 
@@ -61,9 +61,7 @@ def _call(job: Job, client: Client) -> Call:
                                 parted / f"rows-{group}.arrow", pure=False)
                   for group in range(asked.num_row_groups)]  # fmt: skip
         client.gather(tasks)
-        client.gather(
-            [client.submit(_write, bucket, parted, job.sources, out, pure=False) for bucket in range(n)]
-        )
+        client.gather([client.submit(_write, bucket, parted, job, out, pure=False) for bucket in range(n)])
 
     return run
 
@@ -84,14 +82,15 @@ def _part(file: Path, group: int | None, columns: Sequence[str], n: int, to: Pat
             writer.write_batch(batch.slice(first, last - first))
 
 
-def _write(bucket: int, parted: Path, sources: Sequence[object], out: Path) -> None:
+def _write(bucket: int, parted: Path, job: Job, out: Path) -> None:
     rows = _bucket(sorted(parted.glob("rows-*.arrow")), bucket)
     columns = {name: rows[name] for name in rows.column_names}
-    for one in sources:
+    each = max(1, len(job.windows) * len(AGGREGATES))
+    for one in job.sources:
         events = _bucket(sorted(parted.glob(f"{one.name}-*.arrow")), bucket)
         for name in one.features:
             values = np.asarray(events[name])
-            columns[name] = pa.array(np.resize(values, rows.num_rows))
+            columns |= {f"{name}{k}": pa.array(np.resize(values, rows.num_rows)) for k in range(each)}
     # Without a dictionary for each column, which takes most of the time and saves nothing: as ours are written.
     pq.write_table(pa.table(columns), out / f"part-{bucket:05d}.parquet", use_dictionary=False)
 

@@ -15,11 +15,11 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mlflow_core.errors import EngineError
+from mlflow_core.errors import EngineError, disk_is_full
 
 __all__ = ["OWNER", "draft_folder", "write_at_once"]
 
@@ -39,18 +39,33 @@ def draft_folder(parent: Path, name: str) -> Iterator[Path]:
 
     Yields:
         The folder, an absolute path.
+
+    Raises:
+        EngineError: The folder cannot be made.
     """
     parent = parent.resolve()
     _take_away_lost(parent, name)
     folder = parent / f"{name}-{uuid.uuid4().hex}"
-    folder.mkdir(parents=True)
     try:
-        with _owned(folder):
+        with ExitStack() as owned:
+            try:
+                folder.mkdir(parents=True)
+                owned.enter_context(_owned(folder))
+            except OSError as error:
+                raise _unwritable(parent, error) from error
             yield folder
     finally:
         # Tasks that were cancelled may still be writing: under another name the folder is out of their reach.
         with suppress(FileNotFoundError):  # the shared storage has gone, and the work has failed for it
             shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.gone")), ignore_errors=True)
+
+
+def _unwritable(parent: Path, error: OSError) -> EngineError:
+    reason = "the disk is full" if disk_is_full(error) else error.strerror or str(error)
+    return EngineError(
+        f"no folder can be made in {parent}: {reason}",
+        hint="Free some space, or name another folder that may be written to.",
+    )
 
 
 @contextmanager
