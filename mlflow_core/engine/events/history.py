@@ -217,8 +217,8 @@ def _of_runs(stamps: Sequence[Stamps]) -> Stamps:
     created = known
     if any(one.created is not one.known for one in stamps):
         created = _of_all([one.created for one in stamps])
-    # A run holds only rows with a time.
-    return Stamps(time, known, created, np.ones(0, np.bool_), _of_all([one.deleted for one in stamps]))
+    deleted = _of_all([one.deleted for one in stamps])
+    return Stamps(time, known, created, _all_placed(len(time)), deleted)
 
 
 def _placed(stamps: Stamps, place: Int64) -> Stamps:
@@ -227,7 +227,11 @@ def _placed(stamps: Stamps, place: Int64) -> Stamps:
     known = time if stamps.known is stamps.time else stamps.known.take(place)
     created = known if stamps.created is stamps.known else stamps.created.take(place)
     deleted = stamps.deleted.take(place) if stamps.deleted.any() else np.zeros(len(place), np.bool_)
-    return Stamps(time, known, created, stamps.placed, deleted)
+    return Stamps(time, known, created, _all_placed(len(place)), deleted)
+
+
+def _all_placed(n: int) -> Flags:
+    return np.ones(n, np.bool_)  # a run holds only rows with a time
 
 
 def _ranges(runs: Sequence[Run], rows: Run, read: ViewRead) -> tuple[Int64, Int64]:
