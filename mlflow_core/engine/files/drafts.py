@@ -47,9 +47,12 @@ def draft_folder(parent: Path, name: str) -> Iterator[Path]:
     _take_away_lost(parent, name)
     folder = parent / f"{name}-{uuid.uuid4().hex}"
     try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise _unwritable(parent, error) from error
+    try:
         with ExitStack() as owned:
             try:
-                folder.mkdir(parents=True)
                 owned.enter_context(_owned(folder))
             except OSError as error:
                 raise _unwritable(parent, error) from error
