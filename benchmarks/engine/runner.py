@@ -81,8 +81,11 @@ def _timed(call: Call, out: Path, cache: Path) -> float:
     start = time.perf_counter()
     call(half, cache)
     taken = time.perf_counter() - start
-    shutil.rmtree(out, ignore_errors=True)
-    half.rename(out)
+    # The first answer is kept: a repetition may be ended at any moment, also while it takes another's place.
+    if out.exists():
+        shutil.rmtree(half)
+    else:
+        half.rename(out)
     return taken
 
 
