@@ -256,10 +256,9 @@ def _two_at_once(
     reads: Sequence[SourceRead], compute: Callable[[SourceRead], dict[int, pa.Table]]
 ) -> Iterator[dict[int, pa.Table]]:
     """Compute source by source, small ones two at once: most of the work gives the interpreter's lock away."""
-    a_user_s = any(
-        one.listing.source.transform for one in reads
-    )  # function, which may not be made for threads
-    if len(reads) < 2 or a_user_s or sum(sorted(map(_bytes, reads))[-2:]) > _TWO_FIT:
+    # A project's own function may not be made for threads.
+    transformed = any(one.listing.source.transform for one in reads)
+    if len(reads) < 2 or transformed or sum(sorted(map(_bytes, reads))[-2:]) > _TWO_FIT:
         yield from map(compute, reads)
         return
     over = Event()

@@ -145,8 +145,8 @@ def check_unchanged(source: Source, file: DataFile) -> None:
     except OSError as error:
         reason = str(error).splitlines()[0]
         raise wrong(source, f'file "{file.name}" cannot be reached any more: {reason}') from error
-    said, found = (file.size, file.version, file.touched), (now.size, now.version, now.touched)
-    if any(one and one != other for one, other in zip(said, found, strict=True)):
+    said, found = (file.version, file.touched), (now.version, now.touched)
+    if now.size != file.size or any(one and one != other for one, other in zip(said, found, strict=True)):
         raise wrong(source, f'file "{file.name}" has changed since it was listed', hint=_AGAIN)
 
 

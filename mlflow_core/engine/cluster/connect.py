@@ -118,7 +118,7 @@ def _on_this_machine(settings: ClusterSettings) -> Iterator[Client]:
         dask.config.set(
             {
                 "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
-                # Looking at each worker's stack a hundred times a second is a tenth of its time.
+                # Looking at each worker's stack a hundred times a second takes time from its work.
                 "distributed.worker.profile.enabled": settings.performance_report is not None,
                 "distributed.admin.tick.interval": "500ms",
             }

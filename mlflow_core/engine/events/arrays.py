@@ -169,7 +169,7 @@ def gather(column: pa.ChunkedArray, index: Int64, *, name: str, title: str) -> p
 
 
 def _numbers_at(column: pa.ChunkedArray, index: Int64) -> pa.Array:
-    """The same for numbers of eight bytes, which most features are, in half of the time or less."""
+    """The same for numbers of eight bytes, which most features are, in one pass."""
     valid = np.asarray(column.is_valid()) if column.null_count else np.zeros(0, np.bool_)
     pieces = [np.asarray(chunk.fill_null(0) if chunk.null_count else chunk) for chunk in column.chunks]
     values = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)

@@ -137,11 +137,9 @@ class History:
 
     def pick(self, names: Sequence[str], positions: Int64) -> dict[str, pa.Array]:
         """Return columns' values at some positions, null where the position is negative, NaN as null."""
-        places = (
-            np.where(positions < 0, -1, self.place.take(positions, mode="clip"))
-            if len(self.place)
-            else positions
-        )
+        places = positions
+        if len(self.place):
+            places = np.where(positions < 0, -1, self.place.take(positions, mode="clip"))
         picked = {}
         for name in names:
             if name in self.computed:

@@ -15,7 +15,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -46,16 +46,10 @@ def draft_folder(parent: Path, name: str) -> Iterator[Path]:
     parent = parent.resolve()
     _take_away_lost(parent, name)
     folder = parent / f"{name}-{uuid.uuid4().hex}"
-    try:
+    with _writing_to(parent):
         folder.mkdir(parents=True)
-    except OSError as error:
-        raise _unwritable(parent, error) from error
     try:
-        with ExitStack() as owned:
-            try:
-                owned.enter_context(_owned(folder))
-            except OSError as error:
-                raise _unwritable(parent, error) from error
+        with _owned(folder):
             yield folder
     finally:
         # Tasks that were cancelled may still be writing: under another name the folder is out of their reach.
@@ -63,21 +57,27 @@ def draft_folder(parent: Path, name: str) -> Iterator[Path]:
             shutil.rmtree(folder.rename(folder.with_name(f".{folder.name}.gone")), ignore_errors=True)
 
 
-def _unwritable(parent: Path, error: OSError) -> EngineError:
-    reason = "the disk is full" if disk_is_full(error) else error.strerror or str(error)
-    return EngineError(
-        f"no folder can be made in {parent}: {reason}",
-        hint="Free some space, or name another folder that may be written to.",
-    )
+@contextmanager
+def _writing_to(parent: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = "the disk is full" if disk_is_full(error) else error.strerror or str(error)
+        raise EngineError(
+            f"no folder can be made in {parent}: {reason}",
+            hint="Free some space, or name another folder that may be written to.",
+        ) from error
 
 
 @contextmanager
 def _owned(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the operating system lets go when the process ends, however it ends."""
-    descriptor = os.open(folder / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
+    with _writing_to(folder.parent):
+        descriptor = os.open(folder / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.write(descriptor, _machine().encode())
+        with _writing_to(folder.parent):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            os.write(descriptor, _machine().encode())
         yield
     finally:
         os.close(descriptor)
