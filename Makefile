@@ -31,18 +31,20 @@ $(BIN)/python:
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (about 2 GB; some minutes the first time)"
 	@$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
-	@$(BIN)/mlcore doctor --warm
+	@cd "$$(mktemp -d)" && "$(CURDIR)/$(BIN)/mlcore" doctor --warm # of this machine: a project may want its own upgrade
 	@touch $@
 
-# Without them the tests that start a PostgreSQL server, or hosts of their own, are skipped, and say so.
+# Without them tests that start a Redis server fail; those that start PostgreSQL (where the environment variable CI is
+# not set) or hosts of their own are skipped, and say so.
 SERVERS = $(if $(shell ls /usr/lib/postgresql/*/bin/pg_ctl 2>/dev/null || command -v pg_ctl),,postgresql) \
+  $(if $(shell command -v redis-server),,redis-server) \
   $(if $(shell command -v ip),,iproute2)
 .PHONY: servers
-servers: ## what tests start beside Python, as Debian packages: PostgreSQL, network namespaces; needs root
+servers: ## what tests start beside Python, as Debian packages: PostgreSQL, Redis, network namespaces; needs root
 	@test -z "$(strip $(SERVERS))" \
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(SERVERS) >/dev/null; } \
-	  || echo "$(strip $(SERVERS)) not installed: tests that need it are skipped." >&2
+	  || echo "$(strip $(SERVERS)) not installed: tests that need it fail or are skipped." >&2
 
 .PHONY: test
 test: $(STAMP) servers ## the test suite, under 10 minutes on 2 cores
@@ -101,6 +103,8 @@ format: $(STAMP) ## let ruff format the code and mend what it can
 docs: $(STAMP) ## the documentation into site/, warnings are errors
 	$(MKDOCS) build --strict
 
+bench-online: SERVERS += $(if $(shell command -v wrk),,wrk) $(if $(shell command -v redis-benchmark),,redis-tools)
+bench-online: servers ## that benchmark, and what it drives servers with, as Debian packages
 bench-%: $(STAMP) ## one benchmark, e.g. make bench-engine; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.$* $(ARGS)
 

@@ -9,6 +9,8 @@
     +-- SourceError                       data that cannot be read or is not what was declared
     +-- EngineError                       a computation that cannot give a right answer
     +-- StoreError                        an online store that cannot be read or written
+    |   +-- StoreTimeout                  one that gave no answer in time
+    |   +-- StoredRowError                what is in it cannot be read by this version or declaration
     +-- ArtifactError                     the content-addressed store
     +-- MetadataError                     the metadata database
     +-- RegistryError                     Feast's registry: locked, read-only, broken
@@ -45,6 +47,8 @@ __all__ = [
     "SourceError",
     "SpecError",
     "StoreError",
+    "StoreTimeout",
+    "StoredRowError",
     "TrainError",
     "UnknownNameError",
     "UsageError",
@@ -153,6 +157,14 @@ class EngineError(MlcoreError, ArithmeticError):
 
 class StoreError(MlcoreError, RuntimeError):
     """An online store that cannot be read or written."""
+
+
+class StoreTimeout(StoreError):
+    """An online store that gave no answer in time; what was asked of it may still happen."""
+
+
+class StoredRowError(StoreError):
+    """A stored row that cannot be read: of a newer layout, of another declaration of its view, or damaged."""
 
 
 class ArtifactError(MlcoreError, RuntimeError):

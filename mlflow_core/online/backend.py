@@ -1,103 +1,144 @@
-"""What an online store must be able to do: six verbs over bytes, the same for SQLite, Redis and PostgreSQL.
+"""What an online store must be able to do, over bytes: the same verbs for SQLite, Redis and PostgreSQL.
 
 A backend is opened for one project and never sees another's rows, though both may live in one file or server.
-It keeps one value for each (view, key), and only ever replaces it by a greater version, decided inside the
-store in the same statement that writes. A version is (time, sequence): boundary or event time in microseconds
-since epoch, UTC, and the created time or correction sequence.
+It keeps one value for each (view, key). A value begins with its version (``head.version_of``), written so that
+versions compare as bytes do; a backend only ever replaces a value by one of a greater version, decided inside the
+store in the same step that writes. So replays, retries and late workers are harmless.
 
 Definitions. Each value carries the hash of the schema it was packed with. A backend remembers for every view
 which schemas it has seen, in order; the newest is the current one. Writing a schema not seen before, or
-``declare``, makes it the newest. A row of the current schema replaces a row of an older one whatever their
-versions are, since the old row can no longer be read; a writer that still has an older schema (a late worker of
+``declare``, makes it the newest. A value of the current schema replaces a value of an older one whatever their
+versions are, since the old one can no longer be read; a writer that still has an older schema (a late worker of
 the previous definition) is refused. Tombstones have no schema and yield only to greater versions.
+
+Materialisations. ``begin`` notes that a view is being brought to a boundary, ``finish`` that it is there. What has
+begun and has not finished is half new, and ``unfinished`` says so to whoever asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from mlflow_core.online.codec import is_tombstone
+from mlflow_core.online.head import VERSION_BYTES
 
-__all__ = ["LAST_SEQUENCE", "OnlineBackend", "StoredRow"]
+__all__ = ["LAST_SEQUENCE", "Ask", "AsyncReads", "Found", "OnlineBackend", "OnlineTable", "Row", "greatest"]
 
 LAST_SEQUENCE = 2**63 - 1
 
+Row: TypeAlias = tuple[bytes, bytes]
+"""A key (``keys.encode_key``) and the value stored under it (``RowCodec.encode``)."""
 
-class StoredRow(NamedTuple):
-    """One value under its key.
+Found: TypeAlias = Sequence[Sequence[bytes | None]]
+"""What an ``Ask`` found: for each of its keys, in order, the values of its views; None for one never written."""
+
+
+class OnlineTable(NamedTuple):
+    """Where a view's rows are.
 
     Attributes:
-        key: Canonical bytes of the entity's key values (``keys.encode_key``).
-        time: Boundary or event time, int64 microseconds since epoch, UTC.
-        sequence: Orders versions of one time: created time in microseconds, or 0.
-        value: What ``RowCodec.encode`` wrote, or a tombstone.
+        view: The view's name.
+        keys: Its key columns, in the entity's order; views of the same key columns share an entity's place.
     """
 
-    key: bytes
-    time: int
-    sequence: int
-    value: bytes
+    view: str
+    keys: tuple[str, ...]
 
-    @property
-    def version(self) -> tuple[int, int]:
-        """(time, sequence); the greater one wins."""
-        return self.time, self.sequence
 
-    @property
-    def erased(self) -> bool:
-        """Whether this marks an erased key."""
-        return is_tombstone(self.value)
+class Ask(NamedTuple):
+    """Keys of one entity, and the views wanted of them.
+
+    Attributes:
+        entity: The key columns that all of the views have, in order.
+        views: The views' names.
+        keys: Canonical key bytes; they may repeat.
+        features: For each of the views the features wanted, for stores that keep features apart.
+    """
+
+    entity: tuple[str, ...]
+    views: tuple[str, ...]
+    keys: Sequence[bytes]
+    features: tuple[tuple[str, ...], ...] = ()
+
+
+def greatest(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return one row a key: of several the one of the greatest version, of several such the last."""
+    best = dict(rows)
+    if len(best) == len(rows):
+        return rows
+    best.clear()
+    for key, value in rows:
+        old = best.get(key)
+        if old is None or value[:VERSION_BYTES] >= old[:VERSION_BYTES]:
+            best[key] = value
+    return list(best.items())
 
 
 class OnlineBackend(Protocol):
-    """An online store, opened for one project. Usable from several threads; every error is a ``StoreError``."""
+    """An online store, opened for one project. Usable from several threads; every error is a ``StoreError``.
 
-    def declare(self, view: str, schema_hash: bytes) -> None:
+    Pickling a backend gives one that opens its own connections where it is unpickled.
+    """
+
+    def declare(self, table: OnlineTable, schema_hash: bytes) -> None:
         """Make a schema the current one of a view.
 
         Args:
-            view: The view's name.
+            table: The view.
             schema_hash: ``RowCodec.schema_hash``, 8 bytes.
         """
         ...
 
-    def write(self, view: str, rows: Sequence[StoredRow]) -> int:
-        """Write rows of one view, all or none of them.
+    def write(self, table: OnlineTable, rows: Sequence[Row]) -> int:
+        """Write rows of one view; each is decided for itself.
 
         Args:
-            view: The view's name.
-            rows: Rows of one schema in any order; of two with one key the greater version counts.
+            table: The view.
+            rows: Rows of one schema in any order; of two with one key the greater version counts, of two with one
+                version the later row.
 
         Returns:
             How many stored rows changed: a version that is not greater changes nothing.
 
         Raises:
-            StoreError: The schema is no longer the view's current one, or the store cannot be written; what
-                was there is as it was.
+            StoreError: The schema is no longer the view's current one: nothing was changed. Or the store cannot be
+                written: a part of the rows may be there, and writing all of them again is harmless.
         """
         ...
 
-    def read(self, requests: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[StoredRow | None]]:
-        """Read keys of several views in one round trip, all as of one moment.
+    def read(self, asks: Sequence[Ask]) -> list[Found]:
+        """Read keys of any entities and views in one round trip.
 
         Args:
-            requests: Pairs of a view's name and keys; keys may repeat.
+            asks: What is wanted; an ask may have no keys.
 
         Returns:
-            For each request its rows in the order of its keys, None for a key never written. An erased key
-            comes back as the row of its tombstone.
+            What was found, in the order of the asks. An erased key comes back as its tombstone.
         """
         ...
 
-    def erase(self, keys: Sequence[tuple[str, Sequence[bytes]]]) -> int:
-        """Erase keys and leave tombstones that beat every version up to now, by the backend's clock.
+    def erase(self, asks: Sequence[Ask], until: int | None = None) -> int:
+        """Erase keys and leave tombstones.
 
         Args:
-            keys: Pairs of a view's name and keys, as for ``read``.
+            asks: Keys of one entity and the views to erase them from, also where they have never been written.
+            until: Erase versions of times up to this, microseconds since epoch, UTC, and leave alone what is later.
+                By default every value is erased, and the tombstone beats every version up to now, by the backend's
+                clock, and the one that was there.
 
         Returns:
-            How many of the keys had a value.
+            From how many (view, key) a value was taken away.
+        """
+        ...
+
+    def keys(self, table: OnlineTable) -> Iterator[bytes]:
+        """Go through the keys that are stored for a view, those of tombstones too.
+
+        Args:
+            table: The view.
+
+        Yields:
+            Keys in no order; one may come more than once, and one written meanwhile may not come.
         """
         ...
 
@@ -105,6 +146,40 @@ class OnlineBackend(Protocol):
         """Remove views of this project with all their rows; all of the project's without an argument."""
         ...
 
+    def begin(self, table: OnlineTable, boundary: int) -> None:
+        """Note that a view is being brought to a boundary; of several the latest counts until it is finished.
+
+        Args:
+            table: The view.
+            boundary: Microseconds since epoch, UTC.
+        """
+        ...
+
+    def finish(self, table: OnlineTable, boundary: int) -> None:
+        """Note that a view has reached a boundary; clears what ``begin`` noted for it, or for an earlier one."""
+        ...
+
+    def unfinished(self) -> Mapping[str, int]:
+        """Return the boundary of every view whose materialisation has begun and not finished, by view name."""
+        ...
+
     def close(self) -> None:
         """Release connections; the backend is not used afterwards."""
+        ...
+
+
+@runtime_checkable
+class AsyncReads(Protocol):
+    """A backend that reads without blocking the event loop; others are read in threads."""
+
+    async def read_async(self, asks: Sequence[Ask]) -> list[Found]:
+        """Read as ``OnlineBackend.read`` does; many reads at once share a connection.
+
+        Raises:
+            StoreError: The store cannot be read, or gave no answer in time.
+        """
+        ...
+
+    async def close_async(self) -> None:
+        """Release the connections of the running event loop."""
         ...

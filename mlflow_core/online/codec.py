@@ -1,18 +1,18 @@
 """One stored value: all features of one view for one key, packed into bytes that say how to read them.
 
-Layout, little-endian, no padding::
+Layout, no padding, little-endian::
 
-    version   1 byte   this layout
-    kind      1 byte   row, tile, chunk or tombstone
-    schema    8 bytes  start of the SHA-256 of names, types and definition
-    event     8 bytes  microseconds since epoch, UTC, of the latest-value event; the least int64 for none
+    head      26 bytes  version, layout, kind and schema: see ``head``
+    event     8 bytes   only in views whose version is not their event's time: microseconds since epoch, UTC, of the
+                        latest-value event; the least int64 for none
     nulls     1 bit a feature, least significant first, 1 = null
     fixed     each feature's value in order; for a feature of varying length the offset of its end (uint32)
     varying   the bytes of those features, in order
 
-The fixed part decodes with one ``struct.Struct``, and a block of rows is one numpy record array when it is
-written. A reader that meets another version or schema says so and never guesses. Not here: who is stored under
-which key (``keys``), versions and atomicity (``backend``), what a missing value means (``answer``).
+The fixed part decodes with one ``struct.Struct``, and a block of rows
+is one numpy record array when it is written, and when many are read. A reader that meets another layout or schema
+says so and never guesses. Not here: who is stored under which key (``keys``), which version wins (``backend``), what
+a missing value means (``answer``).
 """
 
 from __future__ import annotations
@@ -20,47 +20,26 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import StoreError
-from mlflow_core.online.varying import VARYING, decode_varying, encode_varying
+from mlflow_core.online.head import KIND_AT, LAYOUT, LAYOUT_AT, SCHEMA_AT, SIGN, Kind
+from mlflow_core.online.varying import VARYING, encode_varying, varying_decoder
 from mlflow_core.spec import DType
 
-__all__ = [
-    "SCHEMA_AT",
-    "TOMBSTONE",
-    "VERSION",
-    "Kind",
-    "Row",
-    "RowCodec",
-    "is_tombstone",
-    "microseconds",
-    "schema_of",
-]
+__all__ = ["EVENT_ABSENT", "Block", "RowCodec", "microseconds"]
 
-VERSION = 1
-SCHEMA_AT = slice(2, 10)
-_HEADER = struct.Struct("<BB8sq")
-_NO_EVENT = -(2**63)
-
-
-class Kind(IntEnum):
-    """What a stored value is."""
-
-    ROW = 1
-    TILE = 2
-    CHUNK = 3
-    TOMBSTONE = 4
-
-
-TOMBSTONE = bytes([VERSION, Kind.TOMBSTONE])
+EVENT_ABSENT = -(2**63)
+_HEAD = slice(LAYOUT_AT, SCHEMA_AT.stop)  # one comparison tells whether a row is this codec's
+_HEAD_SIZE = SCHEMA_AT.stop
+_MANY = 8  # from how many rows on numpy is faster than a loop
 
 # struct code and numpy type of what stands in the fixed part
 _FIXED: dict[DType, tuple[str, str]] = {
@@ -75,17 +54,20 @@ _FIXED: dict[DType, tuple[str, str]] = {
 _OFFSET = ("I", "<u4")
 
 
-class Row(NamedTuple):
-    """A decoded value.
+class Block(NamedTuple):
+    """Decoded rows, by column.
 
     Attributes:
-        values: The features in the codec's order: bool, int, float, str, bytes, ``UUID``, lists of these, dicts
-            of strings; times as int microseconds since epoch, UTC; None for null.
-        event_time: Time of the latest-value event (microseconds since epoch, UTC), or None.
+        columns: The features in the codec's order, each of shape (n_rows,): bool, int, float, str, bytes, ``UUID``,
+            lists of these, dicts of strings; times as int microseconds since epoch, UTC; None for null.
+        event_times: Times of the latest-value events (microseconds since epoch, UTC), ``EVENT_ABSENT`` for none;
+            None where the codec has none of its own: then the version's time is the event's.
+        nulls: Bit i is set where column i has a null; None where nobody has looked.
     """
 
-    values: tuple[Any, ...]
-    event_time: int | None
+    columns: list[list[Any]]
+    event_times: list[int] | None
+    nulls: int | None = None
 
 
 class RowCodec:
@@ -95,6 +77,7 @@ class RowCodec:
         schema: The features in order, without keys.
         definition: What else a stored value depends on, e.g. the windows it was computed over: values of one
             definition are not read as another's.
+        timed: Whether a row carries the time of its latest-value event beside its version.
 
     Raises:
         SourceError: A column has a type that no feature can have.
@@ -102,37 +85,61 @@ class RowCodec:
     Example:
         >>> codec = RowCodec(pa.schema([("mean", pa.float64()), ("last", pa.list_(pa.string()))]))
         >>> table = pa.table({"mean": [0.5], "last": [["EWR", "JFK"]]})
-        >>> codec.decode(codec.encode(table, pa.array([7]))[0])
-        Row(values=(0.5, ['EWR', 'JFK']), event_time=7)
+        >>> packed = codec.encode(table, np.array([7]), np.array([0]))
+        >>> codec.decode(packed).columns
+        [[0.5], [['EWR', 'JFK']]]
     """
 
-    def __init__(self, schema: pa.Schema, definition: str = "") -> None:
+    def __init__(self, schema: pa.Schema, definition: str = "", *, timed: bool = False) -> None:
         self.names: tuple[str, ...] = tuple(schema.names)
         self.dtypes: tuple[DType, ...] = tuple(dtype_of_arrow(field.name, field.type) for field in schema)
+        self.timed = timed
         text = "\n".join(f"{name}:{dtype}" for name, dtype in zip(self.names, self.dtypes, strict=True))
         self.schema_hash = hashlib.sha256(f"{text}\n\n{definition}".encode()).digest()[:8]
+        self._head = bytes([LAYOUT, Kind.ROW]) + self.schema_hash
         self._bitmap = (len(self.names) + 7) // 8
         codes = [_FIXED.get(dtype, _OFFSET) for dtype in self.dtypes]
-        self._struct = struct.Struct(f"<BB8sq{self._bitmap}s" + "".join(code for code, _ in codes))
+        self._struct = struct.Struct(
+            f"<{'q' if timed else ''}{self._bitmap}s" + "".join(code for code, _ in codes)
+        )
+        self._size = _HEAD_SIZE + self._struct.size
         self._record = np.dtype(
-            [
-                ("version", "u1"),
-                ("kind", "u1"),
-                ("schema", "V8"),
-                ("event", "<i8"),
-                ("nulls", "u1", (self._bitmap,)),
-            ]
+            [("time", ">u8"), ("sequence", ">u8"), ("head", "V10")]
+            + ([("event", "<i8")] if timed else [])
+            + [("nulls", "u1", (self._bitmap,))]
             + [(f"f{i}", kind) for i, (_, kind) in enumerate(codes)]
         )
-        self._varying = tuple(i for i, dtype in enumerate(self.dtypes) if dtype not in _FIXED)
+        self._fields = tuple(f"f{i}" for i in range(len(codes)))
+        self._no_nulls = bytes(self._bitmap)
+        self._varying = {i: varying_decoder(dtype) for i, dtype in enumerate(self.dtypes) if dtype in VARYING}
+        self._last = max(self._varying, default=0)
         self._uuids = tuple(i for i, dtype in enumerate(self.dtypes) if dtype is DType.UUID)
 
-    def encode(self, table: pa.Table, event_times: pa.Array | pa.ChunkedArray | None = None) -> list[bytes]:
+    @property
+    def head(self) -> bytes:
+        """What stands behind a row's version: layout, kind and schema."""
+        return self._head
+
+    @property
+    def fixed(self) -> tuple[struct.Struct, np.dtype[Any], int]:
+        """How a row without values of varying length is read: what follows its head, the whole, and its size."""
+        return self._struct, self._record, self._size
+
+    def encode(
+        self,
+        table: pa.Table,
+        times: npt.NDArray[np.int64],
+        sequences: npt.NDArray[np.int64],
+        event_times: pa.Array | pa.ChunkedArray | None = None,
+    ) -> list[bytes]:
         """Pack a table, one value a row.
 
         Args:
             table: The features by name; further columns are ignored; any number of chunks.
-            event_times: Per row the time of the latest-value event (int64 microseconds or timestamp), or None.
+            times: Each row's version's time, microseconds since epoch, UTC, (n_rows,).
+            sequences: Orders versions of one time, (n_rows,).
+            event_times: Per row the time of the latest-value event (int64 microseconds or timestamp), or None; only
+                for a codec that is ``timed``.
 
         Returns:
             One value a row, shape (n_rows,).
@@ -142,15 +149,18 @@ class RowCodec:
         """
         n = table.num_rows
         records = np.zeros(n, self._record)
-        records["version"], records["kind"] = VERSION, Kind.ROW
-        records["schema"] = np.frombuffer(self.schema_hash, "V8")[0]
-        records["event"] = _event_times(event_times, n)
+        records["time"] = times.astype(np.int64).view(np.uint64) ^ np.uint64(SIGN)
+        records["sequence"] = sequences.astype(np.int64).view(np.uint64) ^ np.uint64(SIGN)
+        records["head"] = np.frombuffer(self._head, "V10")[0]
+        if self.timed:
+            records["event"] = _event_times(event_times, n)
         nulls = np.zeros((n, self._bitmap * 8), np.bool_)
         ends = np.zeros(n, np.int64)
         varying: list[list[bytes]] = []
         for i, (name, dtype) in enumerate(zip(self.names, self.dtypes, strict=True)):
             column = _column(table, name, dtype)
-            nulls[:, i] = column.is_null().to_numpy(zero_copy_only=False)
+            if column.null_count:
+                nulls[:, i] = column.is_null().to_numpy(zero_copy_only=False)
             if dtype in _FIXED:
                 records[f"f{i}"] = _fixed(column, dtype)
             else:
@@ -163,66 +173,115 @@ class RowCodec:
         records["nulls"] = np.packbits(nulls, axis=1, bitorder="little")
         return _rows(records, varying)
 
-    def decode(self, data: bytes) -> Row:
-        """Read one value back.
+    def decode(self, rows: Sequence[bytes]) -> Block:
+        """Read values back.
 
         Args:
-            data: What ``encode`` wrote.
+            rows: What ``encode`` wrote, in any order, from any number of tables.
 
         Raises:
-            StoreError: The bytes are truncated, of a newer version, of another kind, or of another schema.
+            StoreError: Bytes are truncated, of a newer layout, of another kind, or of another schema.
         """
-        if len(data) < _HEADER.size or data[:2] != _ROW or data[SCHEMA_AT] != self.schema_hash:
-            raise self._refusal(data)
-        if len(data) < self._struct.size:
-            raise self._truncated(data)
-        _, _, _, event, bitmap, *values = self._struct.unpack_from(data)
-        if self._varying:
-            self._fill_varying(data, values)
-        elif len(data) != self._struct.size:
-            raise self._truncated(data)
-        for i in self._uuids:
-            values[i] = UUID(bytes=values[i])
-        bits = int.from_bytes(bitmap, "little")
-        while bits:
-            lowest = bits & -bits
-            values[lowest.bit_length() - 1] = None
-            bits ^= lowest
-        return Row(tuple(values), None if event == _NO_EVENT else event)
+        if len(rows) >= _MANY:
+            return self._decode_many(rows)
+        self._check(rows)
+        return self._decode_each(rows)
 
-    def _fill_varying(self, data: bytes, values: list[Any]) -> None:
-        start = self._struct.size
-        if len(data) != start + values[self._varying[-1]]:
-            raise self._truncated(data)
-        try:
-            for i in self._varying:
-                end = self._struct.size + values[i]
-                values[i] = decode_varying(data[start:end], self.dtypes[i]) if end > start else None
-                start = end
-        except (struct.error, UnicodeDecodeError, IndexError, ValueError) as error:
-            raise StoreError(
-                f'feature "{self.names[i]}" of a stored row cannot be read: {error}', hint=_REMAKE
-            ) from error
+    def _check(self, rows: Sequence[bytes]) -> None:
+        head, size, exact = self._head, self._size, not self._varying
+        for data in rows:
+            if data[_HEAD] != head or len(data) < size or (exact and len(data) != size):
+                raise self._refusal(data)
+
+    def _decode_many(self, rows: Sequence[bytes]) -> Block:
+        n, size = len(rows), self._size
+        joined = b"".join([data[:size] for data in rows] if self._varying else rows)
+        if len(joined) != n * size or not (self._varying or set(map(len, rows)) == {size}):
+            self._check(rows)
+        records = np.frombuffer(joined, self._record)
+        if records["head"].tobytes() != self._head * n:
+            self._check(rows)
+        columns: list[list[Any]] = [records[name].tolist() for name in self._fields]
+        if self._varying:
+            self._fill_varying(rows, columns)
+        for i in self._uuids:
+            columns[i] = [UUID(bytes=value) for value in columns[i]]
+        bitmaps, nulls = records["nulls"], 0
+        if bitmaps.any():
+            nulls = int.from_bytes(np.bitwise_or.reduce(bitmaps, axis=0).tobytes(), "little")
+            bits = np.unpackbits(bitmaps, axis=1, count=len(columns), bitorder="little")
+            for row, i in zip(*(found.tolist() for found in np.nonzero(bits)), strict=True):
+                columns[i][row] = None
+        return Block(columns, records["event"].tolist() if self.timed else None, nulls)
+
+    def _decode_each(self, rows: Sequence[bytes]) -> Block:
+        if not rows:
+            return Block([[] for _ in self.names], [] if self.timed else None, 0)
+        unpack = self._struct.unpack_from
+        if len(rows) == 1:  # what is asked for most
+            columns = [[value] for value in unpack(rows[0], _HEAD_SIZE)]
+        else:
+            columns = list(map(list, zip(*[unpack(data, _HEAD_SIZE) for data in rows], strict=True)))
+        times = columns.pop(0) if self.timed else None
+        bitmaps = columns.pop(0)
+        if self._varying:
+            self._fill_varying(rows, columns)
+        for i in self._uuids:
+            columns[i] = [UUID(bytes=value) for value in columns[i]]
+        nulls = 0
+        if bitmaps.count(self._no_nulls) < len(rows):
+            for row, bitmap in enumerate(bitmaps):
+                bits = int.from_bytes(bitmap, "little")
+                nulls |= bits
+                while bits:
+                    lowest = bits & -bits
+                    columns[lowest.bit_length() - 1][row] = None
+                    bits ^= lowest
+        return Block(columns, times, nulls)
+
+    def _fill_varying(self, rows: Sequence[bytes], columns: list[list[Any]]) -> None:
+        """Put the values of varying length where their ends stand."""
+        size = self._size
+        for data, end in zip(rows, columns[self._last], strict=True):
+            if len(data) != size + end:
+                raise self._truncated(data)
+        starts = [0] * len(rows)
+        for i, decode in self._varying.items():
+            ends = columns[i]
+            try:
+                columns[i] = [
+                    decode(data[size + start : size + end]) if end > start else None
+                    for data, start, end in zip(rows, starts, ends, strict=True)
+                ]
+            except (struct.error, UnicodeDecodeError, IndexError, ValueError) as error:
+                raise StoreError(
+                    f'feature "{self.names[i]}" of a stored row cannot be read: {error}', hint=_REMAKE
+                ) from error
+            starts = ends
 
     def _truncated(self, data: bytes) -> StoreError:
         return StoreError(
             f"a stored row is truncated or damaged: {len(data)} bytes",
-            expected=f"{self._struct.size} bytes and then the values of varying length",
+            expected=f"{self._size} bytes and then the values of varying length",
             hint=_REMAKE,
         )
 
     def _refusal(self, data: bytes) -> StoreError:
-        if len(data) < 2:
+        if len(data) < KIND_AT + 1:
             return self._truncated(data)
-        if data[0] != VERSION:
+        if data[LAYOUT_AT] != LAYOUT:
             return StoreError(
-                f"a stored row has layout version {data[0]}, this reader knows version {VERSION}",
+                f"a stored row has layout {data[LAYOUT_AT]}, this reader knows layout {LAYOUT}",
                 hint="Upgrade this process, or materialise the view again with this version.",
             )
-        if data[1] != Kind.ROW:
-            kind = Kind(data[1]).name.lower() if data[1] in set(Kind) else f"unknown ({data[1]})"
+        if data[KIND_AT] != Kind.ROW:
+            kind = (
+                Kind(data[KIND_AT]).name.lower()
+                if data[KIND_AT] in set(Kind)
+                else f"unknown ({data[KIND_AT]})"
+            )
             return StoreError(f"a stored value is of kind {kind}", expected="a row")
-        if len(data) < _HEADER.size:
+        if len(data) < _HEAD_SIZE or data[_HEAD] == self._head:
             return self._truncated(data)
         return StoreError(
             f"a stored row was written for another definition of its view (schema {data[SCHEMA_AT].hex()})",
@@ -231,26 +290,15 @@ class RowCodec:
         )
 
 
-_ROW = bytes([VERSION, Kind.ROW])
 _REMAKE = "Materialise the view again."
-
-
-def is_tombstone(data: bytes) -> bool:
-    """Say whether a stored value marks an erased key, whichever version wrote it."""
-    return len(data) >= 2 and data[1] == Kind.TOMBSTONE
-
-
-def schema_of(data: bytes) -> bytes:
-    """Return the 8-byte schema hash of a stored row."""
-    return data[SCHEMA_AT]
 
 
 def _event_times(event_times: pa.Array | pa.ChunkedArray | None, n: int) -> Any:
     if event_times is None:
-        return _NO_EVENT
+        return EVENT_ABSENT
     if len(event_times) != n:
         raise StoreError(f"{len(event_times)} event times were given for {n} rows")
-    return microseconds(event_times).fill_null(_NO_EVENT).to_numpy(zero_copy_only=False)
+    return microseconds(event_times).fill_null(EVENT_ABSENT).to_numpy(zero_copy_only=False)
 
 
 def microseconds(times: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,18 +12,23 @@ import pyarrow as pa
 from mlflow_core.algebra.types import arrow_type
 from mlflow_core.config.times import parse_time
 from mlflow_core.errors import ServeError, StoreError, UsageError, nearest
-from mlflow_core.online.keys import encode_key, key_value, shown
+from mlflow_core.online.keys import encode_key, key_value, shown, spelled_plainly
 from mlflow_core.spec import DType
 
-__all__ = ["checked_columns", "checked_keys", "request_array"]
+__all__ = ["KeyReader", "checked_columns", "key_reader", "request_array"]
+
+KeyReader: TypeAlias = Callable[[Mapping[str, Sequence[Any]], int], tuple[list[bytes], list[int] | None]]
 
 
-def checked_columns(entity_rows: Mapping[str, Sequence[Any]], needed: Iterable[str]) -> int:
+def checked_columns(entity_rows: Mapping[str, Sequence[Any]], needed: Collection[str]) -> int:
     """Return how many entity rows there are.
 
     Raises:
         ServeError: A needed column is missing, or the columns have different lengths.
     """
+    different = set(map(len, entity_rows.values()))
+    if len(different) == 1 and all(map(entity_rows.__contains__, needed)):
+        return different.pop()
     missing = [name for name in dict.fromkeys(needed) if name not in entity_rows]
     if missing:
         quoted = ", ".join(f'"{name}"' for name in missing)
@@ -32,45 +37,70 @@ def checked_columns(entity_rows: Mapping[str, Sequence[Any]], needed: Iterable[s
             f"the entity rows have no column {quoted}",
             hint=nearest(missing[0], entity_rows) if len(missing) == 1 else given,
         )
-    lengths = {name: len(values) for name, values in entity_rows.items()}
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    if different:
+        told = ", ".join(f"{name} {len(values)}" for name, values in entity_rows.items())
         raise ServeError(f"the entity rows' columns have different lengths: {told}")
-    return next(iter(lengths.values()), 1)
+    return 1
 
 
-def checked_keys(
-    entity_rows: Mapping[str, Sequence[Any]],
-    columns: Sequence[tuple[str, DType]],
-    n_rows: int,
-    title: str,
-) -> list[bytes | None]:
-    """Return each entity row's key as canonical bytes, None where a key column is null.
+def key_reader(
+    columns: Sequence[tuple[str, DType]], title: str, encode: Callable[[Sequence[Any]], bytes]
+) -> KeyReader:
+    """Return what reads keys from entity rows: the keys that are not null, and at which rows they stand.
 
     Args:
-        entity_rows: What the caller sent, by column.
         columns: The entity rows' columns that make the key, in the entity's order, with their types.
-        n_rows: How many entity rows there are.
         title: The view, for errors.
+        encode: Spells the values of one key as the store's.
 
-    Raises:
-        ServeError: A value is not of its column's type.
+    Returns:
+        A function of entity rows by column and their number; its places are None where every row has a key. It
+        raises ``ServeError`` where a value is not of its column's type.
     """
-    if not columns:
-        return [b""] * n_rows
-    keys: list[bytes | None] = []
-    for i, values in enumerate(zip(*(entity_rows[column] for column, _ in columns), strict=True)):
-        try:
-            checked = [
-                key_value(value, dtype, column)
-                for value, (column, dtype) in zip(values, columns, strict=True)
-            ]
-        except StoreError as error:
-            raise ServeError(
-                f"entity row {i}: {error.what}", object=title, expected=error.expected, hint=error.hint
-            ) from error
-        keys.append(None if None in checked else encode_key(checked))  # type: ignore[arg-type]
-    return keys
+    names = tuple(column for column, _ in columns)
+    packed = encode is encode_key
+
+    def read(entity_rows: Mapping[str, Sequence[Any]], n_rows: int) -> tuple[list[bytes], list[int] | None]:
+        if not columns:
+            return [encode(())] * n_rows, None
+        if packed:
+            plain = _plain_keys(entity_rows, columns)
+            if plain is not None:
+                return plain, None
+        keys: list[bytes] = []
+        rows: list[int] = []
+        for i, values in enumerate(zip(*(entity_rows[name] for name in names), strict=True)):
+            checked = _checked(values, columns, i, title)
+            if None not in checked:
+                keys.append(encode(checked))
+                rows.append(i)
+        return keys, None if len(rows) == n_rows else rows
+
+    return read
+
+
+def _plain_keys(
+    entity_rows: Mapping[str, Sequence[Any]], columns: Sequence[tuple[str, DType]]
+) -> list[bytes] | None:
+    """Return the packed keys where each value is plainly of its column's type, else None."""
+    spelled = []
+    for column, dtype in columns:
+        plain = spelled_plainly(entity_rows[column], dtype)
+        if plain is None:
+            return None
+        spelled.append(plain)
+    return spelled[0] if len(spelled) == 1 else list(map(b"".join, zip(*spelled, strict=True)))
+
+
+def _checked(values: Sequence[Any], columns: Sequence[tuple[str, DType]], row: int, title: str) -> list[Any]:
+    try:
+        return [
+            key_value(value, dtype, column) for value, (column, dtype) in zip(values, columns, strict=True)
+        ]
+    except StoreError as error:
+        raise ServeError(
+            f"entity row {row}: {error.what}", object=title, expected=error.expected, hint=error.hint
+        ) from error
 
 
 def request_array(values: Sequence[Any], dtype: DType, name: str) -> pa.Array:

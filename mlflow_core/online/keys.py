@@ -8,7 +8,8 @@ not by the value that someone sent: ``key_value`` checks a sent value against it
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any
 from uuid import UUID
 
@@ -19,12 +20,14 @@ from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import StoreError, nearest
 from mlflow_core.spec import DType
 
-__all__ = ["KEY_TYPES", "encode_key", "encode_keys", "key_value", "shown"]
+__all__ = ["KEY_TYPES", "decode_key", "encode_key", "encode_keys", "key_value", "shown", "spelled_plainly"]
 
 KEY_TYPES = (DType.INT64, DType.INT32, DType.STRING, DType.BYTES, DType.UUID)
 _INT, _STRING, _BYTES, _UUID = b"\x01", b"\x02", b"\x03", b"\x04"
 _INT64 = struct.Struct(">q")
 _LENGTH = struct.Struct(">I")
+_INT_KEY = struct.Struct(">cq")
+_SIZED_KEY = struct.Struct(">cI")
 
 
 def encode_key(values: Sequence[int | str | bytes | UUID]) -> bytes:
@@ -41,6 +44,37 @@ def encode_key(values: Sequence[int | str | bytes | UUID]) -> bytes:
         (False, False)
     """
     return b"".join(map(_encoded, values))
+
+
+def decode_key(key: bytes) -> tuple[int | str | bytes | UUID, ...]:
+    """Return a key's values.
+
+    Args:
+        key: From ``encode_key``.
+
+    Raises:
+        StoreError: The bytes are no key.
+
+    Example:
+        >>> decode_key(encode_key((1, "bc")))
+        (1, 'bc')
+    """
+    values: list[int | str | bytes | UUID] = []
+    at = 0
+    try:
+        while at < len(key):
+            kind, at = key[at : at + 1], at + 1
+            size = {_INT: 8, _UUID: 16}.get(kind)
+            if size is None:
+                [size] = _LENGTH.unpack_from(key, at)
+                at += _LENGTH.size
+            part, at = key[at : at + size], at + size
+            values.append(_DECODED[kind](part))
+    except (struct.error, KeyError, ValueError) as error:
+        raise StoreError(f"{len(key)} bytes are no key") from error
+    if at > len(key):
+        raise StoreError(f"a key of {len(key)} bytes is truncated")
+    return tuple(values)
 
 
 def encode_keys(table: pa.Table, columns: Sequence[str]) -> list[bytes | None]:
@@ -64,6 +98,39 @@ def encode_keys(table: pa.Table, columns: Sequence[str]) -> list[bytes | None]:
     return [None if None in parts else b"".join(parts) for parts in zip(*encoded, strict=True)]
 
 
+def spelled_plainly(values: Sequence[Any], dtype: DType) -> list[bytes] | None:
+    """Spell sent values of one key column, if each of them is just what the column's type is in Python.
+
+    Most are, and spelling them together takes a fraction of the time of checking each.
+
+    Args:
+        values: What someone sent.
+        dtype: The column's type.
+
+    Returns:
+        For each value what ``encode_key`` makes of it; None if any is null, of another type, or out of range: then
+        ``key_value`` says what it is.
+
+    Example:
+        >>> spelled_plainly([1, 2], DType.INT64) == [encode_key((1,)), encode_key((2,))]
+        True
+        >>> spelled_plainly([1, None], DType.INT64) is None
+        True
+    """
+    if dtype in (DType.INT64, DType.INT32):
+        if set(map(type, values)) == {int}:
+            try:
+                return list(map(_INT_KEY.pack, repeat(_INT), values))
+            except struct.error:  # beyond int64
+                return None
+    elif dtype is DType.STRING and set(map(type, values)) == {str}:
+        try:
+            return [_SIZED_KEY.pack(_STRING, len(data)) + data for data in map(str.encode, values)]
+        except UnicodeEncodeError:  # half a character
+            return None
+    return None
+
+
 def key_value(value: Any, dtype: DType, column: str) -> int | str | bytes | UUID | None:
     """Check a key value that someone sent against its column's type.
 
@@ -81,7 +148,7 @@ def key_value(value: Any, dtype: DType, column: str) -> int | str | bytes | UUID
         value = value.item()
     if dtype in (DType.INT64, DType.INT32) and type(value) is int and -(2**63) <= value < 2**63:
         return value
-    if dtype is DType.STRING and isinstance(value, str):
+    if dtype is DType.STRING and isinstance(value, str) and _is_text(value):
         return value
     if dtype is DType.BYTES and isinstance(value, bytes):
         return value
@@ -100,6 +167,23 @@ def shown(value: object) -> str:
     """Return how a message shows a value that does not fit: its first 80 characters and its type."""
     text = repr(value)
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+
+
+_DECODED: dict[bytes, Callable[[bytes], int | str | bytes | UUID]] = {
+    _INT: lambda part: int(_INT64.unpack(part)[0]),
+    _STRING: bytes.decode,
+    _BYTES: bytes,
+    _UUID: lambda part: UUID(bytes=part),
+}
+
+
+def _is_text(value: str) -> bool:
+    """Say whether text has no half characters (lone surrogates), which UTF-8 cannot hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _encoded(value: Any) -> bytes:

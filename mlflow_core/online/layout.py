@@ -14,10 +14,11 @@ import orjson
 import pyarrow as pa
 
 from mlflow_core.errors import StoreError, nearest
+from mlflow_core.online.backend import OnlineTable
 from mlflow_core.online.codec import RowCodec
 from mlflow_core.spec import FeatureView
 
-__all__ = ["codec_of", "definition_of"]
+__all__ = ["codec_of", "definition_of", "table_of", "versioned_by_boundary"]
 
 _KEEPS = {"column", "functions", "over", "offset", "where", "name", "boundary", "accuracy"}
 _SOURCE_KEEPS = ("event_time", "known_at", "created", "event_id", "deleted", "rename")
@@ -38,7 +39,24 @@ def codec_of(view: FeatureView, schema: pa.Schema) -> RowCodec:
             raise StoreError(
                 f'has no type for feature "{name}"', object=view.title, hint=nearest(name, schema.names)
             )
-    return RowCodec(pa.schema([schema.field(name) for name in view.feature_names]), definition_of(view))
+    return RowCodec(
+        pa.schema([schema.field(name) for name in view.feature_names]),
+        definition_of(view),
+        timed=versioned_by_boundary(view) and len(view.windows) < len(view.feature_names),
+    )
+
+
+def table_of(view: FeatureView) -> OnlineTable:
+    """Return where a view's rows are."""
+    return OnlineTable(view.name, tuple(view.keys))
+
+
+def versioned_by_boundary(view: FeatureView) -> bool:
+    """Say whether stored values carry the boundary as their version's time, else their event's time.
+
+    They do where a value can change without a newer event: in windows, and where events can be corrected.
+    """
+    return bool(view.windows) or view.source.event_id is not None
 
 
 def definition_of(view: FeatureView) -> str:

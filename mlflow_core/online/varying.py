@@ -17,7 +17,7 @@ import pyarrow as pa
 from mlflow_core.errors import StoreError
 from mlflow_core.spec import DType
 
-__all__ = ["VARYING", "decode_varying", "encode_varying"]
+__all__ = ["VARYING", "encode_varying", "varying_decoder"]
 
 _COUNT = struct.Struct("<I")
 _ITEM: dict[DType, tuple[str, Any]] = {
@@ -55,32 +55,28 @@ def encode_varying(column: pa.Array, dtype: DType) -> list[bytes]:
     return [b"" if value is None else pack(value) for value in column.to_pylist()]
 
 
-def decode_varying(data: bytes, dtype: DType) -> Any:
-    """Read one value back that is not null.
+def varying_decoder(dtype: DType) -> Callable[[bytes], Any]:
+    """Return what reads one value of a type back that is not null.
 
     Args:
-        data: What ``encode_varying`` wrote for it.
-        dtype: Its type.
+        dtype: One of ``VARYING``.
 
     Returns:
-        ``str``, ``bytes``, a list (times as int microseconds), or a dict of strings.
-
-    Raises:
-        struct.error, ValueError: The bytes are damaged.
+        A function of what ``encode_varying`` wrote for the value; it returns ``str``, ``bytes``, a list (times as int
+        microseconds) or a dict of strings, and raises ``struct.error`` or ``ValueError`` where the bytes are damaged.
     """
     if dtype is DType.STRING:
-        return data[1:].decode()
+        return _unpacked_text
     if dtype is DType.BYTES:
-        return data[1:]
+        return _unpacked_raw
     if dtype is DType.MAP:
-        (length,) = _COUNT.unpack_from(data)
-        keys = _unpacked_texts(data[_COUNT.size : _COUNT.size + length])
-        return dict(zip(keys, _unpacked_texts(data[_COUNT.size + length :]), strict=True))
+        return _unpacked_map
     if dtype.item is DType.STRING:
-        return _unpacked_texts(data)
+        return _unpacked_texts
     if dtype.item is DType.BYTES:
-        return _unpacked_bytes(data)
-    return _unpacked_fixed(data, _ITEM[dtype.item][0])
+        return _unpacked_bytes
+    code, _ = _ITEM[dtype.item]
+    return lambda data: _unpacked_fixed(data, code)
 
 
 def _packer(item: DType) -> Callable[[Sequence[Any]], bytes]:
@@ -128,6 +124,20 @@ def _with_nulls(values: list[Any], bits: int) -> list[Any]:
     if not bits:
         return values
     return [None if bits >> i & 1 else value for i, value in enumerate(values)]
+
+
+def _unpacked_text(data: bytes) -> str:
+    return data[1:].decode()
+
+
+def _unpacked_raw(data: bytes) -> bytes:
+    return data[1:]
+
+
+def _unpacked_map(data: bytes) -> dict[str, str | None]:
+    (length,) = _COUNT.unpack_from(data)
+    keys = _unpacked_texts(data[_COUNT.size : _COUNT.size + length])
+    return dict(zip(keys, _unpacked_texts(data[_COUNT.size + length :]), strict=True))
 
 
 def _unpacked_fixed(data: bytes, code: str) -> list[Any]:

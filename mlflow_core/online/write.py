@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mlflow_core.errors import StoreError, nearest
-from mlflow_core.online.backend import OnlineBackend, StoredRow
+from mlflow_core.online.backend import OnlineBackend, OnlineTable, Row
 from mlflow_core.online.codec import microseconds
 from mlflow_core.online.keys import encode_keys
-from mlflow_core.online.layout import codec_of
+from mlflow_core.online.layout import codec_of, table_of, versioned_by_boundary
 from mlflow_core.spec import FeatureView
 
-__all__ = ["CREATED", "EVENT_TIME", "Written", "stored_rows", "write_materialised", "write_table"]
+__all__ = ["CREATED", "EVENT_TIME", "Written", "packed_rows", "write_table"]
 
 EVENT_TIME = "__event_time"
 CREATED = "__created"
@@ -33,15 +35,14 @@ class Written(NamedTuple):
     dropped_keys: int
 
 
-def write_materialised(
-    backend: OnlineBackend, view: FeatureView, table: pa.Table, boundary: int, schema: pa.Schema | None = None
-) -> int:
-    """Store what a materialisation computed; ``write_table`` that returns only how many stored rows changed."""
-    return write_table(backend, view, table, boundary, schema).changed
-
-
 def write_table(
-    backend: OnlineBackend, view: FeatureView, table: pa.Table, boundary: int, schema: pa.Schema | None = None
+    backend: OnlineBackend,
+    view: FeatureView,
+    table: pa.Table,
+    boundary: int,
+    schema: pa.Schema | None = None,
+    *,
+    sequence: int = 0,
 ) -> Written:
     """Store what a materialisation computed.
 
@@ -52,6 +53,8 @@ def write_table(
             null where there is none), optionally ``__created`` (timestamp that orders versions of one event).
         boundary: What it was computed for, microseconds since epoch, UTC.
         schema: The types that readers expect of the features; by default the table's own.
+        sequence: Orders runs of one boundary: that of a correction is greater than 0, so that it replaces what was
+            written before.
 
     Returns:
         How many rows were given, changed the store, and had a null key.
@@ -59,40 +62,40 @@ def write_table(
     Raises:
         StoreError: A column is missing or of another type, or the store cannot be written.
     """
-    rows = stored_rows(view, table, boundary, schema)
-    return Written(table.num_rows, backend.write(view.name, rows), table.num_rows - len(rows))
+    place, rows = packed_rows(view, table, boundary, schema, sequence=sequence)
+    return Written(table.num_rows, backend.write(place, rows), table.num_rows - len(rows))
 
 
-def stored_rows(
-    view: FeatureView, table: pa.Table, boundary: int, schema: pa.Schema | None = None
-) -> list[StoredRow]:
+def packed_rows(
+    view: FeatureView,
+    table: pa.Table,
+    boundary: int,
+    schema: pa.Schema | None = None,
+    *,
+    sequence: int = 0,
+) -> tuple[OnlineTable, list[Row]]:
     """Pack a materialised table's rows; see ``write_table``.
 
     The version's time is the boundary if the view has windows or its events have an identity, since then a value
     can change without a newer event; otherwise the time of the row's own event.
     """
     table = table.combine_chunks()
+    n = table.num_rows
     if EVENT_TIME not in table.column_names:
         raise StoreError(
             f'has no column "{EVENT_TIME}"', object=view.title, hint=nearest(EVENT_TIME, table.column_names)
         )
-    values = codec_of(view, schema or table.schema).encode(table, table.column(EVENT_TIME))
-    keys = encode_keys(table, view.keys)
-    if view.windows or view.source.event_id is not None:
-        times = [boundary] * table.num_rows
-        sequences = [0] * table.num_rows
+    if versioned_by_boundary(view):
+        times, sequences = np.full(n, boundary, np.int64), np.full(n, sequence, np.int64)
     else:
         times = _microseconds(table.column(EVENT_TIME), boundary)
-        sequences = (
-            _microseconds(table.column(CREATED), 0) if CREATED in table.column_names else [0] * table.num_rows
-        )
-    return [
-        StoredRow(key, time, sequence, value)
-        for key, time, sequence, value in zip(keys, times, sequences, values, strict=True)
-        if key is not None
-    ]
+        created = CREATED in table.column_names
+        sequences = _microseconds(table.column(CREATED), 0) if created else np.zeros(n, np.int64)
+    codec = codec_of(view, schema or table.schema)
+    values = codec.encode(table, times, sequences, table.column(EVENT_TIME) if codec.timed else None)
+    keys = encode_keys(table, view.keys)
+    return table_of(view), [(key, value) for key, value in zip(keys, values, strict=True) if key is not None]
 
 
-def _microseconds(column: pa.ChunkedArray, missing: int) -> list[int]:
-    times: list[int] = microseconds(column).fill_null(missing).to_pylist()
-    return times
+def _microseconds(column: pa.ChunkedArray, missing: int) -> npt.NDArray[np.int64]:
+    return np.asarray(microseconds(column).fill_null(missing).to_numpy(zero_copy_only=False), np.int64)

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from mlflow_core.errors import SourceError
 from mlflow_core.sources import adbc, open_source, parts, read_schema, read_table, snapshot, sql
 from mlflow_core.spec import DeltaSource, IcebergSource, ParquetSource, Source, SqlSource, source_from_json
-from tests.sources.postgres import server
+from tests.servers.postgres import server
 
 TIME = pa.timestamp("us", "UTC")
 HOUR = 3_600_000_000

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_core.errors import StoreError
-from mlflow_core.online.keys import encode_key, encode_keys, key_value
+from mlflow_core.online.keys import decode_key, encode_key, encode_keys, key_value, spelled_plainly
 from mlflow_core.spec import DType
 
 VALUES = st.integers(-(2**63), 2**63 - 1) | st.text(max_size=6) | st.binary(max_size=6) | st.uuids()
@@ -22,6 +22,32 @@ KEYS = st.lists(VALUES, min_size=1, max_size=3).map(tuple)
 def test_two_keys_have_the_same_bytes_only_if_they_are_the_same(one, other):
     same = [(type(value), value) for value in one] == [(type(value), value) for value in other]
     assert (encode_key(one) == encode_key(other)) is same
+
+
+@given(KEYS)
+def test_a_key_is_read_back_from_its_bytes(key):
+    found = decode_key(encode_key(key))
+    assert [(type(value), value) for value in found] == [(type(value), value) for value in key]
+    assert decode_key(b"") == ()
+
+
+@given(KEYS, st.data())
+def test_what_is_no_key_is_refused_or_is_another_key(key, data):
+    whole = encode_key(key)
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    try:
+        found = decode_key(cut)
+    except StoreError:
+        return
+    assert encode_key(found) == cut
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"\x09", b"\x01\0", b"\x02\0\0\0\x05ab", b"\x02\0\0\0\x01\xff", b"\x04abc"]
+)
+def test_damaged_keys_are_refused(wrong):
+    with pytest.raises(StoreError, match="bytes"):
+        decode_key(wrong)
 
 
 def test_the_keys_that_a_careless_encoding_confuses_stay_apart():
@@ -79,3 +105,32 @@ def test_what_cannot_be_a_key_is_refused_by_name():
     for value in (True, 0.5, None, 2**63):
         with pytest.raises(StoreError, match="cannot be part of a key"):
             encode_key((value,))
+
+
+SENT = {
+    DType.INT64: st.integers(-(2**63), 2**63 - 1) | st.none() | st.integers(2**63, 2**64) | st.booleans(),
+    DType.STRING: st.text(st.characters(codec=None, categories=["L", "Cs"]), max_size=3)
+    | st.none()
+    | st.integers(),
+    DType.UUID: st.uuids() | st.uuids().map(str),
+}
+
+
+@given(
+    st.sampled_from(list(SENT)).flatmap(
+        lambda dtype: st.tuples(st.just(dtype), st.lists(SENT[dtype], max_size=4))
+    )
+)
+def test_what_is_spelled_together_is_what_each_value_spells_and_else_each_is_looked_at(case):
+    dtype, values = case
+    together = spelled_plainly(values, dtype)
+    if together is not None:
+        assert together == [encode_key((key_value(value, dtype, "id"),)) for value in values]
+    elif dtype is not DType.UUID and values:
+        with pytest.raises(StoreError):
+            encode_key([key_value(value, dtype, "id") for value in values])
+
+
+def test_half_a_character_is_no_text():
+    with pytest.raises(StoreError, match=r"key column \"id\" was given '\\ud800' \(str\).*Expected string"):
+        key_value("\ud800", DType.STRING, "id")

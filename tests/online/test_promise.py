@@ -17,9 +17,10 @@ import pytest
 
 from mlflow_core.config.clock import FixedClock
 from mlflow_core.engine.views.snapshot import snapshot_at, snapshot_read
-from mlflow_core.online.answer import Reader, Status
+from mlflow_core.online.answer import Status
+from mlflow_core.online.reader import Reader
 from mlflow_core.online.sqlite import SqliteBackend
-from mlflow_core.online.write import write_materialised
+from mlflow_core.online.write import write_table
 from mlflow_core.plan.retrieval import RetrievalPlan
 from mlflow_core.plan.schema import view_schema
 from mlflow_core.spec import FeatureView
@@ -61,7 +62,7 @@ def differing(
         random.shuffle(todo)
         for boundary in todo:
             table = snapshot_at(history.events, snapshot_read(view), boundary).table
-            write_materialised(backend, view, table, boundary, schema)
+            write_table(backend, view, table, boundary, schema)
         done += due
         rows = [row for row in history.rows.to_pylist() if _us(row["event_timestamp"]) == t]
         asked = {key: [row[key] for row in rows] for key in view.keys} or {"any": [None] * len(rows)}

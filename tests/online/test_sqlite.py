@@ -16,8 +16,17 @@ import pytest
 
 from mlflow_core.config.clock import FixedClock
 from mlflow_core.errors import StoreError
-from mlflow_core.online.sqlite import LAYOUT, SqliteBackend
+from mlflow_core.online.backend import Ask, OnlineTable
+from mlflow_core.online.sqlite import FILE_LAYOUT, SqliteBackend
 from mlflow_core.testing.online_contract import packed, stored
+
+ENTITY = ("carrier",)
+V = OnlineTable("v", ENTITY)
+
+
+def found(store: SqliteBackend, *keys: bytes) -> list[bytes | None]:
+    """What view ``v`` has under the keys."""
+    return [row[0] for row in store.read([Ask(ENTITY, ("v",), keys)])[0]]
 
 
 @pytest.fixture
@@ -37,7 +46,7 @@ def write_many(path: Path, number: int, barrier) -> None:
     store = SqliteBackend(path, "p", FixedClock(0), timeout_s=30)
     barrier.wait()
     for time in range(25):
-        store.write("v", [stored(f"{number}".encode(), time), stored(b"common", time, number)])
+        store.write(V, [stored(f"{number}".encode(), time), stored(b"common", time, number)])
     store.close()
 
 
@@ -51,65 +60,67 @@ def test_processes_that_make_the_file_together_lose_no_write(tmp_path, open_stor
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    found = open_store().read([("v", [b"0", b"1", b"2", b"common"])])[0]
-    assert found == [stored(b"0", 24), stored(b"1", 24), stored(b"2", 24), stored(b"common", 24, 2)]
+    rows = dict([stored(b"0", 24), stored(b"1", 24), stored(b"2", 24), stored(b"common", 24, 2)])
+    assert found(open_store(), *rows) == list(rows.values())
 
 
 def test_a_backend_travels_to_a_worker_without_its_connections(open_store):
     store = open_store()
-    store.write("v", [stored(b"k", 5)])
+    store.write(V, [stored(b"k", 5)])
     travelled = pickle.loads(pickle.dumps(store))
-    assert travelled.read([("v", [b"k"])]) == [[stored(b"k", 5)]]
+    assert found(travelled, b"k") == [stored(b"k", 5)[1]]
     assert travelled.clock == store.clock
     travelled.close()
 
 
 def test_a_forked_process_opens_its_own_connection(open_store):
     store = open_store()
-    store.write("v", [stored(b"k", 5)])
+    store.write(V, [stored(b"k", 5)])
     parents = store._mine()
     child = os.fork()
     if child == 0:
-        ok = store._mine() is not parents and store.write("v", [stored(b"k", 6)]) == 1
+        ok = store._mine() is not parents and store.write(V, [stored(b"k", 6)]) == 1
         os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert store._mine() is parents
-    assert store.read([("v", [b"k"])]) == [[stored(b"k", 6)]]
+    assert found(store, b"k") == [stored(b"k", 6)[1]]
 
 
 def test_connections_of_ended_threads_are_closed(open_store):
     store = open_store()
     for _ in range(5):
-        thread = threading.Thread(target=store.write, args=("v", [stored(b"k", 5)]))
+        thread = threading.Thread(target=store.write, args=(V, [stored(b"k", 5)]))
         thread.start()
         thread.join()
-    store.read([("v", [b"k"])])
+    found(store, b"k")
     assert len(store._open) == 1
 
 
 def test_several_views_are_read_in_one_statement(open_store):
     store = open_store()
-    for view in ("a", "b", "c"):
-        store.write(view, [stored(b"k", 5)])
+    for view, entity in (("a", ENTITY), ("b", ENTITY), ("c", ("origin",))):
+        store.write(OnlineTable(view, entity), [stored(b"k", 5)])
     statements = []
     store._mine().set_trace_callback(statements.append)
-    found = store.read([(view, [b"k", b"l"]) for view in ("a", "b", "c")])
+    both, other = store.read([Ask(ENTITY, ("a", "b"), [b"k", b"l"]), Ask(("origin",), ("c",), [b"k", b"l"])])
     store._mine().set_trace_callback(None)
-    assert found == [[stored(b"k", 5), None]] * 3
+    value = stored(b"k", 5)[1]
+    assert [list(row) for row in both] == [[value, value], [None, None]]
+    assert [list(row) for row in other] == [[value], [None]]
     assert len(statements) == 1
 
 
 def test_a_file_that_another_process_keeps_locked_gives_one_clear_error(tmp_path, open_store):
     store = open_store(timeout_s=0.1)
-    store.write("v", [stored(b"k", 5)])
+    store.write(V, [stored(b"k", 5)])
     other = sqlite3.connect(tmp_path / "online.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match=r"online\.db: .*database is locked.*Another process is writing"):
-        store.write("v", [stored(b"k", 6)])
-    assert store.read([("v", [b"k"])]) == [[stored(b"k", 5)]], "readers do not wait for a writer"
+        store.write(V, [stored(b"k", 6)])
+    assert found(store, b"k") == [stored(b"k", 5)[1]], "readers do not wait for a writer"
     other.execute("ROLLBACK")
     other.close()
-    assert store.write("v", [stored(b"k", 6)]) == 1
+    assert store.write(V, [stored(b"k", 6)]) == 1
 
 
 @pytest.fixture
@@ -122,18 +133,20 @@ def open_to_all():
 def test_a_read_only_file_gives_one_clear_error_and_can_still_be_read(open_to_all, open_store, repository):
     folder = open_to_all
     store = open_store(folder / "online.db")
-    store.write("v", [stored(b"k", 5)])
+    store.write(V, [stored(b"k", 5)])
     script = f"""
 import os
 from mlflow_core.errors import StoreError
+from mlflow_core.online.backend import Ask, OnlineTable
 from mlflow_core.online.sqlite import SqliteBackend
 from mlflow_core.testing.online_contract import stored
+from tests.online.test_sqlite import V, found
 if os.getuid() == 0:
     os.setuid(65534)  # a superuser may write everywhere
 store = SqliteBackend({str(folder / "online.db")!r}, "p")
-print(store.read([("v", [b"k"])]) == [[stored(b"k", 5)]])
+print(found(store, b"k") == [stored(b"k", 5)[1]])
 try:
-    store.write("v", [stored(b"k", 6)])
+    store.write(V, [stored(b"k", 6)])
 except StoreError as error:
     print(error)
 """
@@ -149,32 +162,34 @@ except StoreError as error:
     assert first == "True"
     assert "attempt to write a readonly database" in second
     assert "Make the file and its folder writable; nothing was changed." in second
-    assert store.read([("v", [b"k"])]) == [[stored(b"k", 5)]]
+    assert found(store, b"k") == [stored(b"k", 5)[1]]
 
 
 def test_a_folder_that_cannot_be_made_gives_one_clear_error():
     with pytest.raises(StoreError, match=r"/proc/nothing/online\.db: the online store cannot be used"):
-        SqliteBackend("/proc/nothing/online.db", "p").read([("v", [b"k"])])
+        SqliteBackend("/proc/nothing/online.db", "p").read([Ask(ENTITY, ("v",), [b"k"])])
 
 
 def test_a_full_disk_gives_one_clear_error_and_leaves_what_was_there(tmp_path, open_store, repository):
     """The largest size a process may give a file stands in for the disk: SQLite meets a failing write alike."""
     path = tmp_path / "online.db"
     store = open_store(path)
-    store.write("v", [stored(b"k", 5)])
+    store.write(V, [stored(b"k", 5)])
     store.close()
     script = f"""
 import resource
 from mlflow_core.errors import StoreError
+from mlflow_core.online.backend import Ask, OnlineTable
 from mlflow_core.online.sqlite import SqliteBackend
 from mlflow_core.testing.online_contract import stored
+from tests.online.test_sqlite import V, found
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 store = SqliteBackend({str(path)!r}, "p")
 try:
-    store.write("v", [stored(i.to_bytes(4, "big"), 9, payload="x" * 500) for i in range(20_000)] + [stored(b"k", 6)])
+    store.write(V, [stored(i.to_bytes(4, "big"), 9, payload="x" * 500) for i in range(20_000)] + [stored(b"k", 6)])
 except StoreError as error:
     print(error)
-print(store.read([("v", [b"k", bytes(4)])]) == [[stored(b"k", 5), None]])
+print(found(store, b"k", bytes(4)) == [stored(b"k", 5)[1], None])
 """
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=False
@@ -184,13 +199,13 @@ print(store.read([("v", [b"k", bytes(4)])]) == [[stored(b"k", 5), None]])
     assert "the online store cannot be used" in message
     assert "nothing was changed" in message
     assert intact == "True"
-    assert open_store(path).write("v", [stored(b"k", 6)]) == 1
+    assert open_store(path).write(V, [stored(b"k", 6)]) == 1
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path, open_store):
     (tmp_path / "online.db").write_text("hello " * 1000)
     with pytest.raises(StoreError, match=r"online\.db.*file is not a database.*Name another file"):
-        open_store().read([("v", [b"k"])])
+        found(open_store(), b"k")
     assert (tmp_path / "online.db").read_text() == "hello " * 1000
 
 
@@ -199,39 +214,41 @@ def test_a_database_of_something_else_is_left_alone(tmp_path, open_store):
         other.execute("CREATE TABLE flights (id)")
     other.close()
     with pytest.raises(StoreError, match=r'something else .it has "flights".'):
-        open_store().write("v", [stored(b"k", 5)])
+        open_store().write(V, [stored(b"k", 5)])
 
 
 def test_a_store_of_a_newer_layout_is_refused(tmp_path, open_store):
     store = open_store()
-    store.write("v", [stored(b"k", 5)])
-    store._mine().execute(f"PRAGMA user_version = {LAYOUT + 1}")
+    store.write(V, [stored(b"k", 5)])
+    store._mine().execute(f"PRAGMA user_version = {FILE_LAYOUT + 1}")
     store.close()
-    with pytest.raises(StoreError, match=f"has layout {LAYOUT + 1}, this version knows {LAYOUT}.*Upgrade"):
-        open_store().read([("v", [b"k"])])
+    with pytest.raises(
+        StoreError, match=f"has layout {FILE_LAYOUT + 1}, this version knows {FILE_LAYOUT}.*Upgrade"
+    ):
+        found(open_store(), b"k")
 
 
 def test_a_bulk_write_is_one_transaction(open_store):
     store = open_store()
-    assert store.write("v", [stored(i.to_bytes(3, "big"), 1, payload="x") for i in range(5_000)]) == 5_000
+    assert store.write(V, [stored(i.to_bytes(3, "big"), 1, payload="x") for i in range(5_000)]) == 5_000
     statements = []
     store._mine().set_trace_callback(statements.append)
-    store.write("v", [stored(i.to_bytes(3, "big"), 2, payload="y") for i in range(5_000)])
+    store.write(V, [stored(i.to_bytes(3, "big"), 2, payload="y") for i in range(5_000)])
     store._mine().set_trace_callback(None)
     assert statements.count("BEGIN IMMEDIATE") == statements.count("COMMIT") == 1
-    assert store.read([("v", [bytes(3)])])[0][0].value == packed("y")
+    assert found(store, bytes(3)) == [packed(2, 0, "y")]
 
 
 def test_a_file_that_is_replaced_is_read_anew_and_one_that_has_gone_is_not_made_again(tmp_path, open_store):
     store, path = open_store(), tmp_path / "online.db"
-    store.write("v", [stored(b"k", 5)])
+    store.write(V, [stored(b"k", 5)])
     other = open_store(tmp_path / "restored.db")
-    other.write("v", [stored(b"k", 7)])
+    other.write(V, [stored(b"k", 7)])
     other.close()
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     with pytest.raises(StoreError, match=r"online\.db: the online store has been removed.*Put the file back"):
-        store.read([("v", [b"k"])])
+        found(store, b"k")
     assert not path.exists()
     (tmp_path / "restored.db").rename(path)
-    assert store.read([("v", [b"k"])]) == [[stored(b"k", 7)]]
+    assert found(store, b"k") == [stored(b"k", 7)[1]]

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from mlflow_core.errors import SourceError
 from mlflow_core.sources import adbc, parts, read_schema, read_table, snapshot, sql
 from mlflow_core.spec import SqlSource
-from tests.sources.postgres import server
+from tests.servers.postgres import server
 
 NEW_YEAR = dt.datetime(2013, 1, 1, tzinfo=dt.UTC)
 

@@ -15,7 +15,6 @@ import pytest
 from distributed import Client, LocalCluster
 
 import mlflow_core as ml
-from mlflow_core.engine.materialise import materialise
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.engine.route import InProcess, OnDask
 from mlflow_core.errors import MlcoreError, PlanError, SourceError, SpecError
@@ -29,6 +28,7 @@ from mlflow_core.plan.to_feast import to_feast
 from mlflow_core.sources import parts, read_schema, read_table, snapshot
 from mlflow_core.spec import FeatureView, ParquetSource, SqlSource
 from mlflow_core.testing.histories import read_under
+from tests.engine.written import written
 
 HOUR = 3_600_000_000
 
@@ -149,7 +149,7 @@ def test_rows_are_made_before_expressions_on_both_routes_and_in_materialisation(
     assert in_process["late_sum_3h"].to_pylist() == [1, 0, 1, None]
     assert in_process["k_top_k_1_3h"].to_pylist() == [["a"], ["b"], ["a"], None]
     assert on_dask.equals(in_process)
-    table = materialise(view, 4 * HOUR, base=base).table
+    table = written(view, 4 * HOUR, base=base).table
     assert dict(zip(table["k"].to_pylist(), table["delay_sum_3h"].to_pylist(), strict=True)) == {
         "a": 12.0,
         "b": 4.0,
