@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from mlflow_core import sources
 from mlflow_core.engine.buckets.rows import range_edges
-from mlflow_core.engine.buckets.sharded import features_here, shards_on_workers, snapshot_on_workers
+from mlflow_core.engine.buckets.sharded import features_here, shards_on_workers
 from mlflow_core.engine.buckets.steps import Cluster
+from mlflow_core.engine.buckets.whole import FITS, written_here
+from mlflow_core.engine.buckets.writing import written_by_buckets
 from mlflow_core.engine.estimate import WORTH_A_CLUSTER, RowsEstimate, estimate
 from mlflow_core.engine.events.keys import check_key_types
 from mlflow_core.engine.events.run import SortedRows
 from mlflow_core.engine.files.shards import write_shards
 from mlflow_core.engine.inputs import SourceRead, read_spans, rows_span, source_reads
-from mlflow_core.engine.layouts.cache import Cache
+from mlflow_core.engine.layouts.cache import Cache, user_cache
 from mlflow_core.engine.views.assemble import assemble
-from mlflow_core.engine.views.snapshot import Snapshot, snapshot_at
-from mlflow_core.engine.views.view import compute_view, needed_columns, sorted_queries
+from mlflow_core.engine.views.view import compute_view, sorted_queries
+from mlflow_core.engine.views.written import ViewEnd, ViewRun
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 from mlflow_core.telemetry import Progress
 
@@ -94,25 +95,32 @@ class Route(Protocol):
         """
         ...
 
-    def snapshot(self, read: ViewRead, boundary: int, *, base: str, progress: Progress) -> Snapshot:
-        """Compute a view at a boundary, for all its entities.
+    def written(self, runs: Sequence[ViewRun], *, base: str, progress: Progress) -> Iterator[ViewEnd]:
+        """Compute views at their boundaries and give their rows to their sinks, where they are computed.
 
         Args:
-            read: From ``mlflow_core.engine.views.snapshot.snapshot_read``.
-            boundary: The evaluation time, microseconds since epoch, UTC.
+            runs: The views; those of one source read it together.
             base: Folder of the feature repository.
             progress: Who is told.
 
-        Raises:
-            SourceError: The source cannot be read, or lacks a column.
-            EngineError: A sum of integers does not fit in int64.
+        Yields:
+            One end a run, as soon as it has ended; one that fails stops no other.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class InProcess:
-    """Reads and computes in this process, small sources two at once: for what takes it seconds."""
+    """Reads and computes in this process, small sources two at once: for what takes it seconds.
+
+    Args:
+        fits: Up to how many bytes of a source, uncompressed, are materialised from memory; a larger one is laid out in
+            files first and worked through in buckets.
+        cache: Where those files are kept; by default in the user's cache.
+    """
+
+    fits: int = FITS
+    cache: Cache | None = None
 
     def features(
         self, plan: RetrievalPlan, spine: pa.Table, *, base: str, progress: Progress
@@ -153,14 +161,10 @@ class InProcess:
         )
         return write_shards(pieces, out)
 
-    def snapshot(self, read: ViewRead, boundary: int, *, base: str, progress: Progress) -> Snapshot:
-        """Compute a view at a boundary here; see ``Route.snapshot``."""
-        source = read.view.source
-        columns = needed_columns(read, sources.read_schema(source, base).names)
-        with progress.stage(f"materialising {read.view.name}", unit="rows") as stage:
-            snapshot = snapshot_at(sources.read_table(source, base, columns), read, boundary)
-            stage.advance(snapshot.table.num_rows)
-        return snapshot
+    def written(self, runs: Sequence[ViewRun], *, base: str, progress: Progress) -> Iterator[ViewEnd]:
+        """Compute and write views here, sources that do not fit bucket by bucket; see ``Route.written``."""
+        cache = self.cache or Cache(user_cache())
+        yield from written_here(runs, base=base, progress=progress, fits=self.fits, cache=cache)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +210,9 @@ class OnDask:
             progress=progress,
         )
 
-    def snapshot(self, read: ViewRead, boundary: int, *, base: str, progress: Progress) -> Snapshot:
-        """Compute a view at a boundary on the workers; see ``Route.snapshot``."""
-        return snapshot_on_workers(self._cluster, read, boundary, base=base, progress=progress)
+    def written(self, runs: Sequence[ViewRun], *, base: str, progress: Progress) -> Iterator[ViewEnd]:
+        """Compute views on the workers, which write them; see ``Route.written``."""
+        yield from written_by_buckets(self._cluster, runs, base=base, progress=progress)
 
     @property
     def _cluster(self) -> Cluster:

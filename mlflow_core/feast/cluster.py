@@ -18,7 +18,7 @@ from mlflow_core.engine.layouts.cache import Cache, user_cache
 from mlflow_core.engine.route import InProcess, OnDask, Route
 from mlflow_core.errors import ConfigError, MlcoreError, UsageError, nearest
 
-__all__ = ["IN_PROCESS", "ClusterName", "cluster_settings", "open_route"]
+__all__ = ["IN_PROCESS", "ClusterName", "cache_of", "cluster_settings", "open_route"]
 
 IN_PROCESS = "in-process"
 
@@ -73,6 +73,15 @@ ClusterName = Annotated[str | dict[str, Any], BeforeValidator(_checked)]
 """``in-process``, a profile such as ``local``, a scheduler's address ``tcp://host:port``, or a table as in [cluster]."""
 
 
+def cache_of(workdir: str | None) -> Cache:
+    """Return where the layouts of a route are kept.
+
+    Args:
+        workdir: As for ``open_route``.
+    """
+    return Cache(Path(workdir) / "layouts" if workdir else user_cache())
+
+
 @contextmanager
 def open_route(
     cluster: str | Mapping[str, Any],
@@ -104,7 +113,7 @@ def open_route(
                 "there is no cluster to report on: the work is done in this process",
                 hint="Set cluster: local in feature_store.yaml.",
             )
-        yield InProcess()
+        yield InProcess(cache=Cache(Path(workdir) / "layouts") if workdir else None)
         return
     settings = cluster_settings(cluster, base=base)
     if performance_report is not None:
@@ -113,5 +122,4 @@ def open_route(
         open_cluster(settings) as client,
         draft_folder(Path(workdir or tempfile.gettempdir()), "mlcore-route") as folder,
     ):
-        cache = Cache(Path(workdir) / "layouts" if workdir else user_cache())
-        yield OnDask(client, folder, cache=cache)
+        yield OnDask(client, folder, cache=cache_of(workdir))

@@ -7,14 +7,13 @@ values wins by the online store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-import pyarrow as pa
 from feast.entity import Entity as FeastEntity
-from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.feature_view import FeatureView as FeastView
 from feast.infra.common.materialization_job import (
     MaterializationJob,
@@ -23,20 +22,20 @@ from feast.infra.common.materialization_job import (
 )
 from feast.infra.compute_engines.base import ComputeEngine
 from feast.infra.registry.base_registry import BaseRegistry
-from feast.repo_config import FeastConfigBaseModel
-from feast.utils import _convert_arrow_to_proto
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
-from mlflow_core.algebra.types import TIME
 from mlflow_core.config.clock import Clock, SystemClock
-from mlflow_core.engine.materialise import Materialised, materialise
+from mlflow_core.engine.materialise import MaterialisationReport, materialise
 from mlflow_core.engine.route import Route
-from mlflow_core.engine.views.snapshot import CREATED, EVENT_TIME
-from mlflow_core.errors import MlcoreError, PlanError
+from mlflow_core.errors import MlcoreError, SourceError
 from mlflow_core.feast.cluster import ClusterName, open_route
+from mlflow_core.feast.erasures import erasures_of
 from mlflow_core.feast.online_store import PackedOnlineStore
+from mlflow_core.feast.view_run import Rewrite, ViewPlan, plan_of_protos, plan_of_view
+from mlflow_core.plan.erasures import Erasures
 from mlflow_core.plan.from_feast import view_of
 from mlflow_core.spec import FeatureView
-from mlflow_core.telemetry import get_logger
+from mlflow_core.telemetry import Progress, SilentProgress, get_logger
 
 __all__ = ["DaskComputeEngine", "DaskComputeEngineConfig", "EngineJob", "boundary_of"]
 
@@ -65,16 +64,25 @@ class EngineJob(MaterializationJob):
         task: What Feast asked for.
         boundary: The boundary that was materialised, microseconds since epoch, UTC; the end asked for where the
             view could not even be read.
-        materialised: The values and the report; None if it failed.
-        written: Rows that changed in the online store.
+        report: What was found and written, of a failed one as far as it came; None if it did not begin.
+        completes: The boundary of an earlier run that did not finish and that this one was to complete, or None.
+        why_all: Why all entities were written, in words; None where only what can have changed was.
+        seconds: From the start of the call until this view had ended.
         failure: Why it failed, or None.
     """
 
     task: MaterializationTask
     boundary: int
-    materialised: Materialised | None = None
-    written: int = 0
+    report: MaterialisationReport | None = None
+    completes: int | None = None
+    why_all: str | None = None
+    seconds: float = 0.0
     failure: BaseException | None = None
+
+    @property
+    def written(self) -> int:
+        """Rows that changed in the online store."""
+        return 0 if self.report is None else self.report.sunk.changed
 
     def status(self) -> MaterializationJobStatus:
         """Return SUCCEEDED or ERROR."""
@@ -110,6 +118,12 @@ class DaskComputeEngine(ComputeEngine):
         """The jobs of the last call: Feast drops what an engine returns, and somebody may want to report it."""
         self.performance_report: str | None = None
         """A file for Dask's own report on the next calls; None writes none."""
+        self.rewrite: Rewrite = "since"
+        """What the next calls write; Feast's own say from when on. See ``mlflow_core.feast.view_run.Rewrite``."""
+        self.progress: Progress = SilentProgress()
+        """Who is told how far the next calls have come."""
+        self.erasures: Callable[[RepoConfig], Erasures] = erasures_of
+        """Says who was erased; who runs under other settings than those of the repository's folder says otherwise."""
 
     @property
     def supports_batch(self) -> bool:
@@ -151,68 +165,103 @@ class DaskComputeEngine(ComputeEngine):
             One ended job a task, in order. A view that fails does not stop the others.
         """
         todo = [tasks] if isinstance(tasks, MaterializationTask) else tasks
-        self.last_jobs = []
+        started = time.monotonic()
+        jobs = [EngineJob(task, _us(task.end_time)) for task in todo]
+        plans: dict[int, ViewPlan] = {}
+        erased = self.erasures(self.repo_config)
+        for place, task in enumerate(todo):
+            try:
+                plans[place] = plan = self._plan(task, erased)
+                jobs[place] = replace(
+                    jobs[place], boundary=plan.ask.boundary, completes=plan.completes, why_all=plan.why_all
+                )
+            except Exception as error:
+                jobs[place] = self._failed(jobs[place], error)
+        self.last_jobs = jobs
+        if not plans:
+            return list(jobs)
         with open_route(
             self._cluster,
             workdir=self._workdir,
             base=str(self.repo_config.repo_path or "."),
             performance_report=self.performance_report,
         ) as route:
-            for task in todo:
-                self.last_jobs.append(self._one(registry, task, route))
-        return list(self.last_jobs)
+            for place, job in self._ended(registry, jobs, plans, route):
+                jobs[place] = replace(job, seconds=time.monotonic() - started)
+        if (now := self.erasures(self.repo_config)) != erased:
+            # Of who was erased meanwhile, values may have been written under keys that nobody knew then.
+            for plan in plans.values():
+                plan.bury(now)
+        return list(jobs)
 
-    def _one(self, registry: BaseRegistry, task: MaterializationTask, route: Route) -> EngineJob:
-        job = EngineJob(task, _us(task.end_time))
-        try:
-            return self._materialised(registry, job, route)
-        except MlcoreError as error:
-            return replace(job, failure=error)
-        except Exception as error:
-            # The boundary of one view's run: Feast would undo the states of all views, also of those written.
-            _log.exception("a view was not materialised", extra={"view": task.feature_view.name})
-            return replace(job, failure=error)
-
-    def _materialised(self, registry: BaseRegistry, job: EngineJob, route: Route) -> EngineJob:
-        task, repo_path = job.task, str(self.repo_config.repo_path or ".")
-        view = view_of(task.feature_view, repo_path=repo_path)
+    def _plan(self, task: MaterializationTask, erased: Erasures) -> ViewPlan:
+        view = view_of(task.feature_view, repo_path=str(self.repo_config.repo_path or "."))
         boundary = boundary_of(view, task.end_time, self._clock())
-        # The whole history up to the boundary, whatever start Feast made up: windows need it, and a row that is
-        # written again with the same version changes nothing.
-        result = materialise(view, boundary, base=repo_path, start=_us(task.start_time), route=route)
-        written = self._write(task.feature_view, view, result.table, boundary)
-        end = _EPOCH + timedelta(microseconds=boundary)
+        if not isinstance(self.online_store, PackedOnlineStore):
+            return plan_of_protos(
+                self.repo_config, self.online_store, task.feature_view, view, boundary, erased=erased
+            )
+        return plan_of_view(
+            self.online_store.backend(self.repo_config),
+            task.feature_view,
+            view,
+            boundary,
+            start=_us(task.start_time),
+            rewrite=self.rewrite,
+            erased=erased,
+        )
+
+    def _ended(
+        self,
+        registry: BaseRegistry,
+        jobs: Sequence[EngineJob],
+        plans: Mapping[int, ViewPlan],
+        route: Route,
+    ) -> Iterator[tuple[int, EngineJob]]:
+        """Run what was planned; each view's watermark moves when its last row is written."""
+        places: list[int] = []
+        for place, plan in plans.items():
+            try:
+                plan.begin()
+            except Exception as error:
+                yield place, self._failed(jobs[place], error)
+            else:
+                places.append(place)
+        asks = [plans[place].ask for place in places]
+        base = str(self.repo_config.repo_path or ".")
+        for done in materialise(asks, base=base, route=route, progress=self.progress):
+            place = places[done.place]
+            job = replace(jobs[place], report=done.report, why_all=jobs[place].why_all or done.report.why_all)
+            if done.failure is not None:
+                if isinstance(done.failure, SourceError) and not done.report.sunk.rows:
+                    plans[place].untouched()
+                yield place, self._failed(job, done.failure)
+                continue
+            try:
+                plans[place].finish(done.report)
+                self._mark(registry, job)
+            except Exception as error:
+                yield place, self._failed(job, error)
+                continue
+            yield place, job
+
+    def _mark(self, registry: BaseRegistry, job: EngineJob) -> None:
+        task, end = job.task, _EPOCH + timedelta(microseconds=job.boundary)
         registry.apply_materialization(
             task.feature_view, task.project, min(_aware(task.start_time), end), end
         )
-        if task.tqdm_builder and result.table.num_rows:
-            with task.tqdm_builder(result.table.num_rows) as bar:
-                bar.update(result.table.num_rows)
-        return replace(job, boundary=boundary, materialised=result, written=written)
+        rows = 0 if job.report is None else job.report.rows
+        if task.tqdm_builder and rows:
+            with task.tqdm_builder(rows) as bar:
+                bar.update(rows)
 
-    def _write(self, feast_view: FeastView, view: FeatureView, table: pa.Table, boundary: int) -> int:
-        if isinstance(self.online_store, PackedOnlineStore):
-            return self.online_store.write_materialised(self.repo_config, feast_view, table, boundary)
-        return self._write_protos(feast_view, view, table, boundary)
-
-    def _write_protos(self, feast_view: FeastView, view: FeatureView, table: pa.Table, boundary: int) -> int:
-        """Write through the interface that every online store of Feast's has."""
-        source = feast_view.batch_source
-        if source is None:
-            raise PlanError("has no batch source", object=view.title, place=view.place)
-        times = table[EVENT_TIME].combine_chunks().fill_null(pa.scalar(boundary, pa.int64()).cast(TIME))
-        named = table.drop_columns([EVENT_TIME, CREATED]).append_column(source.timestamp_field, times)
-        if source.created_timestamp_column:
-            named = named.append_column(source.created_timestamp_column, table[CREATED])
-        if not view.keys:
-            named = named.append_column(
-                DUMMY_ENTITY_ID, pa.array([DUMMY_ENTITY_VAL] * named.num_rows, pa.string())
+    def _failed(self, job: EngineJob, error: BaseException) -> EngineJob:
+        # The boundary of one view's run: Feast would undo the states of all views, also of those written.
+        if not isinstance(error, MlcoreError):
+            _log.error(
+                "a view was not materialised", exc_info=error, extra={"view": job.task.feature_view.name}
             )
-        join_keys = {column.name: column.dtype.to_value_type() for column in feast_view.entity_columns}
-        # Feast converts only the first chunk of a table.
-        rows = _convert_arrow_to_proto(named.combine_chunks(), feast_view, join_keys)
-        self.online_store.online_write_batch(self.repo_config, feast_view, rows, None)
-        return len(rows)
+        return replace(job, failure=error)
 
     def _clock(self) -> Clock:
         if isinstance(self.online_store, PackedOnlineStore):

@@ -23,9 +23,16 @@ def mismatches(
     return differing(history, clock, answers, counted)
 
 
-def differing(history: History, clock: str, answers: pa.Table, counted: Counter | None = None) -> list[str]:
+def differing(
+    history: History,
+    clock: str,
+    answers: pa.Table,
+    counted: Counter | None = None,
+    *,
+    oracle: Oracle | None = None,
+) -> list[str]:
     """Say which answers are not the truth of a world, and count what was compared."""
-    oracle = Oracle(history.view, history.events, clock)
+    oracle = oracle or Oracle(history.view, history.events, clock)
     functions = {window.name: window.function for window in history.view.windows}
     columns = {name: answers[name].to_pylist() for name in answers.column_names}
     assert answers.num_rows == history.rows.num_rows

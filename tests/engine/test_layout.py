@@ -22,7 +22,6 @@ from mlflow_core.engine.events.keys import hash_codes
 from mlflow_core.engine.layouts import layout
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.engine.layouts.layout import code_edges
-from mlflow_core.engine.materialise import materialise
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.engine.route import InProcess, OnDask
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
@@ -31,6 +30,7 @@ from mlflow_core.telemetry import SilentProgress
 from mlflow_core.testing.histories import random_history
 from tests.engine.comparison import differing
 from tests.engine.worlds import at_path, plan_of, write_in_parts
+from tests.engine.written import written
 
 SEED = 2_101
 US = pa.timestamp("us", "UTC")
@@ -205,9 +205,9 @@ def test_a_view_without_an_entity_is_laid_out_too(tmp_path, here, n_files, bucke
     assert found["x"].to_pylist() == [10 * last] * 8
     assert found["s"].to_pylist() == [sum(range(0, 10 * last + 1, 10))] * 8
     route = OnDask(here, tmp_path / "work", buckets=buckets)
-    done = materialise(view, 20, base=str(tmp_path), route=route)
+    done = written(view, 20, base=str(tmp_path), route=route)
     assert done.table["x"].to_pylist() == [200]
-    assert done == materialise(view, 20, base=str(tmp_path))
+    assert done == written(view, 20, base=str(tmp_path))
 
 
 KINDS: dict[str, tuple[tuple[pa.DataType, pa.DataType], pa.DataType]] = {

@@ -15,7 +15,6 @@ from distributed import Client, LocalCluster
 
 from mlflow_core.config.settings import ClusterSettings
 from mlflow_core.engine.cluster.connect import open_cluster
-from mlflow_core.engine.materialise import materialise
 from mlflow_core.engine.retrieve import retrieve, retrieve_to_shards
 from mlflow_core.engine.route import InProcess, OnDask, choose_route
 from mlflow_core.engine.views.view import compute_view
@@ -24,6 +23,7 @@ from mlflow_core.spec import Agg, Entity, FeatureView, ParquetSource
 from mlflow_core.testing.histories import History, random_history, read_under
 from tests.engine.comparison import differing
 from tests.engine.worlds import at_path, plan_of, write_in_parts
+from tests.engine.written import written
 
 SEED = 7
 
@@ -153,7 +153,7 @@ def test_events_without_a_time_are_counted_apart_from_those_without_a_key(client
         tmp_path / "s.parquet",
     )
     for route in (InProcess(), OnDask(client, tmp_path / "work", buckets=3)):
-        done = materialise(view, 10, base=str(tmp_path), route=route)
+        done = written(view, 10, base=str(tmp_path), route=route)
 
         assert done.table["k"].to_pylist() == ["a"]
         assert (done.report.events, done.report.dropped_keys, done.report.dropped_times) == (5, 2, 2)
@@ -193,7 +193,7 @@ def test_what_is_materialised_at_a_boundary_is_what_the_clock_serves_then(
         boundary = view.availability.floor(boundary)
     asked_at = boundary + (int(view.availability.delay) if availability else 0)
 
-    done = materialise(view, boundary, base=str(tmp_path))
+    done = written(view, boundary, base=str(tmp_path))
 
     rows = done.table.select(view.keys).append_column(
         "event_timestamp", pa.array(np.full(done.table.num_rows, asked_at)).cast(world.events["t"].type)
@@ -207,9 +207,7 @@ def test_what_is_materialised_at_a_boundary_is_what_the_clock_serves_then(
     assert done.report.dropped_keys == len(
         [e for e in world.events.select(view.keys).to_pylist() if None in e.values()]
     )
-    on_dask = materialise(
-        view, boundary, base=str(tmp_path), route=OnDask(client, tmp_path / "work", buckets=3)
-    )
+    on_dask = written(view, boundary, base=str(tmp_path), route=OnDask(client, tmp_path / "work", buckets=3))
     assert by_key(on_dask.table, view).equals(by_key(done.table, view))
     assert on_dask.report == done.report
 
@@ -234,7 +232,7 @@ def test_an_entity_whose_last_event_was_deleted_is_materialised_as_empty(tmp_pat
     )
     pq.write_table(events, tmp_path / "s.parquet")
 
-    table = materialise(view, 10, base=str(tmp_path)).table
+    table = written(view, 10, base=str(tmp_path)).table
 
     assert table.drop_columns(["__event_time", "__created"]).to_pylist() == [
         {"k": "a", "x": None, "n": 0},
@@ -281,9 +279,9 @@ def test_a_source_keyed_by_floats_or_identified_by_lists_is_refused_before_anyth
     )
     for route in (InProcess(), OnDask(client, tmp_path / "work")):
         with pytest.raises(SourceError, match=r'key column "k" holds double.*A float cannot be a key'):
-            materialise(floats, 9, base=str(tmp_path), route=route)
+            written(floats, 9, base=str(tmp_path), route=route)
         with pytest.raises(SourceError, match=r'event_id column "id" holds list<'):
-            materialise(lists, 9, base=str(tmp_path), route=route)
+            written(lists, 9, base=str(tmp_path), route=route)
 
 
 def test_an_entity_row_column_called_like_a_feature_is_refused(world, tmp_path):

@@ -15,7 +15,7 @@ from mlflow_core.engine.buckets.splitting import compute_within, snapshot_within
 from mlflow_core.engine.events.keys import hash_codes
 from mlflow_core.engine.events.run import Run, sort_events, sort_rows
 from mlflow_core.engine.events.versions import with_ends
-from mlflow_core.engine.views.snapshot import snapshot_at, snapshot_of_runs, snapshot_read
+from mlflow_core.engine.views.snapshot import SnapshotPart, snapshot_at, snapshot_of_runs, snapshot_read
 from mlflow_core.engine.views.view import compute_runs, value_columns
 from mlflow_core.spec import Agg, Entity, Every, FeatureView, ParquetSource
 from mlflow_core.testing.histories import History, random_history, read_under
@@ -152,7 +152,9 @@ def test_a_boundary_within_bounds_is_the_boundary_computed_at_once(served, one_k
         for boundary in (least, (least + most) // 2, most + 20):
             whole = listed(snapshot_at(world.events, read, boundary).table, view)
             for limit in (1, 4_000):
-                assert listed(snapshot_within(runs, read, boundary, limit=limit), view) == whole
+                parts = list(snapshot_within(runs, read, boundary, limit=limit))
+                assert listed(pa.concat_tables(part.table for part in parts), view) == whole
+                assert sum(part.entities for part in parts) == len(whole)
 
 
 def listed(table: pa.Table, view: FeatureView) -> list[dict]:
@@ -177,14 +179,14 @@ def test_a_boundary_on_a_hot_key_reads_no_more_than_its_windows_need(monkeypatch
     read, largest = snapshot_read(view), 0
     runs = parts_of(History(view, events, events), "event")
 
-    def measured(runs, *args) -> pa.Table:
+    def measured(runs, *args) -> SnapshotPart:
         nonlocal largest
         largest = max(largest, sum(run.rows.num_rows for run in runs))
         return snapshot_of_runs(runs, *args)
 
     monkeypatch.setattr(splitting, "snapshot_of_runs", measured)
 
-    found = snapshot_within(runs, read, 500 * day, limit=32_000)
+    [found] = snapshot_within(runs, read, 500 * day, limit=32_000)
 
-    assert found.equals(snapshot_at(events, read, 500 * day).table)
+    assert found.table.equals(snapshot_at(events, read, 500 * day).table)
     assert 0 < largest < 100

@@ -16,18 +16,18 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_core.engine.buckets.rows import PLACE, PartedRows
-from mlflow_core.engine.buckets.splitting import compute_within, snapshot_within
+from mlflow_core.engine.buckets.splitting import compute_within
 from mlflow_core.engine.cluster.tasks import Amount
 from mlflow_core.engine.events.arrays import gather
 from mlflow_core.engine.events.run import Run, SortedRows
-from mlflow_core.engine.files.parted import integers, one_array, read_part, write_batches, write_whole
+from mlflow_core.engine.files.parted import integers, one_array, read_part, write_batches
 from mlflow_core.engine.layouts.layout import code_edges
 from mlflow_core.engine.layouts.stored import Stored
 from mlflow_core.engine.times import Int64
 from mlflow_core.engine.views.view import value_columns
 from mlflow_core.plan.retrieval import ViewRead
 
-__all__ = ["FeatureFiles", "Joined", "Limits", "compute_bucket", "snapshot_bucket"]
+__all__ = ["FeatureFiles", "Joined", "Limits", "compute_bucket"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,32 +127,6 @@ def compute_bucket(bucket: int, files: FeatureFiles, limits: Limits) -> Amount:
     first = next(coming)
     write_batches(_all(first, coming), first.schema, files.file(bucket))
     return Amount(rows=sum(sizes))
-
-
-def snapshot_bucket(
-    bucket: int, n_buckets: int, stored: Stored, read: ViewRead, boundary: int, limits: Limits, file: Path
-) -> Amount:
-    """Compute one bucket of a view at a boundary, and write it.
-
-    Args:
-        bucket: Which.
-        n_buckets: Of how many.
-        stored: Where the view's events are.
-        read: From ``snapshot_read``.
-        boundary: The evaluation time, microseconds since epoch, UTC.
-        limits: How much is worked on at once.
-        file: Where it goes.
-
-    Raises:
-        SourceError: As for ``snapshot_of_runs``.
-        EngineError: A sum of integers does not fit in int64, or a file is not seen by this process.
-    """
-    low, high = code_edges(n_buckets)[bucket : bucket + 2]
-    opened = stored.open()
-    runs = opened.runs(low, high, value_columns(read, opened.layouts[0].rows.column_names))
-    table = snapshot_within(runs, read, boundary, limit=limits.events)
-    write_whole(table, file)
-    return Amount(rows=table.num_rows, bytes=table.nbytes)
 
 
 def _by_range(asked: SortedRows, edges: Int64) -> Int64:

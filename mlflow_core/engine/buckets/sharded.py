@@ -1,4 +1,4 @@
-"""Retrieval and materialisation on a Dask cluster: layouts, then buckets, then output rows range by range.
+"""Retrieval on a Dask cluster: layouts, then buckets, then output rows range by range.
 
 What a source's parts lack in the cache is laid out together with the parting of the entity rows; then each bucket is
 computed, then each range of rows is put together with on-demand functions and written as a shard; a worker holds one
@@ -8,7 +8,7 @@ function its import path. What there is to do is ``mlflow_core.engine.buckets.st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,23 +17,21 @@ from typing import Any, cast
 import pyarrow as pa
 
 from mlflow_core.algebra.on_demand import load_function
-from mlflow_core.engine.buckets.bucketed import FeatureFiles, compute_bucket, snapshot_bucket
+from mlflow_core.engine.buckets.bucketed import FeatureFiles, compute_bucket
 from mlflow_core.engine.buckets.rows import PartedRows, RowFiles, write_rows
-from mlflow_core.engine.buckets.steps import Cluster, Steps, laid_out, plan_snapshot, plan_steps
+from mlflow_core.engine.buckets.steps import Cluster, Steps, laid_out, plan_steps
 from mlflow_core.engine.cluster.tasks import Amount, run_tasks
 from mlflow_core.engine.files.drafts import draft_folder
-from mlflow_core.engine.files.entries import facts_of
-from mlflow_core.engine.files.parted import read_whole
 from mlflow_core.engine.files.shards import ROWS_PER_SHARD, publish_shards, write_shard
 from mlflow_core.engine.views.assemble import assemble
-from mlflow_core.engine.views.snapshot import Snapshot
 from mlflow_core.errors import PlanError
-from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
+from mlflow_core.plan.erasures import NOTHING_ERASED
+from mlflow_core.plan.retrieval import RetrievalPlan
 from mlflow_core.spec import OnDemand
 from mlflow_core.spec.code import code_digest
 from mlflow_core.telemetry import Progress
 
-__all__ = ["features_here", "shards_on_workers", "snapshot_on_workers"]
+__all__ = ["features_here", "shards_on_workers"]
 
 
 def features_here(
@@ -90,7 +88,7 @@ def shards_on_workers(
         PlanError: A worker cannot import an on-demand function, or finds other code there.
     """
     with _computed(cluster, plan, spine, rows_per_shard, base, progress) as (rows, files):
-        by_path = _with_functions(plan, _Elsewhere.of)
+        by_path = _with_functions(plan.without(NOTHING_ERASED), _Elsewhere.of)
 
         def write(draft: Path) -> list[str]:
             calls = [(_write_range, number, by_path, rows, files, draft) for number in range(rows.n_ranges)]
@@ -100,41 +98,6 @@ def shards_on_workers(
             return [name for name, _ in written]
 
         return publish_shards(out, write)
-
-
-def snapshot_on_workers(
-    cluster: Cluster, read: ViewRead, boundary: int, *, base: str, progress: Progress
-) -> Snapshot:
-    """Compute a view at a boundary on a cluster's workers; see ``mlflow_core.engine.views.snapshot.snapshot_at``.
-
-    Args:
-        cluster: Where.
-        read: From ``snapshot_read``.
-        boundary: The evaluation time, microseconds since epoch, UTC.
-        base: Folder of the feature repository.
-        progress: Who is told.
-
-    Raises:
-        SourceError: The source cannot be read, or lacks a column.
-        EngineError: As for ``features_here``.
-    """
-    steps = plan_snapshot(cluster, read, base=base)
-    _share_code(cluster, (read,))
-    with laid_out(cluster, steps, (), progress), draft_folder(cluster.workdir, "engine") as folder:
-        [joined] = steps.joined
-        [stored] = joined.stored
-        files = [folder / f"snapshot-{bucket:06d}.arrow" for bucket in range(steps.n_buckets)]
-        calls = [
-            (snapshot_bucket, bucket, steps.n_buckets, stored, read, boundary, cluster.limits, file)
-            for bucket, file in enumerate(files)
-        ]
-        run_tasks(cluster.client, calls, f"materialising {read.view.name}", "buckets", progress)
-        facts = [facts_of(stored.folder / name) or {} for name in stored.entries]
-        events, dropped_keys, dropped_times = (
-            sum(int(one[name]) for one in facts) for name in ("rows", "dropped_keys", "dropped_times")
-        )
-        table = pa.concat_tables([read_whole(file) for file in files])
-        return Snapshot(table, events, dropped_keys, dropped_times)
 
 
 @contextmanager
@@ -148,7 +111,7 @@ def _computed(
 ) -> Iterator[tuple[RowFiles, tuple[FeatureFiles, ...]]]:
     """Compute all views into files, which are there for the time of a ``with`` block."""
     steps = plan_steps(cluster, plan, spine, base=base)
-    _share_code(cluster, plan.reads, plan)
+    _share_code(cluster, plan)
     with draft_folder(cluster.workdir, "engine") as folder:
         rows = write_rows(spine, folder, rows_per_range)
         files = tuple(
@@ -184,11 +147,13 @@ def _write_range(
     return name, Amount(rows=table.num_rows, bytes=(draft / name).stat().st_size)
 
 
-def _share_code(cluster: Cluster, reads: Sequence[ViewRead], plan: RetrievalPlan | None = None) -> None:
-    if any(read.view.source.transform for read in reads) or (plan is not None and plan.on_demand):
+def _share_code(cluster: Cluster, plan: RetrievalPlan) -> None:
+    if cluster.client is not None and (
+        plan.on_demand or any(read.view.source.transform for read in plan.reads)
+    ):
         from mlflow_core.engine.cluster.project_code import share_code  # imports Dask
 
-        share_code(cluster.client, reads, plan)
+        share_code(cluster.client, plan.reads, plan)
 
 
 @dataclass(frozen=True, slots=True)

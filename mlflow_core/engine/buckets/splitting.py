@@ -18,8 +18,9 @@ from mlflow_core.engine.events.clock import evaluation_times
 from mlflow_core.engine.events.run import Run
 from mlflow_core.engine.events.versions import timeline_of
 from mlflow_core.engine.layouts.layout import between_codes
-from mlflow_core.engine.times import NEVER, Int64, microseconds, plus
-from mlflow_core.engine.views.snapshot import snapshot_of_runs
+from mlflow_core.engine.times import NEVER, Flags, Int64, microseconds, plus
+from mlflow_core.engine.views.changes import Delta
+from mlflow_core.engine.views.snapshot import SnapshotPart, snapshot_of_runs
 from mlflow_core.engine.views.view import compute_runs, row_times
 from mlflow_core.plan.retrieval import ViewRead
 
@@ -67,27 +68,37 @@ def compute_within(
     return whole if back is None else whole.combine_chunks().take(pa.array(back))
 
 
-def snapshot_within(runs: Sequence[Run], read: ViewRead, boundary: int, *, limit: int) -> pa.Table:
-    """Compute a view at a boundary for all keys of one bucket; see ``snapshot_of_runs``.
+def snapshot_within(
+    runs: Sequence[Run], read: ViewRead, boundary: int, *, limit: int, delta: Delta | None = None
+) -> Iterator[SnapshotPart]:
+    """Compute a view at a boundary for the keys of one bucket, group by group; see ``snapshot_of_runs``.
 
     Args:
         runs: The bucket's events, one run a part, in source order; at least one.
         read: From ``snapshot_read``.
         boundary: The evaluation time, microseconds since epoch, UTC.
         limit: About how many bytes of events are worked on at once; of one key, what its windows hold fits in any case.
+        delta: From where changes are looked for; all keys by default. A key that alone does not fit counts as changed.
 
     Raises:
         EngineError: A sum of integers does not fit in int64.
     """
     if sum(run.rows.nbytes for run in runs) <= limit:
-        return snapshot_of_runs(runs, read, boundary)
-    pieces = []
+        yield snapshot_of_runs(runs, read, boundary, delta, _fresh_rows(runs, delta))
+        return
     for low, high, alone in _groups(runs, limit):
         events = [_between(run, low, high) for run in runs]
         if alone and all(len(run.first) <= 2 for run in events):
             events = [_at_boundary(run, read, boundary, limit) for run in events]
-        pieces.append(snapshot_of_runs(events, read, boundary))
-    return pa.concat_tables(pieces)
+            yield snapshot_of_runs(events, read, boundary)
+        else:
+            yield snapshot_of_runs(events, read, boundary, delta, _fresh_rows(events, delta))
+
+
+def _fresh_rows(runs: Sequence[Run], delta: Delta | None) -> Flags | None:
+    if delta is None or not any(delta.fresh):
+        return None
+    return np.repeat(np.array(delta.fresh, np.bool_), [run.rows.num_rows for run in runs])
 
 
 def _between(run: Run, low: int, high: int) -> Run:

@@ -7,7 +7,7 @@ left out. Nothing here computes a feature.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mlflow_core import sources
 from mlflow_core.engine.buckets.bucketed import Joined, Limits
 from mlflow_core.engine.buckets.rows import PartedRows
 from mlflow_core.engine.cluster.tasks import Amount, Call, n_threads, run_tasks
 from mlflow_core.engine.estimate import row_width
-from mlflow_core.engine.events.keys import check_key_types, check_source
+from mlflow_core.engine.events.keys import check_key_types
 from mlflow_core.engine.files.entries import facts_of
 from mlflow_core.engine.inputs import SourceRead, read_spans, rows_span, source_reads
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.engine.layouts.identity import EndsSpec, write_ends
 from mlflow_core.engine.layouts.layout import LayoutSpec, code_edges, write_layout
 from mlflow_core.engine.layouts.stored import Stored
-from mlflow_core.engine.views.view import needed_columns, value_columns
+from mlflow_core.engine.views.view import value_columns
+from mlflow_core.plan.erasures import NOTHING_ERASED
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 from mlflow_core.sources import SourceListing, SourcePart
 from mlflow_core.telemetry import Progress
@@ -36,7 +36,16 @@ from mlflow_core.telemetry import Progress
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Cluster", "Steps", "laid_out", "layout_spec", "plan_snapshot", "plan_steps"]
+__all__ = [
+    "Cluster",
+    "LayoutPlan",
+    "Steps",
+    "end_layouts",
+    "laid_out",
+    "lay_out",
+    "layout_spec",
+    "plan_steps",
+]
 
 BUCKET_BYTES = 32_000_000  # of the largest source; smaller ones take less memory and cost no time
 MOST_BUCKETS = 4_096
@@ -49,14 +58,14 @@ class Cluster:
     """Where distributed work is done.
 
     Attributes:
-        client: The cluster's client.
+        client: The cluster's client; None is this process, which does one thing after the other.
         workdir: A folder that this process and all workers reach.
         cache: The cache of layouts, in another such folder.
         buckets: Into how many parts keys are parted; None chooses by size.
         limits: How much a worker's thread works on at once.
     """
 
-    client: Client
+    client: Client | None
     workdir: Path
     cache: Cache
     buckets: int | None = None
@@ -96,7 +105,7 @@ def plan_steps(cluster: Cluster, plan: RetrievalPlan, spine: pa.Table, *, base: 
         PlanError: A view does not fit its source.
     """
     spans = read_spans(plan.reads, rows_span(spine, plan.time_column))
-    planned = _Planned(cluster)
+    planned = LayoutPlan(cluster)
     stored: dict[int, Stored] = {}
     for one in source_reads(plan, spans, base=base):
         for place in one.places:
@@ -105,34 +114,15 @@ def plan_steps(cluster: Cluster, plan: RetrievalPlan, spine: pa.Table, *, base: 
     by_keys: dict[tuple[str, ...], list[int]] = {}
     for place, read in enumerate(plan.reads):
         by_keys.setdefault(tuple(column for _, column in read.keys), []).append(place)
+    # Layouts are without what was erased, so nothing else need know of it: tasks stay small.
+    seen = plan.without(NOTHING_ERASED).reads
     joined = [
-        Joined(tuple(places), tuple(plan.reads[p] for p in places), tuple(stored[p] for p in places))
+        Joined(tuple(places), tuple(seen[p] for p in places), tuple(stored[p] for p in places))
         for places in by_keys.values()
     ]
     n_features = sum(len(read.features) for read in plan.reads)
     asked = spine.num_rows * (_BYTES_A_ROW + 8 * n_features) // 2
     return Steps(tuple(by_keys), tuple(joined), planned.layouts, planned.ends, planned.buckets(asked))
-
-
-def plan_snapshot(cluster: Cluster, read: ViewRead, *, base: str) -> Steps:
-    """Say what a materialisation has to do.
-
-    Args:
-        cluster: Where.
-        read: From ``snapshot_read``.
-        base: Folder of the feature repository.
-
-    Raises:
-        SourceError: The source cannot be read, or lacks a column.
-        PlanError: The view does not fit its source.
-    """
-    listing = sources.open_source(read.view.source, base)
-    check_source(listing.schema, read.view)
-    needed = needed_columns(read, listing.schema.names)
-    planned = _Planned(cluster)
-    [stored] = planned.source(SourceRead(listing, (0,), (needed,), (None, None)), (read,)).values()
-    joined = Joined((0,), (read,), (stored,))
-    return Steps((), (joined,), planned.layouts, planned.ends, planned.buckets(0))
 
 
 @contextmanager
@@ -155,7 +145,7 @@ def laid_out(
     missing: list[str] = []
     try:
         with cache.leased([*steps.layouts, *steps.ends]):
-            missing = [name for name in steps.layouts if facts_of(cache.folder / name) is None]
+            missing = _missing(cache.folder, steps.layouts)
             calls: list[Call] = [(_lay_out, cache.folder, *steps.layouts[name]) for name in missing]
             calls += [
                 (PartedRows.write, one, number) for one in parted for number in range(one.rows.n_ranges)
@@ -163,16 +153,40 @@ def laid_out(
             found = dict.fromkeys(steps.layouts[name][1].view.source.name for name in missing)
             if calls:
                 run_tasks(client, calls, f"parting {', '.join(found) or 'entity rows'}", "parts", progress)
-            unended = [spec for name, spec in steps.ends.items() if facts_of(cache.folder / name) is None]
-            missing += [spec.entry_name for spec in unended]
-            calls = [(_end, cache.folder, spec) for spec in unended]
-            found = dict.fromkeys(spec.read.view.source.name for spec in unended)
+            unended = _missing(cache.folder, steps.ends)
+            missing += unended
+            calls = [(_end, cache.folder, steps.ends[name]) for name in unended]
+            found = dict.fromkeys(steps.ends[name].read.view.source.name for name in unended)
             if calls:
                 run_tasks(client, calls, f"matching versions of {', '.join(found)}", "ranges", progress)
             yield
     finally:
         if missing:
             cache.trim()
+
+
+def lay_out(folder: Path, plan: LayoutPlan) -> list[Call]:
+    """Return the calls that lay out what the cache lacks of a plan.
+
+    Args:
+        folder: The cache's.
+        plan: Which layouts.
+    """
+    return [(_lay_out, folder, *plan.layouts[name]) for name in _missing(folder, plan.layouts)]
+
+
+def end_layouts(folder: Path, plan: LayoutPlan) -> list[Call]:
+    """Return the calls that find the ends of replaced versions which the cache lacks; all layouts are there.
+
+    Args:
+        folder: The cache's.
+        plan: Which layouts.
+    """
+    return [(_end, folder, plan.ends[name]) for name in _missing(folder, plan.ends)]
+
+
+def _missing(folder: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if facts_of(folder / name) is None]
 
 
 def _lay_out(folder: Path, part: SourcePart, spec: LayoutSpec) -> Amount:
@@ -185,8 +199,16 @@ def _end(folder: Path, spec: EndsSpec) -> Amount:
     return Amount()
 
 
-class _Planned:
-    """Layouts and ends, each once, as the sources of a plan are looked at one by one."""
+class LayoutPlan:
+    """Layouts and ends, each once, as the sources of a plan are looked at one by one.
+
+    Args:
+        cluster: Where they are made.
+
+    Attributes:
+        layouts: Each part to be laid out and how, by the entry's name.
+        ends: Each range of identities of which versions' ends are found, by the entry's name.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -194,8 +216,15 @@ class _Planned:
         self.layouts: dict[str, tuple[SourcePart, LayoutSpec]] = {}
         self.ends: dict[str, EndsSpec] = {}
 
-    def source(self, one: SourceRead, reads: Sequence[ViewRead]) -> dict[int, Stored]:
-        """Say where the events of each read of a source are."""
+    def source(
+        self, one: SourceRead, reads: Sequence[ViewRead] | Mapping[int, ViewRead]
+    ) -> dict[int, Stored]:
+        """Say where the events of each read of a source will be.
+
+        Args:
+            one: The source.
+            reads: All reads, by place.
+        """
         parts = () if one.between is None else one.listing.parts(one.between)
         by_keys: dict[tuple[str, ...], list[int]] = {}
         for place in one.places:
@@ -210,9 +239,15 @@ class _Planned:
             self._most = max(self._most, width * sum(part.rows for part in parts))
             for place in places:
                 stored[place] = self._ended(
-                    Stored(self._cluster.cache.folder, spec, schema, tuple(entries), None),
+                    Stored(
+                        self._cluster.cache.folder,
+                        replace(spec, erased=NOTHING_ERASED),
+                        schema,
+                        tuple(entries),
+                        None,
+                    ),
                     parts,
-                    reads[place],
+                    reads[place].without(NOTHING_ERASED),
                 )
         return stored
 
@@ -229,7 +264,11 @@ class _Planned:
         return replace(stored, ends=tuple(named))
 
     def buckets(self, asked: int) -> int:
-        """Into how many parts keys go, for entity rows of some bytes."""
+        """Return into how many parts keys go.
+
+        Args:
+            asked: Bytes of entity rows.
+        """
         if self._cluster.buckets is not None:
             return self._cluster.buckets
         threads = n_threads(self._cluster.client)
@@ -245,4 +284,5 @@ def layout_spec(listing: SourceListing, reads: Sequence[ViewRead]) -> LayoutSpec
     """
     names = listing.schema.names
     wanted = {name for read in reads for name in value_columns(read, names)}
-    return LayoutSpec(reads[0].view, tuple(name for name in names if name in wanted))
+    # What was erased goes by key columns, so it is the same for all of them.
+    return LayoutSpec(reads[0].view, tuple(name for name in names if name in wanted), reads[0].erased)

@@ -7,7 +7,7 @@ setting ``distributed.scheduler.no-workers-timeout`` says, or a minute where it 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from mlflow_core.telemetry import Progress, Stage
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Amount", "Call", "n_threads", "run_tasks"]
+__all__ = ["Amount", "Call", "Ended", "n_threads", "run_apart", "run_tasks"]
 
 # A function and its arguments, as they travel to a worker.
 Call = tuple[Any, ...]
@@ -43,8 +43,23 @@ class Amount:
     bytes: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A call that has ended.
+
+    Attributes:
+        place: Which of the calls.
+        result: What it returned, None where it failed.
+        error: Why it failed, or None.
+    """
+
+    place: int
+    result: Any
+    error: BaseException | None
+
+
 def run_tasks(
-    client: Client,
+    client: Client | None,
     calls: Sequence[Call],
     name: str,
     unit: str,
@@ -55,7 +70,7 @@ def run_tasks(
     """Run calls on the workers and return their results; the first failure, or Ctrl-C, cancels the others.
 
     Args:
-        client: The cluster's client.
+        client: The cluster's client; None works through the calls here, one by one.
         calls: Each a function and its arguments, which are sent as they are.
         name: What they do, for the progress and for errors.
         unit: What each of them does one of, in the plural.
@@ -77,26 +92,78 @@ def run_tasks(
         ...     run_tasks(client, [(abs, -2), (abs, 1)], "counting", "numbers", SilentProgress())
         [2, 1]
     """
+    amount = amount or _own_amount
+    if client is None:
+        with progress.stage(name, total=len(calls), unit=unit) as stage:
+            return [_called(call, stage, amount) for call in calls]
     tasks: list[Any] = []
     try:
         with _clear_errors(client, name, unit), progress.stage(name, total=len(calls), unit=unit) as stage:
             for function, *arguments in calls:
                 tasks.append(client.submit(function, *arguments, pure=False))
-            return _collected(client, tasks, name, stage, amount or _own_amount)
+            return _collected(client, tasks, name, stage, amount)
     finally:
         if client.status == "running":
             client.cancel(tasks)
 
 
-def n_threads(client: Client) -> int:
+def run_apart(
+    client: Client | None,
+    calls: Sequence[Call],
+    groups: Sequence[Hashable],
+    name: str,
+    unit: str,
+    progress: Progress,
+    *,
+    failed: Callable[[Any], bool],
+    amount: Callable[[Any], Amount] | None = None,
+) -> Iterator[Ended]:
+    """Run calls that belong to several groups at once; a failure cancels the others of its group alone.
+
+    Args:
+        client: The cluster's client; None works through the calls here, one by one.
+        calls: As for ``run_tasks``.
+        groups: The group of each.
+        name: What they do, for the progress and for errors.
+        unit: What each of them does one of, in the plural.
+        progress: Who is told.
+        failed: Whether a result says that its call has failed.
+        amount: As for ``run_tasks``.
+
+    Yields:
+        Calls as they end; of a group that failed some may never end.
+
+    Raises:
+        EngineError: The cluster went away, or no worker has taken a task for too long.
+    """
+    amount = amount or _own_amount
+    over: set[Hashable] = set()
+    with progress.stage(name, total=len(calls), unit=unit) as stage:
+        ends = (
+            _here(calls, groups, over, stage, amount)
+            if client is None
+            else _there(client, calls, groups, over, name, unit)
+        )
+        for end in ends:
+            if end.error is not None or failed(end.result):
+                over.add(groups[end.place])
+            elif client is not None:
+                found = amount(end.result)
+                stage.advance(1, rows=found.rows, size=found.bytes)
+            yield end
+
+
+def n_threads(client: Client | None) -> int:
     """Say how many tasks a cluster's workers take at once.
 
     Args:
-        client: The cluster's client.
+        client: The cluster's client; None is this process, which takes one.
 
     Raises:
         EngineError: The cluster has gone away.
     """
+    if client is None:
+        return 1
     with _clear_errors(client, "counting workers", "workers"):
         _check_open(client)
         return int(sum(client.nthreads().values()))
@@ -104,6 +171,72 @@ def n_threads(client: Client) -> int:
 
 def _own_amount(result: Any) -> Amount:
     return result if isinstance(result, Amount) else Amount()
+
+
+def _called(call: Call, stage: Stage, amount: Callable[[Any], Amount]) -> Any:
+    function, *arguments = call
+    result = function(*arguments)
+    found = amount(result)
+    stage.advance(1, rows=found.rows, size=found.bytes)
+    return result
+
+
+def _here(
+    calls: Sequence[Call],
+    groups: Sequence[Hashable],
+    over: set[Hashable],
+    stage: Stage,
+    amount: Callable[[Any], Amount],
+) -> Iterator[Ended]:
+    for place, call in enumerate(calls):
+        if groups[place] in over:
+            continue
+        try:
+            yield Ended(place, _called(call, stage, amount), None)
+        except Exception as error:  # as a worker would hand it over, whatever it is
+            yield Ended(place, None, error)
+
+
+def _there(
+    client: Client,
+    calls: Sequence[Call],
+    groups: Sequence[Hashable],
+    over: set[Hashable],
+    name: str,
+    unit: str,
+) -> Iterator[Ended]:
+    tasks: list[Any] = []
+    try:
+        with _clear_errors(client, name, unit):
+            for function, *arguments in calls:
+                tasks.append(client.submit(function, *arguments, pure=False))
+            place = {task.key: number for number, task in enumerate(tasks)}
+            for ready in _as_they_finish(client, tasks, name):
+                done = [task for task in ready if task.status == "finished"]
+                for task, result in zip(done, client.gather(done), strict=True):
+                    yield Ended(place[task.key], result, None)
+                for task in ready:
+                    number = place[task.key]
+                    if task.status == "finished" or groups[number] in over:
+                        continue
+                    yield Ended(number, None, _why(client, task, name, unit))
+                stopped = [
+                    t for t, group in zip(tasks, groups, strict=True) if group in over and not t.done()
+                ]
+                if stopped:
+                    client.cancel(stopped)
+    finally:
+        if client.status == "running":
+            client.cancel(tasks)
+
+
+def _why(client: Client, task: Any, name: str, unit: str) -> BaseException:
+    try:
+        with _clear_errors(client, name, unit):
+            task.result()
+    except Exception as error:  # the worker's, on its way to whoever asked
+        return error
+    raise AssertionError("a task that did not finish has no error")
 
 
 def _collected(

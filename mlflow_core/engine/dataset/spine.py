@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mlflow_core.algebra.expression import evaluate, holds
 from mlflow_core.algebra.types import TIME
 from mlflow_core.engine.dataset.split import Assignment, assign_parts
+from mlflow_core.engine.events.erasing import without_erased
 from mlflow_core.engine.views.view import compute_view, needed_columns
 from mlflow_core.errors import SourceError
 from mlflow_core.plan.dataset import COUNTED, KNOWN, PARTS, TIME_COLUMN, DatasetPlan, LabelPlan
@@ -61,6 +62,7 @@ def entity_rows(plan: DatasetPlan, base: str) -> EntityRows:
     spine = plan.dataset.spine
     events = final_versions(read_table(spine.source, base, plan.columns), spine.source)
     title = f"spine of {plan.dataset.features.title}"
+    events = without_erased(events, spine.source, plan.erased)
     if spine.where is not None:
         events = events.filter(holds(events, spine.where, title=f"{title}: where"))
     if events.num_rows == 0:

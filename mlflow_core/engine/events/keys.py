@@ -21,6 +21,7 @@ from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.spec import FeatureView
 
 __all__ = [
+    "canonical",
     "check_key_types",
     "check_source",
     "hash_codes",
@@ -106,11 +107,11 @@ def numbered(columns: Sequence[pa.ChunkedArray], n: int, title: str) -> tuple[In
         SourceError: A key does not fit the type that keys are compared in.
     """
     if len(columns) == 1:
-        return _numbers(_canonical(columns[0], "key", title))
+        return _numbers(canonical(columns[0], "key", title))
     code, n_codes = np.zeros(n, np.int64), 1
     null = np.zeros(n, np.bool_)
     for column in columns:
-        part, n_parts = _numbers(_canonical(column, "key", title))
+        part, n_parts = _numbers(canonical(column, "key", title))
         null |= part < 0
         code = code * n_parts + np.maximum(part, 0)
         n_codes *= n_parts
@@ -135,8 +136,8 @@ def places_of(keys: pa.Table, among: pa.Table) -> Int64:
         return np.zeros(1, np.int64)
     both = []
     for ours, theirs in zip(keys.columns, among.columns, strict=True):
-        there = _canonical(theirs, "key", "keys")
-        both.append(pa.chunked_array([there, _as(_canonical(ours, "key", "keys"), there.type)], there.type))
+        there = canonical(theirs, "key", "keys")
+        both.append(pa.chunked_array([there, _as(canonical(ours, "key", "keys"), there.type)], there.type))
     code, n_codes = numbered(both, among.num_rows + keys.num_rows, "keys")
     theirs, ours = code[: among.num_rows], code[among.num_rows :]
     place = np.full(n_codes + 1, -1, np.int64)
@@ -159,8 +160,8 @@ def same_keys(ours: pa.Table, theirs: pa.Table, at: Int64, of: Int64) -> bool:
         return bool((mine[0][at] == other[0][of]).all())
     ours, theirs = ours.take(pa.array(at)), theirs.take(pa.array(of))
     for one, two in zip(ours.columns, theirs.columns, strict=True):
-        there = _canonical(two, "key", "keys")
-        equal = pc.equal(_as(_canonical(one, "key", "keys"), there.type), there)
+        there = canonical(two, "key", "keys")
+        equal = pc.equal(_as(canonical(one, "key", "keys"), there.type), there)
         if not pc.all(equal, min_count=0).as_py():
             return False
     return True
@@ -176,6 +177,29 @@ def hash_codes(keys: pa.Table) -> Int64:
     return (stable_hash(keys.rename_columns(places), places) >> np.uint64(1)).astype(np.int64)
 
 
+def canonical(column: pa.ChunkedArray | pa.Array, name: str, title: str) -> pa.Array:
+    """Return a key column as one array of the type that its kind of key is compared in.
+
+    Args:
+        column: Integers, strings, bytes, UUIDs, or nulls only; (n,).
+        name: Its name, for errors.
+        title: Whose it is, for errors.
+
+    Raises:
+        SourceError: A key does not fit that type.
+    """
+    array = storage(plain(column, name=name, title=title))
+    wanted = _STORED.get(_family(column.type) or "")
+    if wanted is None or array.type == wanted:
+        return array
+    try:
+        return array.cast(wanted)
+    except pa.ArrowInvalid as error:
+        raise SourceError(
+            f'key column "{name}": {error}', object=title, expected=f"keys that fit {wanted}"
+        ) from None
+
+
 def integers_of(keys: pa.Table) -> tuple[Int64, Flags] | None:
     """Return keys that are one integer each, 0 where null, and which are not null; None where they are others.
 
@@ -184,7 +208,7 @@ def integers_of(keys: pa.Table) -> tuple[Int64, Flags] | None:
     """
     if keys.num_columns != 1 or _family(keys.schema.types[0]) != "integer":
         return None
-    column = _canonical(keys.column(0), keys.column_names[0], "keys")
+    column = canonical(keys.column(0), keys.column_names[0], "keys")
     valid = np.asarray(column.is_valid()) if column.null_count else np.ones(len(column), np.bool_)
     return np.array(column.fill_null(0) if column.null_count else column, np.int64), valid
 
@@ -203,7 +227,7 @@ def stable_hash(table: pa.Table, columns: Sequence[str]) -> NDArray[np.uint64]:
 
     mixed = np.zeros(table.num_rows, np.uint64)
     for name in columns:
-        column = _canonical(table[name], name, "keys")
+        column = canonical(table[name], name, "keys")
         if pa.types.is_null(column.type):
             column = column.cast(pa.int64())
         encoded = pc.dictionary_encode(column)
@@ -237,19 +261,6 @@ def _family(kind: pa.DataType) -> str | None:
     if pa.types.is_fixed_size_binary(kind):
         return "bytes"
     return next((name for name, matches in _FAMILIES.items() if matches(kind)), None)
-
-
-def _canonical(column: pa.ChunkedArray, name: str, title: str) -> pa.Array:
-    array = storage(plain(column, name=name, title=title))
-    wanted = _STORED.get(_family(column.type) or "")
-    if wanted is None or array.type == wanted:
-        return array
-    try:
-        return array.cast(wanted)
-    except pa.ArrowInvalid as error:
-        raise SourceError(
-            f'key column "{name}": {error}', object=title, expected=f"keys that fit {wanted}"
-        ) from None
 
 
 def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_core.engine.events.arrays import plain
+from mlflow_core.engine.events.erasing import erased_until
 from mlflow_core.engine.events.keys import check_source, hash_codes, integers_of, numbered
 from mlflow_core.engine.events.versions import stamps_of
 from mlflow_core.engine.kernels.chronology import chronological
 from mlflow_core.engine.kernels.ordering import by_hash, by_key, hashes, order_within_by_two, tally
 from mlflow_core.engine.times import Flags, Int64, frozen, microseconds
+from mlflow_core.plan.erasures import NOTHING_ERASED, Erasures
 from mlflow_core.spec import FeatureView
 
 __all__ = ["Bucketing", "Run", "SortedEvents", "SortedRows", "sort_events", "sort_rows"]
@@ -60,7 +62,7 @@ class SortedEvents:
     """Events of one table as a run.
 
     Attributes:
-        run: The events that have a key and an event time.
+        run: The events that have a key and an event time, and are not erased.
         dropped_keys: How many rows have a null in their key.
         dropped_times: How many of the others have no event time.
     """
@@ -84,7 +86,12 @@ class SortedRows:
 
 
 def sort_events(
-    events: pa.Table, view: FeatureView, *, columns: Sequence[str] | None, bucket: Bucketing | None = None
+    events: pa.Table,
+    view: FeatureView,
+    *,
+    columns: Sequence[str] | None,
+    bucket: Bucketing | None = None,
+    erased: Erasures = NOTHING_ERASED,
 ) -> SortedEvents:
     """Sort events by (bucket, key, event time, created), stable.
 
@@ -93,6 +100,8 @@ def sort_events(
         view: Whose keys and source they are.
         columns: The columns to bring in order; None leaves all where they are and gives their order.
         bucket: Gives each distinct key its bucket; all are in bucket 0 by default.
+        erased: Of which keys events are left out, and up to when; as if they had never been, except that a version
+            of theirs still replaces the versions before it.
 
     Raises:
         SourceError: A key column is missing or no key, a time column holds no times, or a delete has no event time.
@@ -103,6 +112,10 @@ def sort_events(
     keys = pa.table([plain(events[key], name=key, title=title) for key in view.keys], view.keys)
     nulls = _nulls(keys, events.num_rows)
     kept = stamps.placed if nulls is None else stamps.placed & ~nulls
+    hidden = 0
+    if erased:
+        seen = kept & (stamps.time > erased_until(keys, erased))
+        hidden, kept = int(kept.sum() - seen.sum()), seen
     rows, settled = chronological(frozen(stamps.time), frozen(stamps.created), np.flatnonzero(kept))
     grouped = _grouped(keys, rows, bucket, title)
     order = grouped.order if settled else _settled(grouped, stamps.time, stamps.created)
@@ -112,7 +125,7 @@ def sort_events(
         rows = events.select(columns).take(pa.array(order))
         run = Run(grouped.keys, grouped.first, rows, None, grouped.code)
     dropped_keys = 0 if nulls is None else int(nulls.sum())
-    return SortedEvents(run, dropped_keys, events.num_rows - dropped_keys - len(order))
+    return SortedEvents(run, dropped_keys, events.num_rows - dropped_keys - hidden - len(order))
 
 
 def sort_rows(

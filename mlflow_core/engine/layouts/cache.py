@@ -136,6 +136,25 @@ class Cache:
             _LOG.info("removed %d entries of %s", len(removed), self.folder)
         return tuple(removed)
 
+    def remove(self, chosen: Callable[[CacheEntry], bool]) -> tuple[CacheEntry, ...]:
+        """Remove entries that nobody may find any more, but none that is in use, and what killed writers left.
+
+        Args:
+            chosen: Says which.
+
+        Returns:
+            All that were chosen; those with ``in_use`` are still there.
+        """
+        if not self.folder.is_dir():
+            return ()
+        with self._locked():
+            self._sweep()
+            found = tuple(entry for entry in self.entries() if chosen(entry))
+            for entry in found:
+                if not entry.in_use:
+                    self._remove(self.folder / entry.name)
+        return found
+
     def _folders(self) -> list[Path]:
         if not self.folder.is_dir():
             return []

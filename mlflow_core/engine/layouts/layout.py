@@ -26,6 +26,7 @@ from mlflow_core.engine.files.entries import facts_of, write_entry
 from mlflow_core.engine.files.parted import integers, mapped, one_array, write_batch
 from mlflow_core.engine.layouts.identity import identity_columns, write_identity
 from mlflow_core.engine.times import Int64
+from mlflow_core.plan.erasures import NOTHING_ERASED, Erasures
 from mlflow_core.sources import SourcePart
 from mlflow_core.spec import FeatureView
 
@@ -74,16 +75,20 @@ class LayoutSpec:
     Attributes:
         view: Whose keys and source they are; several views of one source and keys share a layout.
         columns: The columns that are kept, in the source's order.
+        erased: Of which keys rows are not written, and up to when.
     """
 
     view: FeatureView
     columns: tuple[str, ...]
+    erased: Erasures = NOTHING_ERASED
 
     def entry_name(self, part: SourcePart) -> str:
         """Return the name of a part's layout, which is made of all that decides its content."""
         source = self.view.source
         columns = [source.event_time, source.known_at, source.created, source.event_id, source.deleted]
         content = [FORMAT, part.fingerprint, list(self.view.keys), list(self.columns), columns]
+        if self.erased:
+            content.append(self.erased.digest)
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]
 
 
@@ -173,7 +178,7 @@ class _Held:
 
 def _fill(held: _Held, part: str, spec: LayoutSpec, folder: Path) -> Mapping[str, Any]:
     events = held.give()
-    done = sort_events(events, spec.view, columns=None, bucket=hash_codes)
+    done = sort_events(events, spec.view, columns=None, bucket=hash_codes, erased=spec.erased)
     order, facts = cast(Int64, done.run.order), _facts(done, part, spec, events.num_rows)
     if spec.view.source.event_id is not None:
         write_identity(events, spec.view.source, order, folder)

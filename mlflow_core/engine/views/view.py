@@ -113,7 +113,7 @@ def events_sorted(events: pa.Table, read: ViewRead) -> SortedEvents:
     check_source(events.schema, read.view)
     if read.view.source.event_id is not None and END not in events.column_names:
         events = with_ends(events, read.view, read.clock)
-    found = sort_events(events, read.view, columns=None)
+    found = sort_events(events, read.view, columns=None, erased=read.erased)
     if found.dropped_keys:
         _LOG.info("%d events of %s have a null in their key", found.dropped_keys, read.view.source.name)
     if found.dropped_times:

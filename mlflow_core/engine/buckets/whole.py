@@ -1,0 +1,142 @@
+"""Materialisation in this process: a source that fits in memory is read once, and each of its views computed from it.
+
+A source that does not fit is worked through in buckets, by the same steps as on a cluster, one after the other: what
+is in memory at once is bounded whatever the source's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mlflow_core import sources
+from mlflow_core.engine.buckets.steps import Cluster
+from mlflow_core.engine.buckets.writing import written_by_buckets
+from mlflow_core.engine.estimate import extent_of
+from mlflow_core.engine.layouts.cache import Cache
+from mlflow_core.engine.times import Flags
+from mlflow_core.engine.views.changes import delta_of, part_names
+from mlflow_core.engine.views.snapshot import Snapshot, SnapshotPart, snapshot_at
+from mlflow_core.engine.views.view import needed_columns
+from mlflow_core.engine.views.written import ViewEnd, ViewRun, write_parts
+from mlflow_core.errors import MlcoreError
+from mlflow_core.sources import SourceListing, SourcePart
+from mlflow_core.telemetry import Progress, Stage
+
+__all__ = ["FITS", "written_here"]
+
+FITS = 256 << 20
+"""Bytes of a source, uncompressed, that are worked on from memory; sorting and computing take several times as much."""
+
+
+def written_here(
+    runs: Sequence[ViewRun], *, base: str, progress: Progress, fits: int, cache: Cache
+) -> Iterator[ViewEnd]:
+    """Compute and write views in this process; see ``mlflow_core.engine.route.Route.written``.
+
+    Args:
+        runs: The views.
+        base: Folder of the feature repository.
+        progress: Who is told.
+        fits: Up to how many bytes a source is worked on from memory.
+        cache: Where the layouts of others are kept.
+
+    Yields:
+        One end a run.
+    """
+    large: list[int] = []
+    for places in _by_source(runs).values():
+        ends: dict[int, ViewEnd] = {}
+        needed: dict[int, tuple[str, ...]] = {}
+        try:
+            listing = sources.open_source(runs[places[0]].read.view.source, base)
+            for place in places:
+                try:
+                    needed[place] = needed_columns(runs[place].read, listing.schema.names)
+                except MlcoreError as error:
+                    ends[place] = ViewEnd(place, failure=error)
+            wanted = {name for names in needed.values() for name in names}
+            columns = [name for name in listing.schema.names if name in wanted]
+            if extent_of(listing.schema, columns, listing.found).bytes > fits:
+                large += needed
+                needed = {}
+            if needed:
+                with progress.stage(f"reading {listing.source.name}", unit="rows") as stage:
+                    events = _Events.read(listing, columns, stage)
+        except MlcoreError as error:
+            ends |= {place: ViewEnd(place, failure=error) for place in places}
+            needed = {}
+        yield from ends.values()
+        for place, names in needed.items():
+            yield _written(place, runs[place], events, names, progress)
+    if large:
+        cluster = Cluster(None, Path(base), cache)
+        for end in written_by_buckets(
+            cluster, [runs[place] for place in large], base=base, progress=progress
+        ):
+            yield replace(end, place=large[end.place])
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """All rows of a source: the table, how many of them each part has, and the parts."""
+
+    table: pa.Table
+    sizes: tuple[int, ...]
+    parts: tuple[SourcePart, ...]
+
+    @classmethod
+    def read(cls, listing: SourceListing, columns: Sequence[str], stage: Stage) -> _Events:
+        parts, tables = listing.parts(_ALL_TIMES), []
+        for part in parts:
+            tables.append(part.read(columns))
+            stage.advance(tables[-1].num_rows, size=tables[-1].nbytes)
+        return cls(pa.concat_tables(tables), tuple(table.num_rows for table in tables), parts)
+
+    def of(self, fresh: Sequence[bool]) -> Flags | None:
+        """Which rows are of some of the parts; None where none is."""
+        return np.repeat(np.array(fresh, np.bool_), self.sizes) if any(fresh) else None
+
+
+_ALL_TIMES = (None, None)
+
+
+def _by_source(runs: Sequence[ViewRun]) -> dict[bytes, list[int]]:
+    found: dict[bytes, list[int]] = {}
+    for place, run in enumerate(runs):
+        found.setdefault(run.read.view.source.canonical_json(), []).append(place)
+    return found
+
+
+def _written(
+    place: int, run: ViewRun, events: _Events, columns: Sequence[str], progress: Progress
+) -> ViewEnd:
+    delta = delta_of(run.read.view, run.since, run.boundary, events.parts)
+    looked_at: list[Snapshot] = []
+
+    def parts() -> Iterator[SnapshotPart]:
+        given = None if isinstance(delta, str) else delta
+        fresh = None if given is None else events.of(given.fresh)
+        found = snapshot_at(events.table.select(columns), run.read, run.boundary, given, fresh)
+        looked_at.append(replace(found, table=found.table.slice(0, 0)))
+        yield SnapshotPart(found.table, found.entities)
+
+    try:
+        with progress.stage(f"materialising {run.read.view.name}", unit="rows") as stage:
+            done = write_parts(parts(), run, stage)
+    except Exception as error:  # as a worker would hand it over, whatever it is
+        return ViewEnd(place, failure=error)
+    return ViewEnd(
+        place,
+        done,
+        delta if isinstance(delta, str) else None,
+        part_names(events.parts),
+        sum(one.events for one in looked_at),
+        sum(one.dropped_keys for one in looked_at),
+        sum(one.dropped_times for one in looked_at),
+        done.failure,
+    )
