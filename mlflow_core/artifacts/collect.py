@@ -80,6 +80,27 @@ def collect(
     )
 
 
+def remove_tree(place: Place, tree: Entry, read_tree: Callable[[str], tuple[TreeFile, ...]]) -> None:
+    """Remove a folder, and those of its files that no other folder has.
+
+    Args:
+        place: Where the objects lie.
+        tree: The folder.
+        read_tree: Gives the files of a folder.
+
+    Raises:
+        ArtifactError: A folder is damaged, so that nobody can say what it needs; nothing was removed then. Or an
+            object cannot be removed.
+    """
+    files = {file.digest for file in read_tree(_digest(tree))}
+    others = {_digest(entry) for entry in place.walk("trees")} - {_digest(tree)}
+    alone = files - set(_parts(others, read_tree))
+    blobs = [entry for entry in place.walk("blobs") if _digest(entry) in alone]
+    # The files first: what is to be gone must be gone before it can no longer be found.
+    for entry in (*blobs, tree):
+        _delete(place, entry)
+
+
 def _digest(entry: Entry) -> str:
     return f"sha256:{entry.key.rpartition('/')[2]}"
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
-from mlflow_core.artifacts.collect import GcReport, collect
+from mlflow_core.artifacts.collect import GcReport, collect, remove_tree
 from mlflow_core.artifacts.digest import (
     Artifact,
     chunks,
@@ -286,6 +286,18 @@ class ArtifactStore:
             return False
         self._guard("cannot be removed", digest, lambda: self._place.delete(entry.key))
         return True
+
+    def delete_tree(self, uri_or_digest: str) -> bool:
+        """Remove a folder and those of its files that no other folder has.
+
+        Returns:
+            Whether it was there.
+        """
+        digest = digest_of(uri_or_digest)
+        entry = self._place.entry(_tree(digest))
+        if entry is not None:
+            remove_tree(self._place, entry, self.files_of)
+        return entry is not None
 
     def gc(
         self, keep: set[str] | frozenset[str], older_than_us: int, clock: Clock, *, dry_run: bool = False

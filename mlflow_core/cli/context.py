@@ -146,7 +146,13 @@ class Invocation:
         """Open Feast's store; see ``mlflow_core.feast.registry.open_store``."""
         from mlflow_core.feast.registry import open_store
 
-        return open_store(self.repo, clock=clock or self._configured_clock(), create=create)
+        opened = open_store(self.repo, clock=clock or self._configured_clock(), create=create)
+        self._stores.append(opened)
+        return opened
+
+    @cached_property
+    def _stores(self) -> list[FeatureStore]:
+        return []
 
     def _configured_clock(self) -> str | None:
         value = self.settings.clock.value
@@ -182,6 +188,11 @@ class Invocation:
         opened = vars(self).get("metadata")  # asking the property would open it
         if opened is not None:
             opened.close()
+        for store in self._stores:
+            if store._provider is not None:  # Feast opens the online store only where it is needed
+                import asyncio
+
+                asyncio.run(store.close())
 
     @cached_property
     def out(self) -> Output:

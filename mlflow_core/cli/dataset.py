@@ -63,7 +63,7 @@ def build(
     workspace = open_workspace(call)
     spec = workspace.pipeline(pipeline)
     chosen = clock_named(clock)
-    plan = plan_of(spec.data, workspace.base, clock=chosen, carry=spec.slices)
+    plan = plan_of(spec.data, workspace.base, clock=chosen, carry=spec.slices, erasures=workspace.erasures)
     told = explain_dataset(
         plan,
         base=workspace.base,
@@ -114,11 +114,20 @@ def show(
     call, chosen = invocation(context), clock_named(clock)
     if name is None:
         records = call.metadata.list_datasets(clock=chosen)
+        removed = any(one.removed_us is not None for one in records)
         rows = [
-            (one.id, one.name, one.clock, f"{sum(one.rows.values()):,}", one.content_hash[7:19])
+            (
+                one.id,
+                one.name,
+                one.clock,
+                f"{sum(one.rows.values()):,}",
+                one.content_hash[7:19],
+                *(("" if one.removed_us is None else "removed",) if removed else ()),
+            )
             for one in records
         ]
-        call.out.table([_data(one) for one in records], ("id", "pipeline", "clock", "rows", "digest"), rows)
+        columns = ("id", "pipeline", "clock", "rows", "digest", *(("",) if removed else ()))
+        call.out.table([_data(one) for one in records], columns, rows)
         return
     if name.isdecimal() or name.startswith("sha256:"):
         record = call.metadata.get_dataset(int(name) if name.isdecimal() else name, clock=chosen)
@@ -140,6 +149,7 @@ def _data(record: DatasetRecord) -> dict[str, Any]:
 
 
 def _text(record: DatasetRecord) -> str:
+    from mlflow_core.config.times import format_time
     from mlflow_core.plan.dataset import PARTS
 
     left = [f"{count:,} {reason}" for reason, count in record.report.get("left_out", {}).items() if count]
@@ -149,6 +159,8 @@ def _text(record: DatasetRecord) -> str:
         f"digest   {record.content_hash}",
         f"columns  {len(record.schema)}",
     ]
+    if record.removed_us is not None:
+        lines.append(f"removed  {format_time(record.removed_us)}, because {record.removed_why}")
     for part in (name for name in PARTS if name in record.rows):
         rows = record.rows[part]
         told = parts.get(part, {})

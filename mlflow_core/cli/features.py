@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
+from mlflow_core.cli.features_delete import delete, erasures
 from mlflow_core.cli.features_get import get
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False, no_args_is_help=T
 
 @app.callback()
 def features() -> None:
-    """List, show and trace features; get their values."""
+    """List, show and trace features; get their values; erase an entity."""
 
 
 app.command()(get)
+app.command()(delete)
+app.command()(erasures)
 
 
 @app.command("list")

@@ -31,8 +31,7 @@ def get(
     """
     from mlflow_core.cli.output import table
     from mlflow_core.serve.features import Features, make_importable
-    from mlflow_core.serve.request import Asked, columns_of_text
-    from mlflow_core.serve.routes import answer_data
+    from mlflow_core.serve.request import columns_of_text
 
     call = invocation(context)
     given = values_of_words(values)
@@ -45,7 +44,7 @@ def get(
         answer = features.answer(asked, columns_of_text(asked, given), full_feature_names=asked.short is None)
     finally:
         features.close()
-    data = answer_data(answer, Asked((), event_timestamps=True, types=True))
+    data = (asked.short or asked.full).compact.data(answer, times=True, types=True)
     columns = ("feature", "value", "status", "event time")
     call.result(data, table(columns, answer_rows(answer), width=call.out.width))
 

@@ -33,8 +33,7 @@ def predict(
     from mlflow_core.cli.output import table
     from mlflow_core.serve.features import Features, make_importable
     from mlflow_core.serve.predict import Models, Predictor
-    from mlflow_core.serve.request import Asked, columns_of_text
-    from mlflow_core.serve.routes import answer_data
+    from mlflow_core.serve.request import columns_of_text
 
     call = invocation(context)
     given = values_of_words(values)
@@ -58,7 +57,7 @@ def predict(
         lines += ["", table(columns, answer_rows(prediction.answer), width=call.out.width)]
     data = {"prediction": prediction.values[0], "model": who, "service": service.name}
     if show_features:
-        data |= answer_data(prediction.answer, Asked((), event_timestamps=True, types=True))
+        data |= (service.short or service.full).compact.data(prediction.answer, times=True, types=True)
     call.result(data, "\n".join(lines))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
@@ -13,6 +13,8 @@ from feast.data_source import DataSource
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 
 from mlflow_core.algebra.types import TIME
+from mlflow_core.engine.events.erasing import without_erased
+from mlflow_core.plan.erasures import Erasures
 from mlflow_core.plan.from_feast import SPEC_TAG, source_of
 from mlflow_core.sources import read_table
 
@@ -28,6 +30,7 @@ def events_between(
     created: str | None,
     start: datetime | None,
     end: datetime | None,
+    erasures: Callable[[], Erasures],
 ) -> pa.Table:
     """Read the rows with ``start <= event time <= end`` in source order.
 
@@ -43,6 +46,7 @@ def events_between(
         created: Column of creation times, or None.
         start: Earliest event time, or None.
         end: Latest event time, or None.
+        erasures: Says what was erased; rows of erased keys from before it are left out.
 
     Returns:
         Keys, features, event time and creation time, under the names asked for.
@@ -54,6 +58,8 @@ def events_between(
         names = {"event_time": timestamp_field, "created": created, "rename": mapped}
         source = source.model_copy(update=names)
     rows = read_table(source, repo_path, wanted if features else None)
+    called = {data_source.field_mapping.get(key, key): key for key in join_keys}
+    rows = without_erased(rows, source, erasures().within(called).renamed(called.items()))
     times = rows[timestamp_field].cast(TIME)
     keep: Any = pc.is_valid(times)
     if start is not None:
@@ -75,12 +81,15 @@ def latest_events(
     created: str | None,
     start: datetime | None,
     end: datetime | None,
+    erasures: Callable[[], Erasures],
 ) -> pa.Table:
     """Read the last row of each key by (event time, creation time, source order); arguments as ``events_between``.
 
     Rows without a key are nobody's, and left out.
     """
-    rows = events_between(data_source, repo_path, join_keys, features, timestamp_field, created, start, end)
+    rows = events_between(
+        data_source, repo_path, join_keys, features, timestamp_field, created, start, end, erasures
+    )
     keys = list(join_keys) or [DUMMY_ENTITY_ID]
     rows = rows.filter(reduce(pc.and_, (pc.is_valid(rows[key]) for key in keys)))
     order = "__source_order"

@@ -24,6 +24,7 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from mlflow_core.feast.appending import append_to_log, append_to_source
 from mlflow_core.feast.cluster import ClusterName
 from mlflow_core.feast.entity_rows import entity_rows
+from mlflow_core.feast.erasures import erasures_of
 from mlflow_core.feast.event_rows import events_between, latest_events
 from mlflow_core.feast.range_rows import rows_in_range
 from mlflow_core.feast.requests import plan_request
@@ -86,9 +87,11 @@ class DaskOfflineStore(OfflineStore):
             UsageError: The entity rows cannot be read or have no time.
             PlanError: The views do not fit together.
         """
-        repo_path = str(config.repo_path or ".")
+        repo_path, erasures = str(config.repo_path or "."), partial(erasures_of, config)
         if entity_df is None:
-            rows = rows_in_range(feature_views, repo_path=repo_path, start=start_date, end=end_date)
+            rows = rows_in_range(
+                feature_views, repo_path=repo_path, start=start_date, end=end_date, erasures=erasures
+            )
         else:
             rows = entity_rows(entity_df, repo_path=repo_path)
         plan, native = plan_request(
@@ -102,7 +105,9 @@ class DaskOfflineStore(OfflineStore):
             filter_by_created_timestamp=filter_by_created_timestamp,
         )
         store = config.offline_store
-        retrieval = Retrieval(plan, rows, tuple(feature_refs), store.cluster, store.workdir, repo_path)
+        retrieval = Retrieval(
+            plan, rows, tuple(feature_refs), store.cluster, store.workdir, repo_path, erasures
+        )
         return EngineRetrievalJob(
             retrieval.table,
             describe=retrieval.explain,
@@ -139,6 +144,7 @@ class DaskOfflineStore(OfflineStore):
                 created_timestamp_column,
                 start_date,
                 end_date,
+                partial(erasures_of, config),
             ),
             describe=lambda: (
                 f"latest row of each {', '.join(join_key_columns) or 'source'}: {', '.join(columns)}"
@@ -170,6 +176,7 @@ class DaskOfflineStore(OfflineStore):
                 created_timestamp_column,
                 start_date,
                 end_date,
+                partial(erasures_of, config),
             ),
             describe=lambda: f"all rows: {', '.join([*join_key_columns, *feature_name_columns])}",
             repo_path=repo_path,

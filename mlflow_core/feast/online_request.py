@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import pyarrow as pa
 from feast import FeatureService, utils
-from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
 from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 from feast.value_type import ValueType
@@ -25,11 +24,12 @@ from mlflow_core.errors import ServeError
 from mlflow_core.feast.stored_view import read_of_stored, schema_of_stored
 from mlflow_core.feast.values import dtype_of_feast, from_value, to_value
 from mlflow_core.online.answer import Answer
+from mlflow_core.online.entity_rows import checked_columns
 from mlflow_core.plan.from_feast import on_demand_of
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan
 from mlflow_core.spec import DType
 
-__all__ = ["OnlineRequest", "columns_of", "resolve", "respond", "tell_apart"]
+__all__ = ["OnlineRequest", "columns_of", "feasts_resolution", "resolve", "response_proto", "tell_apart"]
 
 EntityRows = list[dict[str, Any]] | Mapping[str, Sequence[Any] | RepeatedValue]
 
@@ -70,16 +70,27 @@ class OnlineRequest:
         }
 
     @property
+    def feature_types(self) -> dict[str, ValueType]:
+        """Feast's types of the stored features by name, with and without their view's."""
+        types: dict[str, ValueType] = {}
+        for table, features in self.tables:
+            for field in table.features:
+                if field.name in features:
+                    types[field.name] = field.dtype.to_value_type()
+                    types[f"{table.projection.name_to_use()}__{field.name}"] = types[field.name]
+        return types
+
+    @property
     def needed(self) -> tuple[str, ...]:
         """The entity rows' columns that the request cannot do without."""
         ours = [name for one in self.plan.on_demand for name in one.on_demand.request]
         return tuple(dict.fromkeys([*self.key_types, *ours, *self.request_data]))
 
 
-def resolve(
+def feasts_resolution(
     features: list[str] | FeatureService, registry: Any, project: str, full_feature_names: bool
-) -> OnlineRequest:
-    """Resolve a request through Feast's registry.
+) -> tuple[Any, ...]:
+    """Return Feast's own resolution of a request; the same object for as long as its registry stays as it is.
 
     Args:
         features: References ``view:feature``, or a feature service.
@@ -89,12 +100,25 @@ def resolve(
 
     Raises:
         FeastError: A name that the registry does not know, as Feast says it.
-        StoreError: A view with a type that cannot be stored.
     """
     tell_apart(registry)
-    references, on_demand, entity_names, _, _, grouped, _, _, _ = utils._get_cached_request_context(
+    found: tuple[Any, ...] = utils._get_cached_request_context(
         registry, project, features, full_feature_names
     )
+    return found
+
+
+def resolve(resolution: tuple[Any, ...], full_feature_names: bool) -> OnlineRequest:
+    """Make a request of what Feast's registry made of it.
+
+    Args:
+        resolution: What ``feasts_resolution`` returned.
+        full_feature_names: Call output columns ``{view}__{feature}``.
+
+    Raises:
+        StoreError: A view with a type that cannot be stored.
+    """
+    references, on_demand, entity_names, _, _, grouped, _, _, _ = resolution
     tables = tuple((table, tuple(wanted)) for table, wanted in grouped)
     computed = [one for one in on_demand if not one.write_to_online_store]
     ours = {one.name: declared for one in computed if (declared := on_demand_of(one)) is not None}
@@ -159,7 +183,7 @@ def columns_of(entity_rows: EntityRows, request: OnlineRequest) -> dict[str, lis
         request: What the columns are for.
 
     Raises:
-        ServeError: The rows of a list do not all have the same columns.
+        ServeError: A column is missing, or the rows of a list do not all have the same columns.
     """
     if isinstance(entity_rows, list):
         columns = _transposed(entity_rows, request.needed)
@@ -170,20 +194,21 @@ def columns_of(entity_rows: EntityRows, request: OnlineRequest) -> dict[str, lis
         }
     needed = set(request.needed)
     named = {_join_key(name, needed, request.entity_names): values for name, values in columns.items()}
+    checked_columns(named, request.needed)
     return {
         name: [from_value(value) if isinstance(value, Value) else value for value in values]
         for name, values in named.items()
     }
 
 
-def respond(
+def response_proto(
     request: OnlineRequest,
     answer: Answer,
     entity_rows: Mapping[str, Sequence[Any]],
     *,
     version_metadata: bool = False,
-) -> OnlineResponse:
-    """Make Feast's response of an answer.
+) -> GetOnlineFeaturesResponse:
+    """Make Feast's message of an answer.
 
     Args:
         request: What was asked.
@@ -198,7 +223,7 @@ def respond(
         ServeError: A list with a null, which Feast's values cannot carry.
     """
     response = GetOnlineFeaturesResponse(results=[])
-    types = _feature_types(request)
+    types = request.feature_types
     keys = {name: dtype for name, dtype in request.key_types.items() if name in entity_rows}
     for name, dtype in {**keys, **request.request_data}.items():
         values = [to_value(_as_sent(value, dtype), dtype, name) for value in entity_rows[name]]
@@ -214,7 +239,7 @@ def respond(
         _compute_native(response, request, types)
     if version_metadata:
         _tell_versions(response, request)
-    return OnlineResponse(_in_order(response, [*keys, *request.columns]), feature_types=types)
+    return _in_order(response, [*keys, *request.columns])
 
 
 def _asked(one: Any, references: Iterable[str]) -> tuple[str, ...]:
@@ -269,16 +294,6 @@ def _append(
     for us in event_times:
         seconds, rest = divmod(us or 0, 1_000_000)
         vector.event_timestamps.add(seconds=seconds, nanos=rest * 1_000)
-
-
-def _feature_types(request: OnlineRequest) -> dict[str, ValueType]:
-    types: dict[str, ValueType] = {}
-    for table, features in request.tables:
-        for field in table.features:
-            if field.name in features:
-                types[field.name] = field.dtype.to_value_type()
-                types[f"{table.projection.name_to_use()}__{field.name}"] = types[field.name]
-    return types
 
 
 def _compute_native(

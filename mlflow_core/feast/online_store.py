@@ -8,8 +8,9 @@ In ``feature_store.yaml``::
 
     online_store:
       type: mlflow_core.feast.online_store.PackedOnlineStore
-      backend: sqlite
-      path: data/online.db      # relative to the feature repository
+      backend: sqlite           # or redis, postgres
+      path: data/online.db      # of SQLite, relative to the feature repository
+      connection: null          # of Redis and PostgreSQL: redis://..., postgresql://...; ${NAME} is the environment's
       clock: system             # or 2013-11-15T12:30Z, -30d, from:2013-11-15T12:00Z
 """
 
@@ -23,6 +24,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from feast import Entity, FeatureService, FeatureView
 from feast.infra.online_stores.online_store import OnlineStore
@@ -38,7 +40,11 @@ from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.config.clock import Clock, parse_clock
 from mlflow_core.config.times import parse_time
 from mlflow_core.errors import StoreError
-from mlflow_core.feast.online_request import columns_of, resolve, respond
+from mlflow_core.feast.erasures import erasures_of
+from mlflow_core.feast.online_backends import BackendName, opened_backend
+from mlflow_core.feast.online_request import columns_of
+from mlflow_core.feast.online_response import LazyOnlineResponse
+from mlflow_core.feast.ready_requests import ReadyRequests
 from mlflow_core.feast.stored_view import (
     read_of_stored,
     schema_of_stored,
@@ -47,12 +53,12 @@ from mlflow_core.feast.stored_view import (
     was_unseen,
 )
 from mlflow_core.feast.values import from_value, to_value
-from mlflow_core.online.answer import Reader, Status
-from mlflow_core.online.backend import OnlineBackend, StoredRow
-from mlflow_core.online.entity_rows import checked_columns
+from mlflow_core.online.answer import Status
+from mlflow_core.online.backend import OnlineBackend, OnlineTable, Row
+from mlflow_core.online.erasing import unerased
 from mlflow_core.online.keys import encode_key, key_value
-from mlflow_core.online.sqlite import SqliteBackend
-from mlflow_core.online.write import write_materialised
+from mlflow_core.online.layout import table_of
+from mlflow_core.online.reader import Reader
 from mlflow_core.plan.retrieval import RetrievalPlan
 from mlflow_core.spec import DType
 
@@ -67,17 +73,19 @@ class PackedOnlineStoreConfig(FeastConfigBaseModel):
 
     Attributes:
         type: This store.
-        backend: Where rows are kept; ``sqlite``.
+        backend: Where rows are kept.
         path: The SQLite file, relative to the feature repository.
+        connection: The address of Redis or PostgreSQL.
         clock: What time it is for TTL and erasure; see ``config.clock.parse_clock``.
-        timeout_s: How long to wait for another process that writes.
+        timeout_s: How long to wait for the store.
     """
 
     type: Literal["mlflow_core.feast.online_store.PackedOnlineStore"] = (
         "mlflow_core.feast.online_store.PackedOnlineStore"
     )
-    backend: Literal["sqlite"] = "sqlite"
+    backend: BackendName = "sqlite"
     path: StrictStr = "data/online.db"
+    connection: StrictStr | None = None
     clock: StrictStr = "system"
     timeout_s: float = 10.0
 
@@ -96,6 +104,7 @@ def open_backend(config: RepoConfig, clock: Clock | None = None) -> OnlineBacken
         clock: Says when a key is erased; by default the configured clock.
 
     Raises:
+        ConfigError: The address of the store is missing.
         StoreError: The configuration names another online store.
     """
     section = config.online_store
@@ -108,8 +117,13 @@ def open_backend(config: RepoConfig, clock: Clock | None = None) -> OnlineBacken
     path = Path(section.path)
     if not path.is_absolute() and config.repo_path is not None:
         path = Path(config.repo_path) / path
-    return SqliteBackend(
-        path, config.project, clock or parse_clock(section.clock), timeout_s=section.timeout_s
+    return opened_backend(
+        section.backend,
+        project=config.project,
+        clock=clock or parse_clock(section.clock),
+        timeout_s=section.timeout_s,
+        path=path,
+        connection=section.connection,
     )
 
 
@@ -119,6 +133,7 @@ class PackedOnlineStore(OnlineStore):
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._opened: dict[tuple[str, str, str], tuple[OnlineBackend, Clock]] = {}
+        self._requests = ReadyRequests()
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
@@ -135,33 +150,20 @@ class PackedOnlineStore(OnlineStore):
         """Write rows as Feast hands them over (``push``, ``write_to_online_store``, its own engines).
 
         A row's version is (event time, created time): it neither replaces a greater version nor is lost to a
-        smaller one. Rows with a null key are left out.
+        smaller one. Rows with a null key, and those of erased entities from before it, are left out.
 
         Raises:
+            MetadataError: The list of erased entities cannot be read.
             StoreError: A value does not fit its feature's type, or the store cannot be written.
         """
-        rows = _stored_rows(table, data)
-        self._backend(config)[0].write(table.name, rows)
+        place, rows = _packed_rows(table, data)
+        self._backend(config)[0].write(place, unerased(place, rows, erasures_of(config)))
         if progress is not None:
             progress(len(data))
 
-    def write_materialised(self, config: RepoConfig, table: Any, rows: pa.Table, boundary: int) -> int:
-        """Store what a materialisation computed, without a detour through protobuf.
-
-        Args:
-            config: Feast's configuration.
-            table: Feast's view.
-            rows: As ``online.write.write_table`` takes them.
-            boundary: What they were computed for, microseconds since epoch, UTC.
-
-        Returns:
-            How many stored rows changed.
-
-        Raises:
-            StoreError: A column is missing or of another type, or the store cannot be written.
-        """
-        backend, _ = self._backend(config)
-        return write_materialised(backend, stored_view(table), rows, boundary, schema_of_stored(table))
+    def backend(self, config: RepoConfig) -> OnlineBackend:
+        """Return the backend that rows are kept in, opened once for a configuration."""
+        return self._backend(config)[0]
 
     def clock(self, config: RepoConfig) -> Clock:
         """Return the clock at which this store answers."""
@@ -244,13 +246,14 @@ class PackedOnlineStore(OnlineStore):
             ServeError: An entity or request column is missing, or holds a value of a wrong type.
             StoreError: The store cannot be read, or holds rows of another definition of the view.
         """
-        request = resolve(features, registry, project, full_feature_names)
+        request, reader = self._requests.ready(features, registry, project, full_feature_names)
         self._check_versioned_read_support(request.tables)  # type: ignore[no-untyped-call]
         columns = columns_of(entity_rows, request)
-        checked_columns(columns, request.needed)
         backend, clock = self._backend(config)
-        found = Reader(request.plan, request.schemas).answer(columns, backend=backend, now_us=clock.now_us())
-        return respond(request, found, columns, version_metadata=include_feature_view_version_metadata)
+        found = reader.answer(columns, backend=backend, now_us=clock.now_us())
+        return LazyOnlineResponse(
+            request, found, columns, version_metadata=include_feature_view_version_metadata
+        )
 
     async def get_online_features_async(
         self,
@@ -290,17 +293,18 @@ class PackedOnlineStore(OnlineStore):
                 command deletes views of ours, which it does not see: their rows are kept.
         """
         current = {
-            table.name: stored_codec(table).schema_hash
+            table_of(stored_view(table)): stored_codec(table).schema_hash
             for table in tables_to_keep
             if getattr(table, "write_to_online_store", True)
         }
         backend, _ = self._backend(config)
+        kept = {place.view for place in current}
         unseen = [table.name for table in tables_to_delete if was_unseen(table)]
-        gone = [table.name for table in tables_to_delete if table.name not in {*current, *unseen}]
+        gone = [table.name for table in tables_to_delete if table.name not in {*kept, *unseen}]
         if gone:
             backend.drop(gone)
-        for name, schema_hash in current.items():
-            backend.declare(name, schema_hash)
+        for place, schema_hash in current.items():
+            backend.declare(place, schema_hash)
         if unseen:
             raise StoreError(
                 "feast apply sees only Feast's own objects, and so has removed from the registry what mlcore apply "
@@ -331,23 +335,18 @@ class PackedOnlineStore(OnlineStore):
             return self._opened[opened]
 
 
-def _stored_rows(table: Any, data: WriteBatch) -> list[StoredRow]:
-    codec, schema = stored_codec(table), schema_of_stored(table)
-    names = stored_view(table).keys
-    types = {name: dtype_of_arrow(name, schema.field(name).type) for name in names}
+def _packed_rows(table: Any, data: WriteBatch) -> tuple[OnlineTable, list[Row]]:
+    codec, schema, view = stored_codec(table), schema_of_stored(table), stored_view(table)
+    types = {name: dtype_of_arrow(name, schema.field(name).type) for name in view.keys}
     keys = [_key(table.name, types, key) for key, _, _, _ in data]
     columns = {
         name: _array([values.get(name) for _, values, _, _ in data], dtype, name)
         for name, dtype in zip(codec.names, codec.dtypes, strict=True)
     }
-    times = [parse_time(time) for _, _, time, _ in data]
-    encoded = codec.encode(pa.table(columns), pa.array(times, pa.int64()))
-    created = [0 if one is None else parse_time(one) for _, _, _, one in data]
-    return [
-        StoredRow(key, time, sequence, value)
-        for key, time, sequence, value in zip(keys, times, created, encoded, strict=True)
-        if key is not None
-    ]
+    times = np.array([parse_time(time) for _, _, time, _ in data], np.int64)
+    created = np.array([0 if one is None else parse_time(one) for _, _, _, one in data], np.int64)
+    values = codec.encode(pa.table(columns), times, created, pa.array(times) if codec.timed else None)
+    return table_of(view), [(key, value) for key, value in zip(keys, values, strict=True) if key is not None]
 
 
 def _key(view: str, types: Mapping[str, DType], key: EntityKey) -> bytes | None:

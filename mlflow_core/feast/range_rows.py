@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 from feast.feature_view import FeatureView as FeastView
 
 from mlflow_core.algebra.types import TIME
+from mlflow_core.engine.events.erasing import without_erased
 from mlflow_core.errors import UsageError
 from mlflow_core.feast.entity_rows import EVENT_TIMESTAMP, EntityRows
+from mlflow_core.plan.erasures import Erasures
 from mlflow_core.plan.from_feast import read_of
 from mlflow_core.plan.retrieval import ViewRead
 from mlflow_core.sources import SourceListing, open_source
@@ -23,7 +25,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def rows_in_range(
-    feature_views: Sequence[FeastView], *, repo_path: str, start: datetime | None, end: datetime | None
+    feature_views: Sequence[FeastView],
+    *,
+    repo_path: str,
+    start: datetime | None,
+    end: datetime | None,
+    erasures: Callable[[], Erasures],
 ) -> EntityRows:
     """List the entities and event times of some views' events, each pair once.
 
@@ -32,6 +39,7 @@ def rows_in_range(
         repo_path: Folder of the feature repository.
         start: The earliest event time; None is the first event. A naive time is UTC.
         end: The latest event time; None is the time of this call.
+        erasures: Says what was erased by the time that the rows are read; it is not among them.
 
     Returns:
         Key columns, called as the projections call them, and ``event_timestamp``, ordered by key, then time. The
@@ -59,7 +67,8 @@ def rows_in_range(
         return found.sort_by([(name, "ascending") for name in columns])
 
     def rows() -> pa.Table:
-        both = list(zip(reads, listings, strict=True))
+        gone = erasures()
+        both = list(zip((read.without(gone) for read in reads), listings, strict=True))
         return distinct([_pairs(read, listing, first, last) for read, listing in both])
 
     none = [_none(read, listing) for read, listing in zip(reads, listings, strict=True)]
@@ -73,7 +82,8 @@ def _none(read: ViewRead, listing: SourceListing) -> pa.Table:
 
 def _pairs(read: ViewRead, listing: SourceListing, first: datetime | None, last: datetime | None) -> pa.Table:
     keys, source = read.view.keys, read.view.source
-    rows = listing.read([*keys, source.event_time], (_microseconds(first), _microseconds(last)))
+    found = listing.read([*keys, source.event_time], (_microseconds(first), _microseconds(last)))
+    rows = without_erased(found, source, read.erased)
     times = rows[source.event_time].cast(TIME)
     keep: Any = pc.less_equal(times, pa.scalar(last, TIME))
     if first is not None:

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from mlflow_core.errors import ConfigError, MlcoreError, RegistryError
 from mlflow_core.feast.drift import stale_on_demand, with_drift
 from mlflow_core.feast.stored_view import marked_as_removed
-from mlflow_core.feast.transaction import one_transaction, registry_errors
+from mlflow_core.feast.transaction import one_transaction, registry_errors, shown_registry
 from mlflow_core.plan.diff import Diff, diff
 from mlflow_core.plan.from_feast import MANIFEST_TAG, SPEC_TAG
 from mlflow_core.plan.project import Project
@@ -68,7 +68,7 @@ def open_store(repo: Path, *, clock: str | None = None, create: bool = False) ->
     path = _sqlite_path(config)
     if path is not None:
         _refuse_missing(path, repo, create)
-    where = str(path or config.registry.path)
+    where = shown_registry(str(path or config.registry.path))
     with registry_errors(where):
         store = FeatureStore(repo_path=str(repo), config=config)
         try:
@@ -202,8 +202,9 @@ def _config(repo: Path, clock: str | None) -> RepoConfig:
     registry = raw.get("registry")
     if isinstance(registry, dict) and isinstance(registry.get("path"), str):
         registry["path"] = _absolute(registry["path"], repo)
-    if clock is not None and isinstance(raw.get("online_store"), dict):
-        raw["online_store"]["clock"] = clock
+    online = raw.get("online_store")
+    if clock is not None and isinstance(online, dict) and "." in str(online.get("type", "")):
+        online["clock"] = clock  # Feast's own stores, whose types are plain words, have none
     try:
         config = RepoConfig(**raw)
         config.registry  # noqa: B018 (built, and so checked, on first access)

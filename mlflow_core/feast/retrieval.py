@@ -5,7 +5,7 @@ Nothing is computed before somebody asks. ``mlflow_core.feast.retrieval_job`` is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from mlflow_core.engine.explain import Explanation
 from mlflow_core.engine.retrieve import retrieve, retrieve_to_shards
 from mlflow_core.feast.cluster import IN_PROCESS, open_route
 from mlflow_core.feast.entity_rows import EntityRows
+from mlflow_core.plan.erasures import Erasures
 from mlflow_core.plan.retrieval import RetrievalPlan
 
 __all__ = ["Retrieval"]
@@ -37,6 +38,7 @@ class Retrieval:
         cluster: Where it is computed, as ``feature_store.yaml`` says; see ``mlflow_core.feast.cluster``.
         workdir: A folder that all workers reach, or None for this machine's own.
         repo_path: Folder of the feature repository.
+        erasures: Says what was erased by the time that the rows are computed.
     """
 
     plan: RetrievalPlan
@@ -45,18 +47,20 @@ class Retrieval:
     cluster: str | Mapping[str, Any]
     workdir: str | None
     repo_path: str
+    erasures: Callable[[], Erasures]
 
     def table(self) -> pa.Table:
         """Compute the rows with their features, into this process."""
         rows = self.rows.table()
         with open_route(self.cluster, workdir=self.workdir, base=self.repo_path) as route:
-            return retrieve(self.plan, rows, base=self.repo_path, route=route)
+            return retrieve(self.plan.without(self.erasures()), rows, base=self.repo_path, route=route)
 
     def shards(self, folder: Path) -> tuple[Path, ...]:
         """Compute the rows with their features into Parquet files, on a cluster without bringing them here."""
         rows = self.rows.table()
         with open_route(self.cluster, workdir=self.workdir, base=self.repo_path) as route:
-            return retrieve_to_shards(self.plan, rows, base=self.repo_path, out=folder, route=route)
+            plan = self.plan.without(self.erasures())
+            return retrieve_to_shards(plan, rows, base=self.repo_path, out=folder, route=route)
 
     def explain(self) -> str:
         """Say what would be read and computed, where and why, from metadata alone."""

@@ -14,11 +14,11 @@ from typing import Any
 import sqlalchemy
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.infra.registry.sql import SqlRegistry
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from mlflow_core.errors import RegistryError
 
-__all__ = ["one_transaction", "registry_errors", "shown_url"]
+__all__ = ["one_transaction", "registry_errors", "shown_registry", "shown_url"]
 
 
 @contextmanager
@@ -58,11 +58,12 @@ def registry_errors(where: str) -> Iterator[None]:
     """Turn what the database says into one clear message.
 
     Args:
-        where: The registry, as messages call it; without secrets.
+        where: The registry: its file or URL, which messages show without a password.
 
     Raises:
         RegistryError: In place of every database error inside the block.
     """
+    where = shown_registry(where)
     try:
         yield
     except DBAPIError as error:
@@ -73,6 +74,14 @@ def registry_errors(where: str) -> Iterator[None]:
         raise RegistryError(
             f"answered: {cause}", object=f"registry {where}", hint="Nothing was changed."
         ) from error
+
+
+def shown_registry(where: str) -> str:
+    """Return where a registry is for messages: its file, or its URL with the password hidden."""
+    try:
+        return shown_url(sqlalchemy.make_url(where))
+    except ArgumentError:  # a file's path is no URL
+        return where
 
 
 def shown_url(url: sqlalchemy.URL) -> str:

@@ -3,6 +3,7 @@
 :class:`MetadataStore` is the door; it answers with frozen records. The only room that knows SQLAlchemy's ORM.
 """
 
+from mlflow_core.metadata.erasures import read_erasures
 from mlflow_core.metadata.records import (
     Alert,
     AliasMove,
@@ -12,6 +13,7 @@ from mlflow_core.metadata.records import (
     AuditReport,
     DatasetRecord,
     Deployment,
+    ErasureRecord,
     LoggedArtifact,
     Materialisation,
     Metric,
@@ -36,6 +38,7 @@ __all__ = [
     "AuditReport",
     "DatasetRecord",
     "Deployment",
+    "ErasureRecord",
     "LoggedArtifact",
     "Materialisation",
     "MetadataStore",
@@ -50,5 +53,6 @@ __all__ = [
     "Study",
     "Trial",
     "check",
+    "read_erasures",
     "upgrade",
 ]

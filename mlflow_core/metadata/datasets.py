@@ -70,6 +70,8 @@ class Datasets(Scope):
                 )
                 session.add(row)
                 session.flush()
+            elif row.removed_us is not None:  # the same rows are there again
+                row.removed_us = row.removed_why = None
             return to_record(DatasetRecord, row)
 
     def get_dataset(self, dataset: int | str, *, clock: str | None = None) -> DatasetRecord:

@@ -6,7 +6,7 @@ Times end in ``_us`` and are microseconds since the epoch, UTC. Mappings are the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -112,7 +112,10 @@ class LoggedArtifact:
 
 @dataclass(frozen=True)
 class DatasetRecord:
-    """A dataset by its content: ``rows`` per split, ``report`` what was dropped and why."""
+    """A dataset by its content: ``rows`` per split, ``report`` what was dropped and why.
+
+    ``removed_us`` and ``removed_why`` say when and why its rows were taken away, if they were.
+    """
 
     id: int
     name: str
@@ -128,6 +131,24 @@ class DatasetRecord:
     report: Mapping[str, Any]
     principal: str
     created_us: int
+    removed_us: int | None = None
+    removed_why: str | None = None
+
+
+@dataclass(frozen=True)
+class ErasureRecord:
+    """An erased entity: ``columns`` are its key columns, ``key`` the bytes of their values.
+
+    Events up to ``erased_us`` are not seen; ``recorded_us`` is when it was last asked for, by ``principal``.
+    """
+
+    id: int
+    columns: tuple[str, ...]
+    key: bytes = field(repr=False)
+    erased_us: int
+    recorded_us: int
+    principal: str
+    established: str
 
 
 @dataclass(frozen=True)
@@ -342,6 +363,6 @@ def to_record(kind: type[_Record], row: object, **more: object) -> _Record:
         row: An ORM row.
         more: Fields that the row does not have, or that have to be read differently.
     """
-    names = [field.name for field in fields(kind) if field.name not in more]  # type: ignore[arg-type]
+    names = [one.name for one in fields(kind) if one.name not in more]  # type: ignore[arg-type]
     values = {name: getattr(row, name) for name in names}
     return kind(**values, **more)

@@ -14,14 +14,15 @@ from mlflow_core.metadata.applies import Applies
 from mlflow_core.metadata.audit import AuditLog
 from mlflow_core.metadata.database import Database
 from mlflow_core.metadata.datasets import Datasets
+from mlflow_core.metadata.erasures import ErasureList
 from mlflow_core.metadata.logged import Logged
 from mlflow_core.metadata.operations import Operations
 from mlflow_core.metadata.studies import Studies
 from mlflow_core.metadata.upgrade import check_database, too_new, too_old, upgrade_database
 
 
-class MetadataStore(Logged, Datasets, Operations, Applies, Studies, AuditLog):
-    """Runs, datasets, models, aliases, applies, materialisations, studies, monitors and the audit log.
+class MetadataStore(Logged, Datasets, Operations, Applies, Studies, ErasureList, AuditLog):
+    """Runs, datasets, models, aliases, applies, materialisations, studies, monitors, erasures and the audit log.
 
     An empty database gets its tables. One of an older version is left alone until ``mlcore db upgrade``.
 

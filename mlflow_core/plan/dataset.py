@@ -7,13 +7,14 @@ embargo and a split mean is written in ``docs/concepts``, "Labels and splits".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from mlflow_core.algebra.expression import columns_used, expression_types
 from mlflow_core.config.times import format_time, parse_time
 from mlflow_core.errors import PlanError, nearest
+from mlflow_core.plan.erasures import NOTHING_ERASED, Erasures
 from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead, clock_of, plan_retrieval
 from mlflow_core.spec import Agg, ClockName, Dataset, FeatureView, Label, OnDemand, Source, TimeSplit
 
@@ -95,6 +96,7 @@ class DatasetPlan:
         label: What the label reads.
         cuts: Where the rows are cut.
         warnings: What a person should know, e.g. that a clock was chosen for them.
+        erased: Of which keys events make no rows, and up to when; only those that concern the carried columns.
     """
 
     dataset: Dataset
@@ -105,6 +107,21 @@ class DatasetPlan:
     label: LabelPlan
     cuts: Cuts
     warnings: tuple[str, ...] = ()
+    erased: Erasures = NOTHING_ERASED
+
+    def without(self, erasures: Erasures) -> DatasetPlan:
+        """Return the plan that does not see what was erased: not as rows, not in labels, not in features.
+
+        Args:
+            erasures: All of the project's.
+        """
+        read = self.label.read
+        return replace(
+            self,
+            retrieval=self.retrieval.without(erasures),
+            label=self.label if read is None else replace(self.label, read=read.without(erasures)),
+            erased=erasures.within(self.carried),
+        )
 
     def describe(self) -> str:
         """Return the plan as text: rows, label, split, then one line a view."""

@@ -7,9 +7,10 @@ A plan is a value. It names no file and no cluster; ``mlflow_core.engine`` walks
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_core.errors import PlanError
+from mlflow_core.plan.erasures import NOTHING_ERASED, Erasures
 from mlflow_core.spec import ClockName, FeatureService, FeatureView, OnDemand, Selection
 
 __all__ = ["OnDemandRead", "RetrievalPlan", "ViewRead", "clock_of", "plan_retrieval"]
@@ -26,6 +27,7 @@ class ViewRead:
         keys: Pairs of the view's key column and the entity rows' column it is joined on.
         prefix: Output columns are called ``{prefix}__{feature}`` where it is given.
         hidden: Those of the features that only feed on-demand features and are not put out.
+        erased: Of which keys events are not seen, and up to when; only those that concern the view's keys.
     """
 
     view: FeatureView
@@ -34,6 +36,15 @@ class ViewRead:
     keys: tuple[tuple[str, str], ...]
     prefix: str | None = None
     hidden: tuple[str, ...] = ()
+    erased: Erasures = NOTHING_ERASED
+
+    def without(self, erasures: Erasures) -> ViewRead:
+        """Return the read that does not see what was erased.
+
+        Args:
+            erasures: All of the project's.
+        """
+        return replace(self, erased=erasures.within(self.view.keys))
 
     def output(self, feature: str) -> str:
         """Return the output column of a feature."""
@@ -75,6 +86,14 @@ class RetrievalPlan:
     on_demand: tuple[OnDemandRead, ...]
     columns: tuple[str, ...]
     time_column: str = "event_timestamp"
+
+    def without(self, erasures: Erasures) -> RetrievalPlan:
+        """Return the plan that does not see what was erased.
+
+        Args:
+            erasures: All of the project's.
+        """
+        return replace(self, reads=tuple(read.without(erasures) for read in self.reads))
 
     def feeding(self, view: str, feature: str) -> int:
         """Return which of the reads gives an on-demand feature its input, as a place in ``reads``.

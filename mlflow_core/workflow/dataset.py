@@ -20,6 +20,7 @@ from mlflow_core.engine.files.drafts import draft_folder
 from mlflow_core.engine.route import Route
 from mlflow_core.errors import SourceError
 from mlflow_core.plan.dataset import PARTS, DatasetPlan, plan_dataset
+from mlflow_core.plan.erasures import NOTHING_ERASED, Erasures
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.sources import read_schema
 from mlflow_core.spec import ClockName, Dataset
@@ -56,7 +57,12 @@ class StoredDataset:
 
 
 def plan_of(
-    dataset: Dataset, base: str, *, clock: ClockName | None = None, carry: Iterable[str] = ()
+    dataset: Dataset,
+    base: str,
+    *,
+    clock: ClockName | None = None,
+    carry: Iterable[str] = (),
+    erasures: Erasures = NOTHING_ERASED,
 ) -> DatasetPlan:
     """Plan a training set against the sources as they are now.
 
@@ -65,12 +71,14 @@ def plan_of(
         base: Folder that relative source paths start at.
         clock: Which events the features see; by default the dataset's own.
         carry: Further columns that every row keeps.
+        erasures: What was erased in the project; nothing of it is in the training set.
 
     Raises:
         PlanError: It does not fit its sources.
         SourceError: A source cannot be read.
     """
-    return plan_dataset(dataset, lambda source: read_schema(source, base), clock=clock, carry=carry)
+    plan = plan_dataset(dataset, lambda source: read_schema(source, base), clock=clock, carry=carry)
+    return plan.without(erasures)
 
 
 def build_dataset(

@@ -20,6 +20,7 @@ from mlflow_core.engine.estimate import RowsEstimate, estimate, rows_of
 from mlflow_core.engine.explain import Explanation
 from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.errors import PlanError, UnknownNameError, nearest
+from mlflow_core.feast.erasures import erasures_in
 from mlflow_core.plan.dataset import TIME_COLUMN
 from mlflow_core.plan.load import load_project
 from mlflow_core.plan.project import Project
@@ -103,7 +104,7 @@ class Notebook:
     """
 
     def __init__(self, root: Path, *, env: str | None = None, progress: Progress | None = None) -> None:
-        settings = load_settings(root, env)
+        self._settings = settings = load_settings(root, env)
         self._env = env
         self._progress = progress or ConsoleProgress()
         self._worth_a_cluster = settings.cluster.worth_from
@@ -170,7 +171,8 @@ class Notebook:
             UnknownNameError: There is no such service.
             SourceError: A column is missing.
         """
-        plan = plan_retrieval(self._service(service), clock=clock)
+        erasures = erasures_in(self._settings, project=self.project.name)
+        plan = plan_retrieval(self._service(service), clock=clock).without(erasures)
         found = retrieve(plan, _table(rows), base=str(self.project.repo), progress=self._progress)
         frame: pd.DataFrame = found.to_pandas()
         return frame

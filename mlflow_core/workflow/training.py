@@ -33,6 +33,7 @@ from mlflow_core.train.model import Model
 from mlflow_core.train.plots import why_not_drawn
 from mlflow_core.workflow.clocks import ClockComparison, compare_clocks, other_clocks
 from mlflow_core.workflow.dataset import StoredDataset, build_dataset, plan_of
+from mlflow_core.workflow.erasure import check_dataset
 from mlflow_core.workflow.journal import Journal, RunRecorder, environment
 from mlflow_core.workflow.reporting import Measured, write_run_report
 from mlflow_core.workflow.workspace import Workspace
@@ -147,7 +148,8 @@ def build_for_pipeline(
         SourceError: A source cannot be read, or a check does not hold.
         TrainError: Nothing is left to train on.
     """
-    plan = plan_of(spec.data, workspace.base, clock=clock, carry=spec.slices)
+    erasures = workspace.erasures
+    plan = plan_of(spec.data, workspace.base, clock=clock, carry=spec.slices, erasures=erasures)
     route = choose_route(
         plan.retrieval,
         rows_of_dataset(plan, base=workspace.base),
@@ -185,6 +187,7 @@ def build_for_pipeline(
             "warnings": list(plan.warnings),
         },
     )
+    check_dataset(record, workspace.erasures.since(erasures), workspace.metadata, workspace.artifacts)
     return stored, record
 
 

@@ -12,7 +12,9 @@ from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.config import Settings
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import UnknownNameError, nearest
+from mlflow_core.feast.erasures import erasures_of_records
 from mlflow_core.metadata import MetadataStore
+from mlflow_core.plan.erasures import Erasures
 from mlflow_core.plan.project import Project
 from mlflow_core.spec import TrainingPipeline
 
@@ -52,6 +54,11 @@ class Workspace:
     def layouts(self) -> Cache:
         """The cache of sources' layouts, for retrievals on a cluster."""
         return Cache(Path(self.settings.cache.location), self.settings.cache.limit)
+
+    @property
+    def erasures(self) -> Erasures:
+        """What was erased in the project, as of now."""
+        return erasures_of_records(self.metadata.list_erasures())
 
     @property
     def reports(self) -> Path:

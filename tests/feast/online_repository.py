@@ -24,7 +24,7 @@ def store_in(folder, online=None, clock="2013-11-15T12:00Z", project="flights", 
         provider="local",
         registry={"registry_type": "sql", "path": f"sqlite:///{folder / registry}"},
         offline_store={"type": "file"},
-        online_store=online or {"type": PACKED, "path": "online/features.db", "clock": clock},
+        online_store=online or {"type": PACKED, "path": "data/online.db", "clock": clock},
         entity_key_serialization_version=3,
         repo_path=folder,
     )

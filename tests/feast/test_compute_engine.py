@@ -175,9 +175,14 @@ def test_a_source_that_cannot_be_read_fails_and_leaves_values_and_watermark_as_t
     assert store.get_feature_view("orders").materialization_intervals == marks
 
 
-def test_feasts_own_online_store_is_written_through_its_own_interface(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cluster", ["in-process", "local"])
+def test_feasts_own_online_store_is_written_through_its_own_interface(tmp_path: Path, cluster: str) -> None:
     path = str(tmp_path / "stock.db")
     store = store_of(tmp_path, orders(tmp_path), online_store={"type": "sqlite", "path": path})
+    store.config.batch_engine_config = {
+        "type": "mlflow_core.feast.compute_engine.DaskComputeEngine",
+        "cluster": cluster,
+    }
     store.materialize(NOON - HOUR, NOON + 20 * MINUTE)
     answer = store.get_online_features(
         features=["orders:amount_sum_2h"], entity_rows=[{"customer": "b"}]
@@ -238,12 +243,11 @@ def test_a_failure_that_nobody_foresaw_is_its_views_own(
 ) -> None:
     store = store_of(tmp_path, orders(tmp_path), online_store=ours(NOON + 20 * MINUTE))
     before = store.get_feature_view("orders").state
-    online = store._get_provider().online_store
 
     def full(*_: object) -> int:
         raise MemoryError("no room for the rows")
 
-    monkeypatch.setattr(online, "write_materialised", full)
+    monkeypatch.setattr("mlflow_core.online.sqlite.SqliteBackend.write", full)
     with pytest.raises(MemoryError, match="no room"):
         store.materialize(NOON - HOUR, NOON + 20 * MINUTE)
     assert store.get_feature_view("orders").state is before

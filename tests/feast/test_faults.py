@@ -25,6 +25,11 @@ from feast.value_type import ValueType
 from sqlalchemy import create_engine, text
 
 import mlflow_core as ml
+from mlflow_core.engine.views.snapshot import CREATED, EVENT_TIME
+from mlflow_core.feast.packed_sink import PackedSink
+from mlflow_core.feast.proto_sink import ProtoSink
+from mlflow_core.feast.stored_view import schema_of_stored, stored_view
+from mlflow_core.plan.from_feast import view_of
 from mlflow_core.plan.shim import shim_text
 from tests.feast.on_demand_of_orders import doubled, orders
 from tests.feast.stock_and_ours import (
@@ -114,23 +119,26 @@ def test_a_table_in_several_chunks_is_written_whole_where_feast_takes_the_first(
     tmp_path: Path, online: str
 ) -> None:
     customers = range(40)
-    path = write_orders(tmp_path, [(customer, customer / 2, NOON) for customer in customers])
-    sections = {"online_store": PACKED} if online == "packed" else {}
-    store = store_in(
-        tmp_path, **OURS | {"batch_engine": OURS["batch_engine"] | {"cluster": "local"}}, **sections
-    )
+    path = write_orders(tmp_path, [(1, 0.0, NOON)])
+    store = store_in(tmp_path, **OURS, **({"online_store": PACKED} if online == "packed" else {}))
     store.apply([CUSTOMER, native_orders(path)])
+    view = store.get_feature_view("orders")
+    times = pa.array([NOON] * len(customers), pa.timestamp("us", "UTC"))
+    columns = {"customer": list(customers), "amount": [customer / 2 for customer in customers]}
+    rows = pa.table({**columns, EVENT_TIME: times, CREATED: times})
+    table = pa.concat_tables([rows.slice(0, 15), rows.slice(15)])
+    by_feast = _convert_arrow_to_proto(
+        table.rename_columns({EVENT_TIME: "happened"}), native_orders(path), {"customer": ValueType.INT64}
+    )
+    assert len(by_feast) == 15
 
-    store.materialize(NOON - HOUR, NOON + MINUTE)
-
-    (job,) = store._get_provider().batch_engine.last_jobs
-    table = job.materialised.table
-    assert table.num_rows == len(customers)
-    assert table["customer"].num_chunks > 1, "the workers' buckets came back as one; nothing is shown"
-    named = table.rename_columns({"__event_time": "happened"})
-    by_feast = _convert_arrow_to_proto(named, native_orders(path), {"customer": ValueType.INT64})
-    assert len(by_feast) == len(table["customer"].chunk(0)) < len(customers)
-
+    kept = store._get_provider().online_store
+    boundary = int(NOON.timestamp()) * 1_000_000
+    if online == "packed":
+        sink = PackedSink(kept.backend(store.config), stored_view(view), boundary, schema_of_stored(view))
+    else:
+        sink = ProtoSink(store.config, view, view_of(view, repo_path=str(tmp_path)), boundary, kept)
+    assert sink.write(table).rows == len(customers)
     answer = store.get_online_features(["orders:amount"], [{"customer": one} for one in customers]).to_dict()
     assert answer["amount"] == [customer / 2 for customer in customers]
     close(store)

@@ -5,44 +5,41 @@ from __future__ import annotations
 import asyncio
 import shutil
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from feast import (
-    Entity,
     FeatureService,
-    FeatureView,
     Field,
-    FileSource,
     RequestSource,
 )
 from feast.data_source import PushMode
 from feast.errors import FeatureViewNotFoundException
 from feast.on_demand_feature_view import on_demand_feature_view
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.types import Array, Float64, Int64, Map, String, UnixTimestamp, Uuid
-from feast.value_type import ValueType
+from feast.types import Float64
 
 from mlflow_core.errors import ServeError, StoreError
-from mlflow_core.feast.online_request import resolve
-from mlflow_core.feast.online_store import PackedOnlineStoreConfig, open_backend
-from mlflow_core.online.write import EVENT_TIME
+from mlflow_core.feast.online_request import feasts_resolution, resolve
+from mlflow_core.feast.online_store import PackedOnlineStoreConfig
+from mlflow_core.feast.stored_view import schema_of_stored, stored_view
+from mlflow_core.online.backend import Ask
+from mlflow_core.online.keys import encode_key
+from mlflow_core.online.sqlite import SqliteBackend
+from mlflow_core.online.write import EVENT_TIME, write_table
 from tests.feast.online_repository import (
     AIRPORT,
     CARRIER,
     HOUR,
     NOON,
-    PACKED,
     delays_view,
     rows,
     statuses_of,
     store_in,
     weather_view,
 )
+from tests.servers.online import BACKENDS, online_section
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +54,22 @@ def applied(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module", params=BACKENDS)
+def section(request):
+    """The online store's section; SQLite's file is each test's own."""
+    with online_section(request.param) as section:
+        yield {**section, "clock": "2013-11-15T12:00Z"}
+
+
 @pytest.fixture
-def repo(applied, tmp_path):
+def repo(applied, section, tmp_path):
     shutil.copytree(applied, tmp_path, dirs_exist_ok=True)
-    store = store_in(tmp_path / "repo")
+    store = store_in(tmp_path / "repo", section)
+    if section["backend"] != "sqlite":  # what a server holds is no file to be copied
+        backend = store._get_provider().online_store.backend(store.config)
+        backend.drop()
+        for view in ("delays", "weather"):
+            store.write_to_online_store(view, pq.read_table(tmp_path / f"{view}.parquet").to_pandas())
     yield store
     asyncio.run(store._get_provider().online_store.close())
 
@@ -80,29 +89,37 @@ def test_statuses_say_what_is_there_null_too_old_and_unknown(repo):
     assert [time.ToDatetime(UTC) for time in times[:2]] == [NOON - 2 * HOUR, NOON - HOUR / 2]
 
 
-def test_stock_feast_serves_what_is_past_its_ttl_and_ours_does_not(tmp_path):
+@pytest.mark.parametrize("backend", ["sqlite", "redis"])
+def test_stock_feast_serves_what_is_past_its_ttl_and_ours_does_not(backend, tmp_path):
     """Fault 5: the same rows, the same request, the system's clock."""
     found = {}
-    for name, online in {
-        "stock": {"type": "sqlite", "path": str(tmp_path / "stock.db")},
-        "ours": {"type": PACKED, "path": str(tmp_path / "ours.db")},
-    }.items():
-        store = store_in(tmp_path / name, online)
-        store.apply([CARRIER, delays_view(tmp_path, ttl=timedelta(days=1))])
-        frame = pd.DataFrame(
-            {
-                "carrier": ["UA", "AA"],
-                "delay": [5.0, None],
-                "flights": [1, 2],
-                "event_timestamp": [datetime.now(UTC) - timedelta(days=10), datetime.now(UTC)],
-                "created": [datetime.now(UTC)] * 2,
-            }
-        )
-        store.write_to_online_store("delays", frame)
-        response = store.get_online_features(["delays:delay"], rows(carrier=["UA", "AA"]))
-        found[name] = (response.to_dict()["delay"], statuses_of(response)["delay"])
+    with online_section(backend) as section:
+        stock = {"type": "sqlite", "path": str(tmp_path / "stock.db")}
+        if backend == "redis":
+            address = section["connection"].removeprefix("redis://")
+            stock = {"type": "redis", "connection_string": address}
+        for name, online in {"stock": stock, "ours": section}.items():
+            found[name] = served_past_its_ttl(tmp_path, name, online)
     assert found["stock"] == ([5.0, None], ["PRESENT", "PRESENT"])
     assert found["ours"] == ([None, None], ["OUTSIDE_MAX_AGE", "NULL_VALUE"])
+
+
+def served_past_its_ttl(folder, name, online):
+    store = store_in(folder / name, online)
+    store.apply([CARRIER, delays_view(folder, ttl=timedelta(days=1))])
+    frame = pd.DataFrame(
+        {
+            "carrier": ["UA", "AA"],
+            "delay": [5.0, None],
+            "flights": [1, 2],
+            "event_timestamp": [datetime.now(UTC) - timedelta(days=10), datetime.now(UTC)],
+            "created": [datetime.now(UTC)] * 2,
+        }
+    )
+    store.write_to_online_store("delays", frame)
+    response = store.get_online_features(["delays:delay"], rows(carrier=["UA", "AA"]))
+    asyncio.run(store.close())
+    return response.to_dict()["delay"], statuses_of(response)["delay"]
 
 
 def test_several_views_are_answered_in_the_order_asked_with_full_names(repo):
@@ -179,74 +196,14 @@ def test_materialised_rows_need_no_protobuf_and_have_the_types_of_the_view(repo)
             EVENT_TIME: pa.array([NOON, NOON], pa.timestamp("us", "UTC")),
         }
     )
-    assert online.write_materialised(repo.config, weather, table, 0) == 1
+    assert (
+        write_table(
+            online.backend(repo.config), stored_view(weather), table, 0, schema_of_stored(weather)
+        ).changed
+        == 1
+    )
     assert repo.get_online_features(["weather:temp"], rows(airport=["LGA"])).to_dict()["temp"] == [9.25]
     assert online.clock(repo.config).now_us() == int(NOON.timestamp()) * 1_000_000
-
-
-def test_keys_of_feasts_integers_of_both_widths_are_one_key(tmp_path):
-    store = store_in(tmp_path / "repo")
-    path = tmp_path / "x.parquet"
-    pq.write_table(
-        pa.table({"plane": [1], "x": [1.0], "event_timestamp": pa.array([NOON], pa.timestamp("us", "UTC"))}),
-        path,
-    )
-    entity = Entity(name="plane", join_keys=["plane"], value_type=ValueType.INT64)
-    source = FileSource(name="planes", path=str(path), timestamp_field="event_timestamp")
-    schema = [Field(name="plane", dtype=Int64), Field(name="x", dtype=Float64)]
-    view = FeatureView(name="planes", entities=[entity], schema=schema, source=source, ttl=timedelta(0))
-    store.apply([entity, view])
-    online = store._get_provider().online_store
-    wide, narrow = (
-        EntityKey(join_keys=["plane"], entity_values=[value])
-        for value in (Value(int64_val=7), Value(int32_val=7))
-    )
-    online.online_write_batch(store.config, view, [(narrow, {"x": Value(double_val=0.5)}, NOON, None)], None)
-    for key in (wide, narrow):
-        ((time, values),) = online.online_read(store.config, view, [key], ["x"])
-        assert (time, values) == (NOON, {"x": Value(double_val=0.5)})
-    assert online.online_read(
-        store.config, view, [EntityKey(join_keys=["plane"], entity_values=[Value(int64_val=8)])]
-    ) == [(None, None)]
-
-
-def test_every_type_goes_through_feast_and_comes_back(tmp_path):
-    store = store_in(tmp_path / "repo")
-    path = tmp_path / "kinds.parquet"
-    pq.write_table(
-        pa.table({"carrier": ["UA"], "event_timestamp": pa.array([NOON], pa.timestamp("us", "UTC"))}), path
-    )
-    schema = [
-        Field(name="carrier", dtype=String),
-        Field(name="id", dtype=Uuid),
-        Field(name="seen", dtype=UnixTimestamp),
-        Field(name="labels", dtype=Map),
-        Field(name="last", dtype=Array(String)),
-        Field(name="times", dtype=Array(UnixTimestamp)),
-        Field(name="numbers", dtype=Array(Int64)),
-    ]
-    source = FileSource(name="kinds", path=str(path), timestamp_field="event_timestamp")
-    view = FeatureView(name="kinds", entities=[CARRIER], schema=schema, source=source, ttl=timedelta(0))
-    store.apply([CARRIER, view])
-    frame = pd.DataFrame(
-        {
-            "carrier": ["UA", "DL"],
-            "id": ["00000000-0000-0000-0000-000000000005", None],
-            "seen": [pd.Timestamp("2013-01-01T05:00:00Z"), None],
-            "labels": [{"a": "b"}, None],
-            "last": [["EWR", "JFK"], None],
-            "times": [[pd.Timestamp("2013-01-01T05:00:00Z")], None],
-            "numbers": [[1, 2, 3], None],
-            "event_timestamp": [NOON, NOON],
-        }
-    )
-    store.write_to_online_store("kinds", frame)
-    names = [field.name for field in schema[1:]]
-    got = store.get_online_features([f"kinds:{name}" for name in names], rows(carrier=["UA", "DL"]))
-    moment = datetime(2013, 1, 1, 5, tzinfo=UTC)
-    expected = [UUID(int=5), moment, {"a": "b"}, ["EWR", "JFK"], [moment], [1, 2, 3]]
-    assert {name: got.to_dict()[name][0] for name in names} == dict(zip(names, expected, strict=True))
-    assert {name: statuses_of(got)[name][1] for name in names} == dict.fromkeys(names, "NULL_VALUE")
 
 
 def test_native_on_demand_views_are_computed_by_feast_on_our_values(repo):
@@ -305,59 +262,26 @@ def test_a_view_that_was_changed_and_applied_says_so_until_it_is_written_again(r
     assert repo.get_online_features(["delays:late"], rows(carrier=["UA"])).to_dict()["late"] == [1.0]
 
 
-def test_a_deleted_view_is_dropped_and_teardown_leaves_other_projects_alone(repo, tmp_path):
-    other = store_in(tmp_path / "repo", project="other", registry="other.db")
+def test_a_deleted_view_is_dropped_and_teardown_leaves_other_projects_alone(repo, section, tmp_path):
+    other = store_in(tmp_path / "repo", section, project="other", registry="other.db")
     other.apply([AIRPORT, weather_view(tmp_path)])
     other.write_to_online_store("weather", pq.read_table(tmp_path / "weather.parquet").to_pandas())
-    backend = open_backend(repo.config)
+    backend = repo._get_provider().online_store.backend(repo.config)
+    mine = Ask(("carrier",), ("delays",), [encode_key(("UA",))])
+    assert backend.read([mine])[0][0][0] is not None
     repo.delete_feature_view("delays")
     repo.teardown()
+    assert [list(row) for row in backend.read([mine])[0]] == [[None]]
     assert other.get_online_features(["weather:temp"], rows(airport=["EWR"])).to_dict()["temp"] == [1.5]
-    assert backend._mine().execute("SELECT project, name FROM views").fetchall() == [("other", "weather")]
-    backend.close()
+    if isinstance(backend, SqliteBackend):
+        views = backend._mine().execute("SELECT project, name FROM views").fetchall()
+        assert views == [("other", "weather")]
+    asyncio.run(other._get_provider().online_store.close())
 
 
 def test_a_wrong_clock_in_the_configuration_is_named():
     with pytest.raises(ValueError, match='"noon" is not a clock'):
         PackedOnlineStoreConfig(clock="noon")
-
-
-def test_a_view_without_an_entity_and_an_on_demand_view_written_online(tmp_path):
-    store = store_in(tmp_path / "repo")
-    path = tmp_path / "whole.parquet"
-    times = pa.array([NOON], pa.timestamp("us", "UTC"))
-    pq.write_table(pa.table({"total": [3], "event_timestamp": times}), path)
-    source = FileSource(name="whole", path=str(path), timestamp_field="event_timestamp")
-    whole = FeatureView(name="whole", entities=[], schema=[Field(name="total", dtype=Int64)], source=source)
-
-    @on_demand_feature_view(
-        entities=[CARRIER],
-        sources=[delays_view(tmp_path)],
-        schema=[Field(name="twice", dtype=Float64)],
-        mode="pandas",
-        write_to_online_store=True,
-    )
-    def doubled(inputs: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"twice": inputs["delay"] * 2})
-
-    store.apply([CARRIER, delays_view(tmp_path), whole, doubled])
-    online = store._get_provider().online_store
-    nobody = EntityKey(join_keys=["__dummy_id"], entity_values=[Value(string_val="")])
-    applied = store.get_feature_view("whole")
-    online.online_write_batch(
-        store.config, applied, [(nobody, {"total": Value(int64_val=3)}, NOON, None)], None
-    )
-    assert (
-        online.online_read(store.config, applied, [nobody] * 2) == [(NOON, {"total": Value(int64_val=3)})] * 2
-    )
-    key = EntityKey(join_keys=["carrier"], entity_values=[Value(string_val="UA")])
-    written = store.get_on_demand_feature_view("doubled")
-    online.online_write_batch(
-        store.config, written, [(key, {"twice": Value(double_val=10.0)}, NOON, None)], None
-    )
-    response = store.get_online_features(["whole:total", "doubled:twice"], rows(carrier=["UA", "??"]))
-    assert response.to_dict() == {"carrier": ["UA", "??"], "total": [3, 3], "twice": [10.0, None]}
-    assert statuses_of(response)["twice"] == ["PRESENT", "NOT_FOUND"]
 
 
 def test_a_refreshed_registry_is_never_read_from_feasts_cache_of_a_former_one(repo):
@@ -367,5 +291,7 @@ def test_a_refreshed_registry_is_never_read_from_feasts_cache_of_a_former_one(re
         view.ttl = hours * HOUR
         repo.registry.apply_feature_view(view, repo.project)
         repo.refresh_registry()
-        request = resolve(["delays:delay"], repo.registry, repo.project, full_feature_names=False)
+        request = resolve(
+            feasts_resolution(["delays:delay"], repo.registry, repo.project, False), full_feature_names=False
+        )
         assert request.plan.reads[0].view.ttl == hours * 3_600_000_000

@@ -9,9 +9,9 @@ import pytest
 
 import mlflow_core as ml
 from mlflow_core.errors import ServeError, StoreError
-from mlflow_core.feast.stored_view import marked_as_removed
+from mlflow_core.feast.stored_view import marked_as_removed, schema_of_stored, stored_view
 from mlflow_core.online.layout import definition_of
-from mlflow_core.online.write import EVENT_TIME
+from mlflow_core.online.write import EVENT_TIME, write_table
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.to_feast import to_feast
 from tests.feast.on_demand_of_flights import delays, per_mile
@@ -61,7 +61,13 @@ def ours(tmp_path):
     )
     online = store._get_provider().online_store
     boundary = int(NOON.timestamp()) * 1_000_000
-    assert online.write_materialised(store.config, store.get_feature_view("delays"), table, boundary) == 3
+    applied = store.get_feature_view("delays")
+    assert (
+        write_table(
+            online.backend(store.config), stored_view(applied), table, boundary, schema_of_stored(applied)
+        ).changed
+        == 3
+    )
     yield store
     asyncio.run(online.close())
 

@@ -1,6 +1,7 @@
 """The tables, as SQLAlchemy models. Private to this room: what leaves it are the records of ``records/``."""
 
 from mlflow_core.metadata.tables.declared import ApplyRow, ApplySpecRow, NamespaceRow, ProjectRow, SpecRow
+from mlflow_core.metadata.tables.erasures import ErasureRow
 from mlflow_core.metadata.tables.models import (
     AliasMoveRow,
     AliasRow,
@@ -38,6 +39,7 @@ __all__ = [
     "AuditRow",
     "DatasetRow",
     "DeploymentRow",
+    "ErasureRow",
     "MaterialisationRow",
     "MetricRow",
     "ModelRow",

@@ -31,6 +31,8 @@ class DatasetRow(Table):
     report: Mapped[Json]
     principal: Mapped[str]
     created_us: Mapped[int]
+    removed_us: Mapped[int | None]
+    removed_why: Mapped[str | None]
 
 
 class RunRow(Table):
