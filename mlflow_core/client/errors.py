@@ -58,7 +58,20 @@ class RequestRefused(ClientError, ValueError):
 
 
 class ServerUnavailable(ClientError, ConnectionError):
-    """The server cannot be reached, did not answer in time, or says that it cannot answer now."""
+    """The server cannot be reached, did not answer in time, or says that it cannot answer now.
+
+    Args:
+        message: What happened.
+        status: The HTTP status, or None where there was no answer.
+        attempts: How often the call was tried.
+        degraded: Which part of the service is not there, e.g. ``store``; None where that is not why.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, attempts: int = 1, degraded: str | None = None
+    ) -> None:
+        super().__init__(message, status=status, attempts=attempts)
+        self.degraded = degraded
 
 
 class ServerFailed(ClientError, RuntimeError):

@@ -1,7 +1,8 @@
 """When a call is tried again, and how long after: exponential waits with full jitter.
 
-Feature and prediction calls only read, so trying twice is harmless. Only what may pass by itself is tried again:
-no connection, no answer in time, 429, 502, 503, 504. A server's ``Retry-After`` is obeyed up to the longest wait.
+Every call may be made twice: most only read, and pushes and deletions are idempotent (``sent.push_call`` says why).
+Only what may pass by itself is tried again: no connection, no answer in time, 429, 502, 503, 504. A server's
+``Retry-After`` is obeyed up to the longest wait.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
-__all__ = ["read_column", "write_rows"]
+__all__ = ["read_column", "write_columns", "write_rows"]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -26,6 +26,11 @@ def write_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         TypeError: A value has no JSON form here.
     """
     return [{name: _written(value) for name, value in row.items()} for row in rows]
+
+
+def write_columns(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return columns as JSON can carry them; see ``write_rows``."""
+    return {name: [_written(value) for value in values] for name, values in columns.items()}
 
 
 def read_column(values: Sequence[Any], dtype: str) -> list[Any]:

@@ -20,6 +20,7 @@ from mlflow_core.config.cluster import ClusterSettings
 from mlflow_core.config.layers import Raw, raise_all, read_layers
 from mlflow_core.config.secret import Secret, reveal, secrets_in
 from mlflow_core.config.section import Section
+from mlflow_core.config.serving import ServeSettings
 from mlflow_core.errors import ConfigError, UsageError, nearest
 
 _SQLITE = "sqlite:///"
@@ -65,18 +66,6 @@ class ArtifactSettings(Section):
     """
 
     location: str | Secret = ".mlcore/artifacts"
-
-
-class ServeSettings(Section):
-    """Where the server listens.
-
-    Args:
-        host: An address of this machine; the loopback unless told otherwise.
-        port: 0 takes a free one.
-    """
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535)] = 8000
 
 
 class ClockSettings(Section):
@@ -151,7 +140,12 @@ class Settings(BaseModel):
 
     def secret_values(self) -> tuple[str, ...]:
         """The values that must never be printed, for the log's redaction."""
-        held = (self.metadata.url, self.artifacts.location, *(value for _, value in self.cluster))
+        held = (
+            self.metadata.url,
+            self.artifacts.location,
+            self.serve.tokens,
+            *(value for _, value in self.cluster),
+        )
         return tuple(secret.reveal() for secret in secrets_in(held))
 
     def metadata_url(self) -> str:
@@ -252,6 +246,8 @@ def _section(section: str, model: type[Section], raw: Mapping[str, Raw], problem
 def _reason(value: object, message: str) -> str:
     if isinstance(value, Secret):
         return f"{value} is a secret reference, and this key holds none. Use the MLCORE_* variable instead."
+    if isinstance(value, Mapping):  # what stands in a table may be what nobody must see
+        return f"{message[:1].lower()}{message[1:]}"
     return f"{value!r}: {message[:1].lower()}{message[1:]}"
 
 

@@ -1,46 +1,66 @@
 """The HTTP server as one ASGI callable: routes, limits, errors, background refresh. No framework in between.
 
-========================  ======  ====================================================================
-route                     method  answer
-========================  ======  ====================================================================
-``/v1/features``          POST    ``{"features": {name: [values]}, "statuses": {name: [...]}, ...}``
-``/v1/predict/{model}``   POST    ``{"predictions": [...], "model": {"name", "version", "alias"}, ...}``
-``/v1/services``          GET     the catalogue
-``/livez``, ``/readyz``   GET     the process runs; it can answer, and what is wrong where something is
-``/metrics``              GET     Prometheus' text format
-========================  ======  ====================================================================
+==========================  ======  ==================================================================
+route                       method  answer
+==========================  ======  ==================================================================
+``/get-online-features``    POST    as Feast's own server answers: see ``feast_json``
+``/v1/features``            POST    ``{"features": {name: [values]}, "statuses": {name: ...}, ...}``, or Arrow
+``/v1/predict/{model}``     POST    ``{"predictions": [...], "model": {"name", "version", "alias"}, ...}``
+``/v1/push/{source}``       POST    ``{"rows", "written", "views"}``: rows of latest-value views; needs a token
+``/push``                   POST    the same, as Feast's own clients send it; needs a token
+``/v1/entities/{entity}``   DELETE  what was erased where; needs a token
+``/v1/services``            GET     the catalogue
+``/openapi.json``           GET     all of this as OpenAPI 3.1: see ``openapi``
+``/livez``, ``/readyz``     GET     the process runs; it can answer, and what is wrong where something is
+``/health``                 GET     as ``/livez``, where Feast's server has it
+``/metrics``                GET     Prometheus' text format
+==========================  ======  ==================================================================
 
-How values are written is in ``wire``. An error is ``{"error", "name", "nearest", "hint"}`` with 400 (no JSON), 404
-(no such service, model or route), 405, 408 (the body did not arrive in time), 409 (the model's features have
-changed), 413, 422 (anything else that is wrong with the request), 500 (our fault: the cause is logged, never sent),
-503 with Retry-After (too much at once, or the store is down) or 504 (no answer in time). Reads of the store block, so
-they run in a few threads; what does not fit into the bounded queue before these is refused at once instead of waiting.
+How values are written is in ``wire``. An error is ``{"error", "name", "nearest", "hint"}`` with 400 (no JSON, or no whole
+Arrow stream), 401 (no token or a wrong one), 403 (nobody may write), 404 (no such service, model, push source, entity
+or route), 405, 408 (the body did not arrive in time), 409 (the model's features have changed), 413, 415, 422 (anything
+else that is wrong with the request), 500 (our fault: the cause is logged, never sent), 501 (a write to a store that is
+Feast's to write), 503 with Retry-After (too much at once, or a part is not there) or 504 (no answer in time); where the
+store is why, with ``"degraded": "store"``. The event loop reads stores that can be read without blocking; others are
+read in a few threads, and written in others. What does not fit into the bounded queue before these is refused at once
+instead of waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from urllib.parse import unquote
+from pathlib import Path
+from time import perf_counter
 
-from mlflow_core.errors import MlcoreError, ServeError, StoreError
+from mlflow_core.errors import MlcoreError, ServeError, StoredRowError, StoreError, StoreTimeout
+from mlflow_core.serve.deadline import Deadline
 from mlflow_core.serve.features import Features
-from mlflow_core.serve.messages import Receive, Reply, Scope, Send, json_reply, read_body, send_reply
+from mlflow_core.serve.messages import (
+    Receive,
+    Reply,
+    Scope,
+    Send,
+    header_of,
+    json_reply,
+    read_body,
+    send_reply,
+)
 from mlflow_core.serve.metrics import CONTENT_TYPE, Metrics
+from mlflow_core.serve.openapi import PATHS, openapi
 from mlflow_core.serve.predict import Predictor
 from mlflow_core.serve.refusal import Refusal
 from mlflow_core.serve.routes import Routes
+from mlflow_core.serve.threads import Threads
+from mlflow_core.serve.writes import WriteAccess, Writes
 from mlflow_core.telemetry import get_logger
 
 __all__ = ["Application", "Limits"]
 
 _log = get_logger("serve")
-_PREDICT = "/v1/predict/"
+_PREDICT, _PUSH, _ENTITIES = "/v1/predict/", "/v1/push/", "/v1/entities/"
 
 
 @dataclass(frozen=True)
@@ -49,13 +69,13 @@ class Limits:
 
     Args:
         in_flight: Requests that are worked on or wait for a thread; one more is refused with 503.
-        threads: Threads that read the store.
+        threads: Threads that read stores which block, and score models.
         body_bytes: Longest body of a request; a longer one is refused with 413.
         deadline_s: Longest time for an answer; then 504.
         refresh_s: Seconds between two looks at the registry and the aliases of models.
     """
 
-    in_flight: int = 64
+    in_flight: int = 256
     threads: int = 4
     body_bytes: int = 16 * 1024 * 1024
     deadline_s: float = 10.0
@@ -69,28 +89,56 @@ class Application:
         features: The project's features.
         predictor: The project's models; None where there are none.
         limits: How much it takes on.
+        shared_metrics: A folder for the numbers of all workers of one port; None where there is one process.
+        access: Who may write; None lets nobody.
 
     Any ASGI server runs it; ``mlcore serve`` does so under uvicorn.
     """
 
     def __init__(
-        self, features: Features, predictor: Predictor | None = None, limits: Limits | None = None
+        self,
+        features: Features,
+        predictor: Predictor | None = None,
+        limits: Limits | None = None,
+        shared_metrics: Path | None = None,
+        access: WriteAccess | None = None,
     ) -> None:
         self.limits = limits or Limits()
-        self.metrics = Metrics()
+        self.metrics = Metrics(shared_metrics)
+        self._arriving = Deadline(self.limits.deadline_s)
         self._features = features
         self._predictor = predictor
-        self._routes = Routes(features, predictor, self.metrics)
-        self._pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="serve")
-        self._aside = ThreadPoolExecutor(2, thread_name_prefix="serve-aside")
-        self._in_flight = 0
+        self._threads = Threads(self.limits.threads, self.limits.deadline_s, "serve")
+        self._aside = Threads(2, self.limits.deadline_s, "serve-aside")
+        self._watching = Threads(1, self.limits.deadline_s, "serve-watch")
+        self._routes = Routes(features, predictor, self.metrics, self._threads)
+        self._writing = Threads(2, self.limits.deadline_s, "serve-write")
+        self._writes = Writes(features, access, self._writing)
+        self._answers: dict[str, _Worked] = {
+            "/get-online-features": ("/get-online-features", "POST", self._feast),
+            "/v1/features": ("/v1/features", "POST", self._v1_features),
+            "/push": ("/push", "POST", self._written),
+        }
+        self._prefixed: dict[str, _Worked] = {
+            _PREDICT: (f"{_PREDICT}{{model}}", "POST", self._predict),
+            _PUSH: (f"{_PUSH}{{source}}", "POST", self._written),
+            _ENTITIES: (f"{_ENTITIES}{{entity}}", "DELETE", self._written),
+        }
+        self._shown: dict[str, Callable[[], Awaitable[Reply]]] = {
+            "/livez": self._livez,
+            "/health": self._livez,
+            "/readyz": self._readyz,
+            "/metrics": self._metrics_text,
+            "/v1/services": self._services,
+            "/openapi.json": self._openapi,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection's message, as ASGI asks for."""
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "http":
+        if scope["type"] == "http":
             await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
         else:
             raise ValueError(f'"{scope["type"]}" is not served here')
 
@@ -114,13 +162,13 @@ class Application:
                     _log.info("another model version is served", extra={"model": reference})
             except MlcoreError as error:
                 _log.warning("models cannot be looked up", extra={"why": str(error)})
-        catalogue = self._features.catalogue
-        self.metrics.problems.set(len(catalogue.problems) + (self._features.registry_problem is not None))
 
     def close(self) -> None:
         """End the threads, and close registry, store and metadata; the end of the server's life does this."""
-        self._pool.shutdown(wait=True)
-        self._aside.shutdown(wait=True)
+        self._threads.close()
+        self._aside.close()
+        self._watching.close()
+        self._writing.close()
         self._features.close()
         if self._predictor is not None:
             self._predictor.models.close()
@@ -137,127 +185,174 @@ class Application:
                     watch.cancel()
                     with suppress(asyncio.CancelledError):
                         await watch
+                await self._routes.close()
+                self.metrics.share()
                 self.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.limits.refresh_s)
             try:
-                await loop.run_in_executor(self._aside, self.refresh)
+                # Of two looks at once the one that ends last could put an older version over a newer.
+                if not self._watching.left_behind:
+                    await self._watching.run(self.refresh)
+            except TimeoutError:
+                self._features.registry_problem = "looking for changes takes longer than a request may"
+                _log.warning(self._features.registry_problem)
             except Exception:
                 # The boundary of a background task: without it one surprise would end all later refreshes.
                 _log.exception("looking for changes failed")
+            try:
+                self.metrics.share()
+            except OSError as error:
+                _log.warning("the numbers of this worker cannot be written", extra={"why": str(error)})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
-        route = scope["path"] if scope["path"] in _METHODS else "other"
-        if scope["path"].startswith(_PREDICT):
-            route = f"{_PREDICT}{{model}}"
+        started = perf_counter()
+        path = scope["path"]
+        route, method, work = self._answers.get(path) or self._named(path)
         try:
-            reply = await self._reply(route, scope, receive)
-        except Refusal as error:
-            if error.status >= 500:
-                _log.warning("a request was not answered", extra={"route": route, "why": str(error)})
-            reply = _refused(error)
+            if work is not None and scope["method"] == method:
+                reply = await self._worked(work, scope, receive)
+            else:
+                reply = await self._told(route, method, scope)
         except ConnectionResetError:
             return
-        except ServeError as error:
-            told = Refusal(error.what, object=error.object, expected=error.expected, hint=error.hint)
-            reply = _refused(told)
-        except StoreError as error:
-            _log.error("the online store cannot be read", extra={"why": str(error)})
-            reply = _refused(
-                Refusal("the online store cannot be read", status=503, hint="See /readyz.", retry_after_s=1)
-            )
-        except Exception:
-            # The boundary of the process: the caller learns that it was our fault, the log learns why.
-            _log.exception("a request failed", extra={"route": route})
-            reply = _refused(Refusal("the server has a fault; its log holds the cause", status=500))
-        self.metrics.request(route, reply.status, time.perf_counter() - started)
+        except Exception as error:
+            reply = self._failed(route, error)
+        self.metrics.request(route, reply.status, perf_counter() - started)
         await send_reply(send, reply, head_only=scope["method"] == "HEAD")
 
-    async def _reply(self, route: str, scope: Scope, receive: Receive) -> Reply:
-        allowed = _METHODS.get(route)
-        if allowed is None:
+    def _named(self, path: str) -> tuple[str, str, _Work | None]:
+        """Find the route of a path that holds a name."""
+        for prefix, found in self._prefixed.items():
+            if path.startswith(prefix):
+                return found
+        return (path if path in self._shown else "other"), "GET", None
+
+    async def _worked(self, work: _Work, scope: Scope, receive: Receive) -> Reply:
+        self._refuse_if_full()
+        if work == self._written:  # before the body: who may not write sends none
+            self._writes.principal(header_of(scope, b"authorization"))
+        body = await self._body(scope, receive)
+        self._refuse_if_full()
+        metrics = self.metrics
+        metrics.in_flight += 1
+        try:
+            return await work(scope, body)
+        finally:
+            metrics.in_flight -= 1
+
+    async def _told(self, route: str, method: str, scope: Scope) -> Reply:
+        """Answer what is only looked at, or say why not."""
+        show = self._shown.get(route)
+        if show is None and route == "other":
             raise Refusal(
-                f'there is no route "{scope["path"]}"', status=404, name=scope["path"], hint=_ROUTES
+                f'there is no route "{scope["path"]}"',
+                status=404,
+                name=scope["path"],
+                hint=f"There are {', '.join(PATHS)}.",
             )
-        if scope["method"] not in allowed:
+        allowed = (method,) if show is None else ("GET", "HEAD")
+        if show is None or scope["method"] not in allowed:
             told = ", ".join(allowed)
             error = Refusal(f"{route} answers {told}, not {scope['method']}", status=405)
             return json_reply(error.body(), 405, ((b"allow", told.encode()),))
-        if route == "/livez":
-            return json_reply({"status": "alive"})
-        if route == "/metrics":
-            return Reply(200, self.metrics.text(), CONTENT_TYPE.encode())
-        if route == "/v1/services":
-            return self._routes.services()
-        if route == "/readyz":
-            return await self._in_thread(self._aside, self._routes.ready)
-        self._refuse_if_full()
-        body = await self._body(scope, receive)
-        self._refuse_if_full()
-        self._in_flight += 1
-        self.metrics.in_flight.set(self._in_flight)
-        if route == "/v1/features":
-            return await self._work(partial(self._routes.features, body))
-        model = unquote(scope["path"].removeprefix(_PREDICT))
-        return await self._work(partial(self._routes.predict, model, body))
+        return await show()
+
+    def _failed(self, route: str, error: Exception) -> Reply:
+        """Say what went wrong; the boundary of the process for whatever was not foreseen."""
+        if isinstance(error, Refusal):
+            if error.status >= 500:
+                _log.warning("a request was not answered", extra={"route": route, "why": str(error)})
+            return _refused(error)
+        if isinstance(error, ServeError):
+            return _refused(
+                Refusal(error.what, object=error.object, expected=error.expected, hint=error.hint)
+            )
+        if isinstance(error, StoreTimeout):
+            _log.warning("the online store gave no answer in time", extra={"why": str(error)})
+            why = "the online store gave no answer in time"
+            return _refused(Refusal(why, status=504, hint="See /readyz.", degraded="store"))
+        if isinstance(error, StoredRowError):
+            _log.error("a stored row cannot be read", extra={"why": str(error)})
+            why = f"{error.object}: {error.what}"
+            return _refused(Refusal(why, status=503, hint=error.hint, retry_after_s=1, degraded="store"))
+        if isinstance(error, StoreError):
+            _log.error("the online store cannot be read", extra={"why": str(error)})
+            why = "the online store cannot be read"
+            return _refused(Refusal(why, status=503, hint="See /readyz.", retry_after_s=1, degraded="store"))
+        if isinstance(error, TimeoutError):
+            why = f"no answer within {self.limits.deadline_s:g} s"
+            _log.warning("a request was not answered", extra={"route": route, "why": why})
+            return _refused(Refusal(why, status=504, hint="See /readyz."))
+        # The caller learns that it was our fault, the log learns why.
+        _log.error("a request failed", extra={"route": route}, exc_info=error)
+        return _refused(Refusal("the server has a fault; its log holds the cause", status=500))
 
     def _refuse_if_full(self) -> None:
-        if self._in_flight >= self.limits.in_flight:
+        behind = self._threads.left_behind + self._writing.left_behind
+        if self.metrics.in_flight + behind >= self.limits.in_flight:
             raise Refusal("too many requests at once", status=503, hint="Try again.", retry_after_s=1)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Read the body before the request takes a place: callers that send slowly keep nobody else out."""
         try:
-            reading = read_body(scope, receive, self.limits.body_bytes)
-            return await asyncio.wait_for(reading, self.limits.deadline_s)
+            return await read_body(scope, receive, self.limits.body_bytes, self._arriving)
         except TimeoutError:
             raise Refusal(
                 f"the body did not arrive within {self.limits.deadline_s:g} s", status=408
             ) from None
 
-    async def _work(self, work: Callable[[], Reply]) -> Reply:
-        """Run blocking work; its place is free again when it has ended, not when the caller gives up."""
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        future.add_done_callback(self._leave)
-        return await self._by_deadline(future)
+    async def _feast(self, scope: Scope, body: bytes) -> Reply:
+        del scope
+        return await self._routes.feast(body)
 
-    async def _in_thread(self, pool: ThreadPoolExecutor, work: Callable[[], Reply]) -> Reply:
-        return await self._by_deadline(asyncio.get_running_loop().run_in_executor(pool, work))
+    async def _v1_features(self, scope: Scope, body: bytes) -> Reply:
+        return await self._routes.features(body, header_of(scope, b"accept"))
 
-    async def _by_deadline(self, future: asyncio.Future[Reply]) -> Reply:
-        try:
-            return await asyncio.wait_for(asyncio.shield(future), self.limits.deadline_s)
-        except TimeoutError:
-            raise Refusal(
-                f"no answer within {self.limits.deadline_s:g} s", status=504, hint="See /readyz."
-            ) from None
+    async def _predict(self, scope: Scope, body: bytes) -> Reply:
+        return await self._routes.predict(scope["path"].removeprefix(_PREDICT), body)
 
-    def _leave(self, ended: asyncio.Future[Reply] | None = None) -> None:
-        if ended is not None and not ended.cancelled():
-            ended.exception()  # asked for, so that asyncio does not complain where nobody waits any more
-        self._in_flight -= 1
-        self.metrics.in_flight.set(self._in_flight)
+    async def _written(self, scope: Scope, body: bytes) -> Reply:
+        principal, path = self._writes.principal(header_of(scope, b"authorization")), scope["path"]
+        if path.startswith(_PUSH):
+            kind = header_of(scope, b"content-type")
+            return await self._writes.push(path.removeprefix(_PUSH), body, kind, principal)
+        if path.startswith(_ENTITIES):
+            return await self._writes.erase(path.removeprefix(_ENTITIES), body, principal)
+        return await self._writes.feast_push(body, principal)
+
+    async def _livez(self) -> Reply:
+        return json_reply({"status": "alive"})
+
+    async def _readyz(self) -> Reply:
+        return await self._aside.run(self._routes.ready)
+
+    async def _services(self) -> Reply:
+        return self._routes.services()
+
+    async def _openapi(self) -> Reply:
+        return json_reply(await self._aside.run(openapi, self._features.catalogue))
+
+    async def _metrics_text(self) -> Reply:
+        self.metrics.now_us, self.metrics.freshness = self._features.freshness()
+        catalogue = self._features.catalogue
+        self.metrics.problems = len(catalogue.problems) + (self._features.registry_problem is not None)
+        return Reply(200, self.metrics.text(), CONTENT_TYPE.encode())
 
 
-_METHODS: dict[str, tuple[str, ...]] = {
-    "/v1/features": ("POST",),
-    f"{_PREDICT}{{model}}": ("POST",),
-    "/v1/services": ("GET", "HEAD"),
-    "/livez": ("GET", "HEAD"),
-    "/readyz": ("GET", "HEAD"),
-    "/metrics": ("GET", "HEAD"),
-}
-_ROUTES = f"There are {', '.join(_METHODS)}."
+_Work = Callable[[Scope, bytes], Awaitable[Reply]]
+_Worked = tuple[str, str, _Work]
+"""A route, its method, and what answers it."""
 
 
 def _refused(error: Refusal) -> Reply:
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if error.retry_after_s is not None:
         headers = ((b"retry-after", str(error.retry_after_s).encode()),)
+    if error.status == 401:
+        headers = ((b"www-authenticate", b'Bearer realm="mlcore"'),)
     return json_reply(error.body(), error.status, headers)

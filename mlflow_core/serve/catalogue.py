@@ -20,60 +20,20 @@ from mlflow_core.algebra.on_demand import load_on_demand
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import MlcoreError, PlanError, nearest
 from mlflow_core.feast.stored_view import stored_view
-from mlflow_core.online.answer import Reader
+from mlflow_core.online.form import StoredForm
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.plan.from_feast import CODE_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan, ViewRead
+from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.registry import Snapshot
 from mlflow_core.serve.registry_code import dtype_of_message, run_from_registry
-from mlflow_core.spec import DType, FeatureView, OnDemand, Selection
+from mlflow_core.serve.served import ServedReader, ServedService, served_reader
+from mlflow_core.spec import FeatureView, OnDemand, Selection
 from mlflow_core.spec.code import code_digest
 
-__all__ = ["Catalogue", "ServedService", "compile_catalogue"]
+__all__ = ["Catalogue", "compile_catalogue"]
 
-
-@dataclass(frozen=True)
-class ServedService:
-    """One feature service, ready to be answered.
-
-    Attributes:
-        name: The service.
-        description: One sentence.
-        keys: Key columns of its entities and their types.
-        request: Request fields of its on-demand features and their types.
-        short: Its reader with plain feature names; None where two features have one name.
-        full: Its reader with names ``{view}__{feature}``.
-        fingerprints: ``view NAME`` or ``on_demand NAME`` -> fingerprint of what is computed.
-    """
-
-    name: str
-    description: str
-    keys: Mapping[str, DType]
-    request: Mapping[str, DType]
-    short: Reader | None
-    full: Reader
-    fingerprints: Mapping[str, str]
-
-    @property
-    def columns(self) -> dict[str, DType]:
-        """All columns that a row of a request may have; a key wins over a request field of its name."""
-        return {**self.request, **self.keys}
-
-    @property
-    def feature_names(self) -> tuple[str, ...]:
-        """The features in output order, under their plain names."""
-        plan = (self.short or self.full).plan
-        return (*plan.columns, *(name for one in plan.on_demand for name in one.features))
-
-    def describe(self) -> dict[str, Any]:
-        """Return its entry in the catalogue."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "entities": {name: str(dtype) for name, dtype in self.keys.items()},
-            "request": {name: str(dtype) for name, dtype in self.request.items()},
-            "features": list(self.feature_names),
-        }
+_REFERENCES = 500  # lists of references that stay compiled
 
 
 @dataclass(frozen=True)
@@ -84,16 +44,53 @@ class Catalogue:
         digest: The registry version.
         services: What is served, by name.
         problems: Service -> why its version in the registry is not the one that is served.
+        snapshot: The registry's content.
     """
 
     digest: str = ""
     services: Mapping[str, ServedService] = field(default_factory=dict)
     problems: Mapping[str, str] = field(default_factory=dict)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    compiler: _Compiler | None = None
+    compiled: dict[tuple[str, ...], ServedService] = field(default_factory=dict)
+
+    def view(self, name: str) -> tuple[FeatureView, pa.Schema]:
+        """Return the declaration of a view of the registry, with the types of its key columns and features.
+
+        Raises:
+            PlanError: There is none of that name.
+            MlcoreError: It cannot be understood.
+        """
+        if self.compiler is None:
+            raise PlanError(f'view "{name}" is not in the registry')
+        return self.compiler.view(name)
+
+    def of_references(self, references: tuple[str, ...]) -> ServedService:
+        """Return references ``view:feature`` as a service; those asked for again are compiled once.
+
+        Raises:
+            Refusal: A view or feature is not in the registry (404), or the text is no reference (422).
+            MlcoreError: It does not compile.
+        """
+        found = self.compiled.get(references)
+        if found is None:
+            # Kept without repeats: what stays in memory must not grow with what a caller thinks of.
+            references = tuple(dict.fromkeys(references))
+            found = self.compiled.get(references)
+        if found is None:
+            if self.compiler is None:
+                raise unknown(f'there is no feature "{references[0]}"', references[0], (), status=404)
+            found = self.compiler.references(references)
+            if len(self.compiled) >= _REFERENCES:
+                self.compiled.clear()
+            self.compiled[references] = found
+        return found
 
 
 def compile_catalogue(
     snapshot: Snapshot,
     *,
+    form: StoredForm,
     allow_registry_code: bool = False,
     previous: Catalogue | None = None,
 ) -> Catalogue:
@@ -101,13 +98,14 @@ def compile_catalogue(
 
     Args:
         snapshot: The registry's content.
+        form: How the online store keeps rows.
         allow_registry_code: Run native on-demand transformations, whose code is in the registry.
         previous: What is served now; a service that does not compile any more stays as it is there.
 
     Returns:
         The catalogue, with the reasons of what did not compile.
     """
-    compiler = _Compiler(snapshot, allow_registry_code)
+    compiler = _Compiler(snapshot, form, allow_registry_code)
     services: dict[str, ServedService] = {}
     problems: dict[str, str] = {}
     for name in sorted(snapshot.services):
@@ -117,14 +115,15 @@ def compile_catalogue(
             problems[name] = str(error)
             if previous is not None and name in previous.services:
                 services[name] = previous.services[name]
-    return Catalogue(snapshot.digest, services, problems)
+    return Catalogue(snapshot.digest, services, problems, snapshot, compiler)
 
 
 class _Compiler:
     """Compiles services of one registry version; views and on-demand functions are looked up once."""
 
-    def __init__(self, snapshot: Snapshot, allow_registry_code: bool) -> None:
+    def __init__(self, snapshot: Snapshot, form: StoredForm, allow_registry_code: bool) -> None:
         self._snapshot = snapshot
+        self._form = form
         self._allow_registry_code = allow_registry_code
         self._views: dict[str, tuple[FeatureView, pa.Schema]] = {}
         self._on_demand: dict[str, OnDemand] = {}
@@ -132,20 +131,78 @@ class _Compiler:
     def service(self, name: str) -> ServedService:
         message = self._snapshot.services[name]
         stored, computed = self._projections(name, message.spec.features)
+        order = [(one.alias, feature) for one in stored for feature in one.features]
+        return self._served(name, message.spec.description, stored, computed, order)
+
+    def references(self, references: tuple[str, ...]) -> ServedService:
+        """Compile references, none of them twice, as if they were a service."""
+        wanted: dict[str, list[str]] = {}
+        for reference in references:
+            view, colon, feature = reference.partition(":")
+            if not colon or not view or not feature or "@" in view:
+                raise Refusal(
+                    f'"{reference}" is no feature reference', name=reference, expected="view:feature"
+                )
+            self._check_known(reference, view, feature)
+            wanted.setdefault(view, []).append(feature)
+        stored = [
+            _Stored(view, view, tuple(features))
+            for view, features in wanted.items()
+            if view in self._snapshot.views
+        ]
+        computed = [
+            (view, view, tuple(features))
+            for view, features in wanted.items()
+            if view in self._snapshot.on_demand
+        ]
+        order = [
+            (view, feature)
+            for view, _, feature in (reference.partition(":") for reference in references)
+            if view in self._snapshot.views
+        ]
+        return self._served(", ".join(references), "", stored, computed, order)
+
+    def _check_known(self, reference: str, view: str, feature: str) -> None:
+        views, on_demand = self._snapshot.views, self._snapshot.on_demand
+        message = views.get(view) or on_demand.get(view)
+        if message is None:
+            known = {*views, *on_demand}
+            raise unknown(f'"{reference}": there is no feature view "{view}"', view, known, status=404)
+        features = [column.name for column in message.spec.features]
+        if feature not in features:
+            raise unknown(
+                f'"{reference}": feature view "{view}" has no feature "{feature}"',
+                feature,
+                features,
+                status=404,
+            )
+
+    def _served(
+        self,
+        name: str,
+        description: str,
+        stored: list[_Stored],
+        computed: list[_Computed],
+        order: list[tuple[str, str]],
+    ) -> ServedService:
         on_demand = [(self._function(one), alias, features) for one, alias, features in computed]
         reads = self._reads(stored, [one for one, _, _ in on_demand])
-        schemas = {read.view.name: self._view(read.view.name)[1] for read in reads}
-        keys = {column: schemas[read.view.name].field(key) for read in reads for key, column in read.keys}
+        schemas = {read.view.name: self.view(read.view.name)[1] for read in reads}
+        columns = {column: schemas[read.view.name].field(key) for read in reads for key, column in read.keys}
+        keys = {column: dtype_of_arrow(column, key.type) for column, key in columns.items()}
+        request = {field: dtype for one, _, _ in on_demand for field, dtype in one.request.items()}
+        versions = {one.alias: self._snapshot.views[one.view].meta.current_version_number for one in stored}
 
-        def reader(full: bool) -> Reader:
-            return Reader(_plan(stored, reads, on_demand, full), schemas)
+        def reader(full: bool) -> ServedReader:
+            return served_reader(_plan(order, reads, on_demand, full), schemas, keys, versions, self._form)
 
         return ServedService(
             name=name,
-            description=message.spec.description,
-            keys={column: dtype_of_arrow(column, key.type) for column, key in keys.items()},
-            request={field: dtype for one, _, _ in on_demand for field, dtype in one.request.items()},
-            short=reader(full=False) if _distinct(stored) else None,
+            description=description,
+            keys=keys,
+            request=request,
+            columns={**request, **keys},
+            short=reader(full=False) if _distinct(stored, on_demand) else None,
             full=reader(full=True),
             fingerprints={
                 **{f"view {read.view.name}": fingerprint(read.view) for read in reads},
@@ -188,7 +245,7 @@ class _Compiler:
             features.update(one.features)
         reads = []
         for alias, (one, features) in wanted.items():
-            view, _ = self._view(one.view)
+            view, _ = self.view(one.view)
             missing = sorted(features - set(view.feature_names))
             if missing:
                 raise PlanError(
@@ -208,7 +265,7 @@ class _Compiler:
             )
         return tuple(reads)
 
-    def _view(self, name: str) -> tuple[FeatureView, pa.Schema]:
+    def view(self, name: str) -> tuple[FeatureView, pa.Schema]:
         if name not in self._views:
             message = self._snapshot.views.get(name)
             if message is None:
@@ -239,7 +296,7 @@ class _Compiler:
                     object=f'OnDemandFeatureView "{name}"',
                     hint="Declare it with on_demand, or allow it with --allow-registry-code.",
                 )
-            return run_from_registry(message, lambda view: self._view(view)[0])
+            return run_from_registry(message, lambda view: self.view(view)[0])
         one = self._on_registry_views(load_on_demand(path))
         applied = message.spec.tags.get(CODE_TAG)
         if applied is not None and code_digest(one.function) != applied:
@@ -256,7 +313,7 @@ class _Compiler:
         inputs = []
         for given in one.inputs:
             selected = _of_selection(given)
-            view, _ = self._view(selected.view)
+            view, _ = self.view(selected.view)
             inputs.append(
                 Selection(view=view, features=selected.features) if isinstance(given, Selection) else view
             )
@@ -281,7 +338,7 @@ def _of_selection(given: FeatureView | Selection) -> _Stored:
 
 
 def _plan(
-    stored: list[_Stored],
+    order: list[tuple[str, str]],
     reads: tuple[ViewRead, ...],
     on_demand: list[tuple[OnDemand, str, tuple[str, ...]]],
     full: bool,
@@ -294,7 +351,7 @@ def _plan(
         on_demand=tuple(
             OnDemandRead(one, features, alias if full else None) for one, alias, features in on_demand
         ),
-        columns=tuple(named(one.alias, feature) for one in stored for feature in one.features),
+        columns=tuple(named(alias, feature) for alias, feature in order),
     )
 
 
@@ -302,8 +359,9 @@ def _without_prefix(read: ViewRead) -> ViewRead:
     return replace(read, prefix=None)
 
 
-def _distinct(stored: list[_Stored]) -> bool:
+def _distinct(stored: list[_Stored], on_demand: list[tuple[OnDemand, str, tuple[str, ...]]]) -> bool:
     names = [feature for one in stored for feature in one.features]
+    names += [feature for _, _, features in on_demand for feature in features]
     return len(set(names)) == len(names)
 
 

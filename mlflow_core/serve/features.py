@@ -13,15 +13,17 @@ from typing import Any
 
 from mlflow_core.config.clock import Clock
 from mlflow_core.errors import MlcoreError, RegistryError
-from mlflow_core.feast.online_store import open_backend
 from mlflow_core.feast.registry import read_config
+from mlflow_core.feast.served_store import open_served_store
 from mlflow_core.online.answer import Answer
-from mlflow_core.online.backend import OnlineBackend
-from mlflow_core.serve.catalogue import Catalogue, ServedService, compile_catalogue
+from mlflow_core.online.backend import Ask, OnlineBackend
+from mlflow_core.online.form import Packed, StoredForm
+from mlflow_core.serve.catalogue import Catalogue, compile_catalogue
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.registry import RegistryReader
+from mlflow_core.serve.served import ServedReader, ServedService
 
-__all__ = ["Features", "make_importable"]
+__all__ = ["Features", "make_importable", "reader_of"]
 
 
 def make_importable(root: Path) -> None:
@@ -39,24 +41,28 @@ class Features:
 
     Args:
         reader: Reads the registry.
-        backend: The online store.
+        store: The online store.
         clock: Says at what time TTL counts.
+        form: How the store keeps rows.
         allow_registry_code: Run native on-demand transformations, whose code is in the registry.
     """
 
     def __init__(
         self,
         reader: RegistryReader,
-        backend: OnlineBackend,
+        store: OnlineBackend,
         clock: Clock,
         *,
+        form: StoredForm | None = None,
         allow_registry_code: bool = False,
     ) -> None:
         self.clock = clock
+        self.store = store
         self.catalogue = Catalogue()
         self.registry_problem: str | None = None
+        self._reached: Mapping[str, int] = {}
         self._reader = reader
-        self._backend = backend
+        self._form = form or Packed()
         self._allow_registry_code = allow_registry_code
 
     @classmethod
@@ -73,11 +79,9 @@ class Features:
             RegistryError: The registry does not exist or cannot be read.
         """
         config = read_config(repo, clock=str(clock))
+        store, form = open_served_store(config, clock)
         features = cls(
-            RegistryReader(config),
-            open_backend(config, clock),
-            clock,
-            allow_registry_code=allow_registry_code,
+            RegistryReader(config), store, clock, form=form, allow_registry_code=allow_registry_code
         )
         try:
             features.refresh()
@@ -97,11 +101,13 @@ class Features:
         """
         try:
             snapshot = self._reader.read()
+            self._reached = snapshot.reached
             if snapshot.digest == self.catalogue.digest:
                 self.registry_problem = None
                 return False
             self.catalogue = compile_catalogue(
                 snapshot,
+                form=self._form,
                 allow_registry_code=self._allow_registry_code,
                 previous=self.catalogue,
             )
@@ -130,6 +136,12 @@ class Features:
             )
         raise unknown(f'there is no feature service "{name}"', name, catalogue.services, status=404)
 
+    def asked(self, service: str | None, references: tuple[str, ...]) -> ServedService:
+        """Return a service by its name, else references as one; see ``service`` and ``Catalogue.of_references``."""
+        if service is not None:
+            return self.service(service)
+        return self.catalogue.of_references(references)
+
     def answer(
         self,
         service: ServedService,
@@ -138,7 +150,7 @@ class Features:
         full_feature_names: bool = False,
         now_us: int | None = None,
     ) -> Answer:
-        """Answer checked rows.
+        """Answer checked rows, blocking.
 
         Args:
             service: What is asked.
@@ -151,21 +163,18 @@ class Features:
             ServeError: A value is of a type that its column cannot hold.
             StoreError: The online store cannot be read, or holds rows of another definition.
         """
-        reader = service.full if full_feature_names else service.short
-        if reader is None:
-            raise Refusal(
-                f'service "{service.name}" has several features of one name',
-                name=service.name,
-                hint='Ask with "full_feature_names": true.',
-            )
+        reader = reader_of(service, full_feature_names=full_feature_names).reader
         now = self.clock.now_us() if now_us is None else now_us
-        return reader.answer(columns, backend=self._backend, now_us=now)
+        return reader.answer(columns, backend=self.store, now_us=now)
+
+    def freshness(self) -> tuple[int, dict[str, int]]:
+        """Return what time it is, and up to when each view is materialised; microseconds since epoch, UTC."""
+        return self.clock.now_us(), dict(self._reached)
 
     def store_problem(self) -> str | None:
         """Say why the online store cannot be read now, or None."""
-        views = {read.view.name for one in self.catalogue.services.values() for read in one.full.plan.reads}
         try:
-            self._backend.read([(view, [b"readiness"]) for view in sorted(views)[:1]])
+            self.store.read([Ask(("readiness",), ("readiness",), [b"readiness"])])
         except MlcoreError as error:
             return str(error)
         return None
@@ -173,4 +182,20 @@ class Features:
     def close(self) -> None:
         """Close registry and store."""
         self._reader.close()
-        self._backend.close()
+        self.store.close()
+
+
+def reader_of(service: ServedService, *, full_feature_names: bool) -> ServedReader:
+    """Return the reader that calls a service's features as asked.
+
+    Raises:
+        Refusal: Two features have one name, so that they need full names.
+    """
+    reader = service.full if full_feature_names else service.short
+    if reader is None:
+        raise Refusal(
+            f'service "{service.name}" has several features of one name',
+            name=service.name,
+            hint='Ask with "full_feature_names": true.',
+        )
+    return reader

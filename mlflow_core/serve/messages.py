@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
+from mlflow_core.serve.deadline import Deadline
 from mlflow_core.serve.refusal import Refusal
 
-__all__ = ["Receive", "Reply", "Scope", "Send", "json_reply", "read_body", "send_reply"]
+__all__ = ["Receive", "Reply", "Scope", "Send", "header_of", "json_reply", "read_body", "send_reply"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -19,8 +20,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _JSON = b"application/json"
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer.
 
     Attributes:
@@ -41,25 +41,47 @@ def json_reply(data: Any, status: int = 200, headers: tuple[tuple[bytes, bytes],
     return Reply(status, orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY), headers=headers)
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+def header_of(scope: Scope, name: bytes) -> bytes:
+    """Return a request's header, or nothing where it has none.
+
+    Args:
+        scope: The request's head.
+        name: The header's name in small letters.
+    """
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int, deadline: Deadline) -> bytes:
     """Read a request's body.
 
     Args:
         scope: The request's head.
         receive: Gives the next part.
         limit: Most bytes.
+        deadline: How long its first part may take, and then the rest.
 
     Raises:
         Refusal: It is longer (413); what is beyond is not read.
+        TimeoutError: It did not arrive in time.
         ConnectionResetError: The caller has gone.
     """
-    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    length = header_of(scope, b"content-length")
     if length.isdigit() and int(length) > limit:
         raise _too_long(int(length), limit)
+    message = await deadline.wait(receive())
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        whole: bytes = message.get("body", b"")
+        if len(whole) > limit:
+            raise _too_long(len(whole), limit)
+        return whole
+    async with asyncio.timeout(deadline.seconds):
+        return await _rest_of_body(message, receive, limit)
+
+
+async def _rest_of_body(message: MutableMapping[str, Any], receive: Receive, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
-        message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionResetError("the caller has gone")
         part = message.get("body", b"")
@@ -69,6 +91,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
+        message = await receive()
 
 
 async def send_reply(send: Send, reply: Reply, *, head_only: bool = False) -> None:

@@ -18,9 +18,9 @@ from mlflow_core.errors import ServeError, TrainError, nearest
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.metadata.records import ModelVersion
 from mlflow_core.online.answer import Answer
-from mlflow_core.serve.catalogue import ServedService
 from mlflow_core.serve.features import Features
 from mlflow_core.serve.refusal import Refusal
+from mlflow_core.serve.served import ServedService
 from mlflow_core.train.model import Model
 
 __all__ = ["LoadedModel", "Models", "Prediction", "Predictor"]

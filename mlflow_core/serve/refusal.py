@@ -22,6 +22,7 @@ class Refusal(ServeError):
         expected: What would have been right.
         hint: What to do.
         retry_after_s: When to come back, for 503.
+        degraded: Which part of the service is not there, where the request itself is fine.
     """
 
     def __init__(
@@ -34,27 +35,32 @@ class Refusal(ServeError):
         expected: str | None = None,
         hint: str | None = None,
         retry_after_s: int | None = None,
+        degraded: str | None = None,
         **place: str | None,
     ) -> None:
         self.status = status
         self.name = name
         self.nearest = tuple(nearest)
         self.retry_after_s = retry_after_s
+        self.degraded = degraded
         super().__init__(what, expected=expected, hint=hint, **place)
 
     def body(self) -> dict[str, Any]:
-        """Return what the caller is told, as JSON: error, name, nearest, hint."""
+        """Return what the caller is told, as JSON: error, name, nearest, hint; degraded where that is why."""
         told = [f"Expected {self.expected}."] if self.expected else []
         told += [self.hint] if self.hint else []
-        return {
-            "error": self.what,
-            "name": self.name,
+        data = {
+            "error": _shortened(self.what),
+            "name": None if self.name is None else _shortened(self.name),
             "nearest": list(self.nearest),
             "hint": " ".join(told) or None,
         }
+        return data if self.degraded is None else {**data, "degraded": self.degraded}
 
 
-def unknown(what: str, name: str, known: Iterable[str], *, status: int) -> Refusal:
+def unknown(
+    what: str, name: str, known: Iterable[str], *, status: int, expected: str | None = None
+) -> Refusal:
     """Make the refusal of a name that does not exist, with the known names nearest to it.
 
     Args:
@@ -62,7 +68,18 @@ def unknown(what: str, name: str, known: Iterable[str], *, status: int) -> Refus
         name: The name.
         known: The names that exist.
         status: The HTTP status.
+        expected: What would have been right, where that is more than another name.
     """
-    near = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
+    # Comparing takes as long as the name is, and nothing is near one that nobody would give.
+    near = (
+        difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5) if len(name) <= _LONGEST else []
+    )
     hint = f'Did you mean "{near[0]}"?' if near else None
-    return Refusal(what, status=status, name=name, nearest=near, hint=hint)
+    return Refusal(what, status=status, name=name, nearest=near, expected=expected, hint=hint)
+
+
+_LONGEST = 500
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -22,6 +22,7 @@ from feast.protos.feast.core.Registry_pb2 import Registry as RegistryMessage
 from feast.repo_config import RepoConfig
 
 from mlflow_core.errors import RegistryError
+from mlflow_core.feast.transaction import shown_registry
 
 __all__ = ["RegistryReader", "Snapshot"]
 
@@ -37,12 +38,14 @@ class Snapshot:
         views: Feature views by name.
         on_demand: On-demand feature views by name.
         digest: Changes whenever a declaration does; materialisations do not change it.
+        reached: Up to when each view is materialised, microseconds since epoch, UTC; those that never were are left out.
     """
 
     services: Mapping[str, ServiceMessage] = field(default_factory=dict)
     views: Mapping[str, ViewMessage] = field(default_factory=dict)
     on_demand: Mapping[str, OnDemandMessage] = field(default_factory=dict)
     digest: str = ""
+    reached: Mapping[str, int] = field(default_factory=dict)
 
 
 class RegistryReader:
@@ -57,16 +60,17 @@ class RegistryReader:
 
     def __init__(self, config: RepoConfig) -> None:
         self.project = config.project
-        self.where = str(config.registry.path)
+        self._where = str(config.registry.path)
+        self.place = shown_registry(self._where)
         self._repo = Path(config.repo_path or ".")
         self._engine: sqlalchemy.Engine | None = None
         kind = str(config.registry.registry_type)
         if kind == "sql":
-            self._engine = sqlalchemy.create_engine(self.where)
+            self._engine = sqlalchemy.create_engine(self._where)
         elif kind != "file":
             raise RegistryError(
                 f'is of type "{kind}"',
-                object=f"registry {self.where}",
+                object=f"registry {self.place}",
                 expected='registry_type "sql" or "file"',
             )
 
@@ -81,7 +85,7 @@ class RegistryReader:
             found = self._from_file() if self._engine is None else self._from_tables(self._engine)
         except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
             said = str(getattr(error, "orig", None) or error)
-            raise RegistryError(f"cannot be read: {said}", object=f"registry {self.where}") from error
+            raise RegistryError(f"cannot be read: {said}", object=f"registry {self.place}") from error
         digest = hashlib.sha256()
         kinds: tuple[Mapping[str, Any], ...] = found
         for messages in kinds:
@@ -89,7 +93,7 @@ class RegistryReader:
                 digest.update(f"{type(message).__name__} {name}\n".encode())
                 digest.update(message.spec.SerializeToString(deterministic=True))
         services, views, on_demand = found
-        return Snapshot(services, views, on_demand, digest.hexdigest())
+        return Snapshot(services, views, on_demand, digest.hexdigest(), _reached(views))
 
     def close(self) -> None:
         """Close the connections."""
@@ -118,9 +122,17 @@ class RegistryReader:
     def _from_file(
         self,
     ) -> tuple[dict[str, ServiceMessage], dict[str, ViewMessage], dict[str, OnDemandMessage]]:
-        whole = RegistryMessage.FromString((self._repo / self.where).read_bytes())
+        whole = RegistryMessage.FromString((self._repo / self._where).read_bytes())
 
         def mine(messages: Any) -> dict[str, Any]:
             return {one.spec.name: one for one in messages if one.spec.project == self.project}
 
         return mine(whole.feature_services), mine(whole.feature_views), mine(whole.on_demand_feature_views)
+
+
+def _reached(views: Mapping[str, ViewMessage]) -> dict[str, int]:
+    ends = {
+        name: [one.end_time.ToMicroseconds() for one in view.meta.materialization_intervals]
+        for name, view in views.items()
+    }
+    return {name: max(some) for name, some in ends.items() if some}

@@ -13,12 +13,20 @@ from typing import Any
 
 import orjson
 
-from mlflow_core.serve.catalogue import ServedService
 from mlflow_core.serve.refusal import Refusal, unknown
-from mlflow_core.serve.wire import read_text, read_value
+from mlflow_core.serve.served import ServedService
+from mlflow_core.serve.wire import read_column, read_text, read_value
 from mlflow_core.spec import DType
 
-__all__ = ["MAX_ENTITIES", "Asked", "asked_of_json", "columns_of_rows", "columns_of_text"]
+__all__ = [
+    "MAX_ENTITIES",
+    "Asked",
+    "asked_of_json",
+    "checked_columns",
+    "columns_of_rows",
+    "columns_of_text",
+    "mistyped",
+]
 
 MAX_ENTITIES = 10_000
 _FIELDS = ("service", "entities", "request", "full_feature_names", "event_timestamps", "types", "features")
@@ -82,7 +90,7 @@ def asked_of_json(body: bytes, *, needs_service: bool) -> Asked:
     )
 
 
-def columns_of_rows(service: ServedService, asked: Asked) -> dict[str, list[Any]]:
+def columns_of_rows(service: ServedService, asked: Asked) -> dict[str, Sequence[Any]]:
     """Return a request's rows as columns of checked values.
 
     Args:
@@ -90,21 +98,51 @@ def columns_of_rows(service: ServedService, asked: Asked) -> dict[str, list[Any]
         asked: The request.
 
     Returns:
-        Every key column and request field of the service, each of shape (n_rows,).
+        Every key column and request field of the service, each of shape (n_rows,); of a service that has none a
+        column without a name, which tells how many rows there are.
 
     Raises:
         Refusal: Too many rows; a column that is unknown, missing, or of another type; a contradiction.
     """
     rows = _merged(service, asked)
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, Sequence[Any]] = {}
     for name, dtype in service.columns.items():
         try:
-            columns[name] = [read_value(row[name], dtype) for row in rows]
+            columns[name] = read_column([row[name] for row in rows], dtype)
         except KeyError:
             at = next(i for i, row in enumerate(rows) if name not in row)
             raise _missing(service, name, at, rows[at]) from None
         except ValueError:
-            raise _mistyped(name, dtype, rows) from None
+            raise mistyped(name, dtype, [row[name] for row in rows]) from None
+    return columns or {"": [None] * len(rows)}
+
+
+def checked_columns(service: ServedService, given: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Return a request's columns as columns of checked values; see ``columns_of_rows``.
+
+    Args:
+        service: What is asked.
+        given: JSON values by entity column and request field.
+    """
+    if len(given) > len(service.columns):
+        _refuse_unknown(service, given)
+    columns: dict[str, Sequence[Any]] = {}
+    n_rows: int | None = None
+    for name, dtype in service.columns.items():
+        values = given.get(name)
+        if values is None:
+            _refuse_unknown(service, given)
+            raise _missing(service, name, None, given)
+        if n_rows is None:
+            n_rows = len(values)
+            _refuse_too_many(n_rows, "entities")
+        elif len(values) != n_rows:
+            told = ", ".join(f"{one} {len(some)}" for one, some in given.items())
+            raise Refusal(f"the entity columns have different lengths: {told}", name=name)
+        try:
+            columns[name] = read_column(values, dtype)
+        except ValueError:
+            raise mistyped(name, dtype, values) from None
     return columns
 
 
@@ -127,14 +165,18 @@ def _rows(given: Any, field: str) -> list[Mapping[str, Any]]:
         raise Refusal(
             f'field "{field}" is no list of objects', name=field, expected=f'"{field}": [{{...}}, ...]'
         )
-    if len(given) > MAX_ENTITIES:
+    _refuse_too_many(len(given), field)
+    return given
+
+
+def _refuse_too_many(n_rows: int, field: str) -> None:
+    if n_rows > MAX_ENTITIES:
         raise Refusal(
-            f"{len(given)} {field} were sent",
+            f"{n_rows} {field} were sent",
             name=field,
             expected=f"at most {MAX_ENTITIES}",
             hint="Send them in parts.",
         )
-    return given
 
 
 def _merged(service: ServedService, asked: Asked) -> Sequence[Mapping[str, Any]]:
@@ -178,12 +220,19 @@ def _missing(service: ServedService, name: str, at: int | None, row: Mapping[str
     )
 
 
-def _mistyped(name: str, dtype: DType, rows: Sequence[Mapping[str, Any]]) -> Refusal:
-    for i, row in enumerate(rows):
+def mistyped(name: str, dtype: DType, values: Sequence[Any]) -> Refusal:
+    """Make the refusal of the first value of a column that is not of its type.
+
+    Args:
+        name: The column.
+        dtype: Its type.
+        values: JSON values, one of which ``wire.read_value`` refuses.
+    """
+    for i, value in enumerate(values):
         try:
-            read_value(row[name], dtype)
+            read_value(value, dtype)
         except ValueError:
-            return _of_another_type(name, dtype, row[name], f"row {i}: ")
+            return _of_another_type(name, dtype, value, f"row {i}: ")
     raise AssertionError("one of the values could not be read")
 
 

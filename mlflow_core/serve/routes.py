@@ -1,23 +1,24 @@
-"""What each route answers, without HTTP around it: bytes and names in, a reply out; blocking, run in a thread."""
+"""What each route answers, without HTTP around it: bytes and names in, a reply out."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
-from mlflow_core.algebra.types import dtype_of_arrow
-from mlflow_core.config.times import format_time
 from mlflow_core.errors import UnknownNameError, UsageError
-from mlflow_core.online.answer import Answer
-from mlflow_core.serve.features import Features
+from mlflow_core.serve.compact import ARROW_STREAM, arrow_body
+from mlflow_core.serve.feast_json import feast_asked
+from mlflow_core.serve.features import Features, reader_of
 from mlflow_core.serve.messages import Reply, json_reply
 from mlflow_core.serve.metrics import Metrics
-from mlflow_core.serve.predict import LoadedModel, Predictor
+from mlflow_core.serve.predict import LoadedModel, Prediction, Predictor
 from mlflow_core.serve.refusal import Refusal, unknown
-from mlflow_core.serve.request import Asked, asked_of_json, columns_of_rows
-from mlflow_core.serve.wire import write_column
+from mlflow_core.serve.request import Asked, asked_of_json, checked_columns, columns_of_rows
+from mlflow_core.serve.served import ServedReader
+from mlflow_core.serve.store_reads import StoreReads
+from mlflow_core.serve.threads import Threads
 
-__all__ = ["Routes", "answer_data"]
+__all__ = ["Routes"]
 
 
 class Routes:
@@ -27,12 +28,17 @@ class Routes:
         features: The project's features.
         predictor: The project's models; None where there are none to be asked.
         metrics: Where values are counted.
+        threads: Where blocking work is done.
     """
 
-    def __init__(self, features: Features, predictor: Predictor | None, metrics: Metrics) -> None:
+    def __init__(
+        self, features: Features, predictor: Predictor | None, metrics: Metrics, threads: Threads
+    ) -> None:
         self._features = features
         self._predictor = predictor
         self._metrics = metrics
+        self._threads = threads
+        self._reads = StoreReads(features.store, threads, metrics)
 
     def services(self) -> Reply:
         """Answer ``GET /v1/services``: the catalogue."""
@@ -40,8 +46,34 @@ class Routes:
         entries = [catalogue.services[name].describe() for name in sorted(catalogue.services)]
         return json_reply({"services": entries})
 
-    def features(self, body: bytes) -> Reply:
+    async def feast(self, body: bytes) -> Reply:
+        """Answer ``POST /get-online-features``, in Feast's JSON.
+
+        Raises:
+            Refusal: The request is wrong.
+            StoreError: The online store cannot be read.
+        """
+        asked = feast_asked(body)
+        service = self._features.asked(asked.service, asked.features)
+        served = reader_of(service, full_feature_names=asked.full_feature_names)
+        columns = checked_columns(service, asked.entities)
+        now_us, request = self._features.clock.now_us(), served.reader.ask(columns)
+        found = await self._reads.read(request.asks)
+        whole = None if served.whole is None else served.whole.read(request, found, now_us)
+        if whole is not None and served.whole is not None:
+            self._metrics.whole(served.whole.counted, request.n_rows)
+            head = served.feast.head(columns, versions=asked.versions)
+            return Reply(200, served.feast.ended(head + served.whole.feast(whole, request.n_rows)))
+        answer = await self._reads.answer(served.reader, request, found, now_us=now_us, times=True)
+        self._count(served.tallies(answer))
+        return Reply(200, served.feast.body(answer, columns, versions=asked.versions))
+
+    async def features(self, body: bytes, accept: bytes) -> Reply:
         """Answer ``POST /v1/features``.
+
+        Args:
+            body: The request's body.
+            accept: Its ``Accept`` header.
 
         Raises:
             Refusal: The request is wrong.
@@ -49,13 +81,24 @@ class Routes:
         """
         asked = asked_of_json(body, needs_service=True)
         service = self._features.service(str(asked.service))
+        served = reader_of(service, full_feature_names=asked.full_feature_names)
         columns = columns_of_rows(service, asked)
-        answer = self._features.answer(service, columns, full_feature_names=asked.full_feature_names)
-        self._count(service.name, answer)
-        return json_reply(answer_data(answer, asked))
+        now_us, request = self._features.clock.now_us(), served.reader.ask(columns)
+        found = await self._reads.read(request.asks)
+        times, arrow = asked.event_timestamps, ARROW_STREAM in accept
+        if served.whole is not None and not (times or arrow):
+            whole = served.whole.read(request, found, now_us)
+            if whole is not None:
+                self._metrics.whole(served.whole.counted, request.n_rows)
+                return Reply(200, served.whole.compact(whole, request.n_rows, types=asked.types))
+        answer = await self._reads.answer(served.reader, request, found, now_us=now_us, times=times)
+        self._count(served.tallies(answer))
+        if arrow:
+            return Reply(200, arrow_body(answer, times=times), ARROW_STREAM)
+        return Reply(200, served.compact.body(answer, times=times, types=asked.types))
 
-    def predict(self, reference: str, body: bytes) -> Reply:
-        """Answer ``POST /v1/predict/{model}``.
+    async def predict(self, reference: str, body: bytes) -> Reply:
+        """Answer ``POST /v1/predict/{model}``; scoring blocks, so it is done in a thread.
 
         Args:
             reference: ``name``, ``name@alias`` or ``name:version``.
@@ -66,12 +109,18 @@ class Routes:
             ServeError: The model's features are gone or have changed.
         """
         asked = asked_of_json(body, needs_service=False)
+        served, prediction = await self._threads.run(self._predicted, reference, asked)
+        self._count(served.tallies(prediction.answer))
+        data: dict[str, Any] = {"predictions": prediction.values, "model": prediction.model.describe()}
+        if asked.features:
+            data |= served.compact.data(prediction.answer, times=asked.event_timestamps, types=asked.types)
+        return json_reply(data)
+
+    def _predicted(self, reference: str, asked: Asked) -> tuple[ServedReader, Prediction]:
         predictor, model = self._model(reference)
         service = predictor.service_of(model)
         prediction = predictor.predict(model, columns_of_rows(service, asked))
-        self._count(service.name, prediction.answer)
-        data: dict[str, Any] = {"predictions": prediction.values, "model": model.describe()}
-        return json_reply({**data, **answer_data(prediction.answer, asked)} if asked.features else data)
+        return reader_of(service, full_feature_names=False), prediction
 
     def ready(self) -> Reply:
         """Answer ``GET /readyz``: 200 while requests can be answered, with what is wrong beside it; else 503.
@@ -105,23 +154,10 @@ class Routes:
         except UsageError as error:
             raise Refusal(error.what, status=404, name=reference, expected=error.expected) from error
 
-    def _count(self, service: str, answer: Answer) -> None:
-        for status, count in Counter(one for many in answer.statuses.values() for one in many).items():
-            self._metrics.values(service, status.value, count)
+    async def close(self) -> None:
+        """Close the event loop's connections."""
+        await self._reads.close()
 
-
-def answer_data(answer: Answer, asked: Asked) -> dict[str, Any]:
-    """Return an answer as JSON data: features and statuses, and what else was asked for."""
-    dtypes = {name: dtype_of_arrow(name, kind) for name, kind in answer.types.items()}
-    data: dict[str, Any] = {
-        "features": {name: write_column(values, dtypes[name]) for name, values in answer.columns.items()},
-        "statuses": answer.statuses,
-    }
-    if asked.event_timestamps:
-        data["event_timestamps"] = {
-            name: [None if time is None else format_time(time) for time in times]
-            for name, times in answer.event_times.items()
-        }
-    if asked.types:
-        data["types"] = {name: str(dtype) for name, dtype in dtypes.items()}
-    return data
+    def _count(self, tallies: Iterable[tuple[str, str, int]]) -> None:
+        for view, status, count in tallies:
+            self._metrics.values(view, status, count)

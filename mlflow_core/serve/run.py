@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import orjson
 import uvicorn
@@ -18,17 +20,23 @@ from uvicorn.supervisors import Multiprocess
 
 from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.config import Principal, load_settings, parse_clock
+from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import ServeError
+from mlflow_core.feast.kept_rows import layout_caches
 from mlflow_core.feast.registry import read_config
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.serve.app import Application, Limits
+from mlflow_core.serve.erasing import Kept
 from mlflow_core.serve.features import Features, make_importable
 from mlflow_core.serve.predict import Models, Predictor
+from mlflow_core.serve.tokens import Tokens
+from mlflow_core.serve.writes import WriteAccess
 from mlflow_core.telemetry import configure_logging
 
 __all__ = ["Served", "application", "serve"]
 
 _HANDED_OVER = "_MLFLOW_CORE_SERVED"
+_KEEP_ALIVE_S = 75  # longer than callers keep idle connections, so that none is closed as it is used again
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,7 @@ class Served:
         allow_registry_code: Run native on-demand transformations, whose code is in the registry.
         verbosity: How much is logged.
         limits: How much it takes on.
+        shared_metrics: The folder where worker processes of one port add up their numbers, or None.
     """
 
     root: str
@@ -52,6 +61,7 @@ class Served:
     allow_registry_code: bool = False
     verbosity: int = 0
     limits: Limits = field(default_factory=Limits)
+    shared_metrics: str | None = None
 
     def to_json(self) -> str:
         """Return it as text."""
@@ -82,14 +92,24 @@ def application(served: Served) -> Application:
     features = Features.open(
         settings.feature_repo_path(), clock, allow_registry_code=served.allow_registry_code
     )
-    metadata = MetadataStore(
-        settings.metadata_url(),
-        clock,
-        Principal(served.principal),
-        project=read_config(settings.feature_repo_path()).project,
+    config = read_config(settings.feature_repo_path())
+
+    def metadata_of(principal: Principal) -> MetadataStore:
+        return MetadataStore(settings.metadata_url(), clock, principal, project=config.project)
+
+    metadata, artifacts = (
+        metadata_of(Principal(served.principal)),
+        ArtifactStore(settings.artifact_location()),
     )
-    models = Models(metadata, ArtifactStore(settings.artifact_location()))
-    return Application(features, Predictor(features, models), served.limits)
+    own = Cache(Path(settings.cache.location), settings.cache.limit)
+    caches = {cache.folder.resolve(): cache for cache in (own, *layout_caches(config))}
+    access = WriteAccess(
+        Tokens({name: token.reveal() for name, token in settings.serve.tokens.items()}),
+        Kept(metadata, metadata_of, artifacts, tuple(caches.values())),
+    )
+    predictor = Predictor(features, Models(metadata, artifacts))
+    shared = None if served.shared_metrics is None else Path(served.shared_metrics)
+    return Application(features, predictor, served.limits, shared, access)
 
 
 def application_of_environment() -> Application:
@@ -118,15 +138,21 @@ def serve(
         ConfigError, RegistryError, MetadataError: As for ``application``.
         ServeError: The port is taken, or the address is none of this machine.
     """
-    options = {"log_level": "warning", "access_log": False, "server_header": False, "lifespan": "on"}
-    if workers == 1:
-        config = uvicorn.Config(application(served), **options)  # type: ignore[arg-type]
-    else:
-        application(served).close()  # what is wrong is said here once, not by each worker
-        os.environ[_HANDED_OVER] = served.to_json()
-        target = f"{__name__}:{application_of_environment.__name__}"
-        config = uvicorn.Config(target, factory=True, workers=workers, **options)  # type: ignore[arg-type]
-    with _bound(host, port) as listening:
+    options: dict[str, Any] = {
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "lifespan": "on",
+        "timeout_keep_alive": _KEEP_ALIVE_S,
+    }
+    with _bound(host, port) as listening, TemporaryDirectory(prefix="mlcore-metrics-") as folder:
+        if workers == 1:
+            config = uvicorn.Config(application(served), **options)
+        else:
+            application(served).close()  # what is wrong is said here once, not by each worker
+            os.environ[_HANDED_OVER] = replace(served, shared_metrics=folder).to_json()
+            target = f"{__name__}:{application_of_environment.__name__}"
+            config = uvicorn.Config(target, factory=True, workers=workers, **options)
         if announce is not None:
             announce(_url(host, listening))
         if workers == 1:

@@ -27,8 +27,8 @@ import binascii
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -37,9 +37,13 @@ from mlflow_core.config.times import format_time, parse_time
 from mlflow_core.errors import UsageError
 from mlflow_core.spec import DType
 
-__all__ = ["read_text", "read_value", "write_column"]
+__all__ = ["Writer", "column_writer", "read_column", "read_text", "read_value", "write_column"]
+
+Writer: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
+"""From the values of a column to JSON values."""
 
 _EXACT = 2**53
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DECIMAL = re.compile("-?[0-9]{1,19}")  # int() would also read "1_0", " 1" and digits of other scripts
 _TEXT_OF = {math.inf: "Infinity", -math.inf: "-Infinity"}
 _NUMBER_OF = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -66,6 +70,27 @@ def read_value(value: Any, dtype: DType) -> Any:
             raise ValueError
         return [read_value(one, dtype.item) for one in value]
     return _READ[dtype](value)
+
+
+def read_column(values: Sequence[Any], dtype: DType) -> Sequence[Any]:
+    """Read the JSON values of one column.
+
+    Args:
+        values: What ``orjson.loads`` gave; shape (n_rows,).
+        dtype: The type they must have.
+
+    Raises:
+        ValueError: One of them is not of the type.
+    """
+    plain = _PLAIN.get(dtype)
+    if plain is not None and set(map(type, values)) == {plain}:
+        if plain is not int or (min(values) >= -(2**63) and max(values) < 2**63):
+            return values
+        raise ValueError
+    if dtype.item is not dtype:
+        return [read_value(value, dtype) for value in values]
+    read = _READ[dtype]
+    return [None if value is None else read(value) for value in values]
 
 
 def read_text(text: str, dtype: DType) -> Any:
@@ -105,14 +130,28 @@ def write_column(values: Sequence[Any], dtype: DType) -> Sequence[Any]:
         values: What an answer holds; shape (n_rows,).
         dtype: The column's type.
     """
+    write = column_writer(dtype)
+    return values if write is None else write(values)
+
+
+def column_writer(dtype: DType) -> Writer | None:
+    """Return what makes JSON values of a column's values; None where they are their own.
+
+    Args:
+        dtype: The column's type.
+    """
+    if dtype in (DType.FLOAT64, DType.FLOAT32):
+        return _write_floats
+    if dtype is DType.INT64:
+        return _write_ints
     write = _WRITE.get(dtype.item)
     if write is None:
-        return values
+        return None
     if dtype.item is not dtype:
-        return [
+        return lambda values: [
             None if many is None else [None if one is None else write(one) for one in many] for many in values
         ]
-    return [None if value is None else write(value) for value in values]
+    return lambda values: [None if value is None else write(value) for value in values]
 
 
 def _read_bool(value: Any) -> bool:
@@ -162,8 +201,8 @@ def _read_time(value: Any) -> datetime:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError
     try:
-        return datetime.fromisoformat(format_time(value))
-    except UsageError as error:
+        return _EPOCH + timedelta(microseconds=value)
+    except OverflowError as error:
         raise ValueError from error
 
 
@@ -188,6 +227,9 @@ def _read_map(value: Any) -> dict[str, str | None]:
     return value
 
 
+# Types of JSON values that need no reading.
+_PLAIN: dict[DType, type] = {DType.STRING: str, DType.INT64: int, DType.FLOAT64: float, DType.BOOL: bool}
+
 _READ: dict[DType, Callable[[Any], Any]] = {
     DType.BOOL: _read_bool,
     DType.INT64: _int_of(64),
@@ -210,6 +252,24 @@ def _write_float(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return _TEXT_OF.get(value, "NaN")
+
+
+def _write_floats(values: Sequence[Any]) -> Sequence[Any]:
+    try:
+        total = sum(values)
+    except TypeError:  # a null among them
+        return [None if value is None else _write_float(value) for value in values]
+    # Most columns are all finite, and then so is their sum, unless it overflows.
+    return values if total - total == 0 else [_write_float(value) for value in values]
+
+
+def _write_ints(values: Sequence[Any]) -> Sequence[Any]:
+    try:
+        if not values or (min(values) >= -_EXACT and max(values) <= _EXACT):
+            return values
+    except TypeError:  # a null among them
+        pass
+    return [None if value is None else _write_int(value) for value in values]
 
 
 def _write_time(value: Any) -> str:

@@ -32,7 +32,7 @@ def test_an_entity_gets_its_features_with_statuses_in_the_services_order(http: h
     assert features["last_items"] == [["pen", "ink"]]
     assert features["relative"] == [2.0]
     assert set(answer.json()) == {"features", "statuses"}
-    assert {status for many in answer.json()["statuses"].values() for status in many} == {"PRESENT"}
+    assert set(answer.json()["statuses"].values()) == {"PRESENT"}  # told once where all rows have it
 
 
 def test_every_type_of_value_has_its_form_in_json(http: httpx.Client) -> None:
@@ -187,7 +187,7 @@ def test_the_wrong_method_and_the_wrong_route_are_told_the_right_ones(http: http
 def test_a_fault_of_ours_is_logged_with_its_cause_and_not_sent(
     http: httpx.Client, app: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(body: bytes) -> None:
+    def broken(body: bytes, accept: bytes) -> None:
         raise KeyError("secret detail")
 
     monkeypatch.setattr(app._routes, "features", broken)  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ import shutil
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mlflow_core.online.backend import Ask, Found
 from mlflow_core.serve.app import Application, Limits
 from mlflow_core.serve.run import Served, application
 from tests.serve.shop import DECLARATIONS, NOW, ROW, mlcore, names, prepared, running, until
@@ -55,7 +56,14 @@ def test_it_lives_is_ready_and_lists_what_it_serves(http: httpx.Client) -> None:
     assert services[1]["features"][-1] == "relative"
 
 
+def counted(page: str, name: str) -> float:
+    """The value of a counter with its labels; 0 where it has not counted yet."""
+    return next((float(line.split(" ")[-1]) for line in page.splitlines() if line.startswith(name)), 0.0)
+
+
 def test_metrics_count_requests_by_route_and_values_by_status(http: httpx.Client) -> None:
+    unknown = 'mlcore_feature_values_total{status="NOT_FOUND",view="spending"}'
+    before = counted(http.get("/metrics").text, unknown)
     http.post("/v1/features", json={"service": "plain", "entities": [{"user_id": 1}, {"user_id": 99}]})
     http.get("/no/such/route")
 
@@ -64,7 +72,7 @@ def test_metrics_count_requests_by_route_and_values_by_status(http: httpx.Client
     assert page.headers["content-type"].startswith("text/plain")
     lines = page.text.splitlines()
     assert any(line.startswith('mlcore_requests_total{route="/v1/features",status="200"}') for line in lines)
-    assert 'mlcore_feature_values_total{service="plain",status="NOT_FOUND"} 2.0' in lines
+    assert counted(page.text, unknown) == before + 2
     assert not any("/no/such/route" in line for line in lines)
 
 
@@ -163,21 +171,25 @@ def test_too_much_at_once_is_refused_at_once_and_a_slow_answer_in_time(
 ) -> None:
     limits = Limits(in_flight=2, threads=1, deadline_s=0.3)
     app: Application = application(Served(str(project), clock=NOW, limits=limits))
-    held, real = threading.Event(), app._routes.features
+    store = app._features.store
+    held, real = threading.Event(), store.read
 
-    def slow(body: bytes) -> object:
+    def slow(asks: Sequence[Ask]) -> list[Found]:
         held.wait(20)
-        return real(body)
+        return real(asks)
 
-    monkeypatch.setattr(app._routes, "features", slow)
+    def taken() -> int:
+        return app.metrics.in_flight + app._threads.left_behind
+
+    monkeypatch.setattr(store, "read", slow)
     with running(app) as url, ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(ask, url) for _ in range(2)]
-        until(lambda: app._in_flight == 2)
+        until(lambda: taken() == 2)
         refused = ask(url)
         alive = httpx.get(f"{url}/livez", timeout=30.0)
         late = [one.result().status_code for one in waiting]
         held.set()
-        until(lambda: app._in_flight == 0)
+        until(lambda: taken() == 0)
         after = ask(url)
 
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")

@@ -1,0 +1,85 @@
+"""Reads of the online store on the request path: without blocking where the store can, else in threads; timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+
+from mlflow_core.errors import StoreError, StoreTimeout
+from mlflow_core.online.answer import Answer
+from mlflow_core.online.backend import Ask, AsyncReads, Found, OnlineBackend
+from mlflow_core.online.reader import Asked, Reader
+from mlflow_core.serve.deadline import Deadline
+from mlflow_core.serve.metrics import Metrics
+from mlflow_core.serve.threads import Threads
+
+__all__ = ["StoreReads"]
+
+
+class StoreReads:
+    """Answers checked columns from the online store.
+
+    Args:
+        store: The online store.
+        threads: Where a store that blocks is read, and on-demand functions run.
+        metrics: Where reads are counted.
+    """
+
+    def __init__(self, store: OnlineBackend, threads: Threads, metrics: Metrics) -> None:
+        self._store = store
+        self._async = store if isinstance(store, AsyncReads) else None
+        self._threads = threads
+        self._deadline = Deadline(threads.deadline_s)
+        self._metrics = metrics
+
+    async def answer(
+        self, reader: Reader, asked: Asked, found: Sequence[Found], *, now_us: int, times: bool
+    ) -> Answer:
+        """Make the answer of what was read; on-demand functions run in a thread.
+
+        Args:
+            reader: What is asked.
+            asked: What its ``ask`` said to read.
+            found: What the store found.
+            now_us: When TTL counts, microseconds since epoch, UTC.
+            times: Whether the values' times are wanted.
+
+        Raises:
+            StoreError: The store holds rows of another definition.
+            TimeoutError: On-demand functions did not end in time.
+        """
+        if not reader.computes:
+            return reader.answer_of(asked, found, now_us=now_us, times=times)
+
+        def computed() -> Answer:
+            return reader.answer_of(asked, found, now_us=now_us, times=times)
+
+        return await self._threads.run(computed)
+
+    async def close(self) -> None:
+        """Close the event loop's connections."""
+        if self._async is not None:
+            await self._async.close_async()
+
+    async def read(self, asks: Sequence[Ask]) -> list[Found]:
+        """Read the store once.
+
+        Raises:
+            StoreTimeout: The store did not answer in time.
+            StoreError: The store cannot be read.
+        """
+        started = perf_counter()
+        try:
+            if self._async is not None:
+                # A store's own timeouts are for each of its steps: to connect, to wait for a connection, to answer.
+                found = await self._deadline.wait(self._async.read_async(asks))
+            else:
+                found = await self._threads.run(self._store.read, asks)
+        except TimeoutError:
+            self._metrics.store_failed()
+            raise StoreTimeout("the online store gave no answer in time") from None
+        except StoreError:
+            self._metrics.store_failed()
+            raise
+        self._metrics.store_read(perf_counter() - started)
+        return found
