@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlflow_core.cli.boundary import run
+from mlflow_core.online.backend import OnlineTable
+from mlflow_core.online.sqlite import SqliteBackend
 
 YAML = """project: shop
 provider: local
@@ -188,7 +190,14 @@ def test_a_source_that_cannot_be_used_is_named(shop: Path, what: str, verb: tupl
     assert answer.code == 1
     assert 'ParquetSource "orders"' in answer.message
     assert Path(__file__).name not in answer.message, "a place in a file that declares nothing"
-    assert {name: one for name, one in kept(shop / "feature_repo").items() if name in registry} == registry
+    after = kept(shop / "feature_repo")
+    online = str(shop / "feature_repo" / "data" / "online.db")  # a run was noted there, and taken back
+    assert {name: one for name, one in after.items() if name in registry and name != online} == {
+        name: one for name, one in registry.items() if name != online
+    }
+    store = SqliteBackend(online, "shop")
+    assert (store.unfinished(), list(store.keys(OnlineTable("spending", ("customer",))))) == ({}, [])
+    store.close()
 
 
 def test_rows_without_a_key_are_counted_and_a_request_without_one_is_told(shop: Path) -> None:

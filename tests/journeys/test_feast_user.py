@@ -1,7 +1,8 @@
 """A Feast user's repository and script, which use nothing but Feast, run on our stores with only `type:` lines changed.
 
 The same script runs on Feast's own stores first, so that it is shown to be a valid Feast program; on this benign
-data (no ties, nothing late, nothing expired) both must print the same.
+data (no ties, nothing late, nothing expired) both must print the same. On Redis and PostgreSQL the online store's
+section says where the server is, too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from tests.servers.online import BACKENDS, online_section
 
 DEFINITIONS = """
 from datetime import timedelta
@@ -85,14 +88,15 @@ OURS = {
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 
 
-def build_repository(folder: Path, types: dict[str, str]) -> Path:
+def build_repository(folder: Path, types: dict[str, str], online: dict[str, str]) -> Path:
     (folder / "data").mkdir(parents=True)
     (folder / "feature_store.yaml").write_text(
         "project: drivers\nprovider: local\nentity_key_serialization_version: 3\n"
         "registry:\n  registry_type: sql\n  path: sqlite:///data/registry.db\n"
         f"offline_store:\n  type: {types['offline_store']}\n"
-        f"online_store:\n  type: {types['online_store']}\n  path: data/online.db\n"
         f"batch_engine:\n  type: {types['batch_engine']}\n"
+        f"online_store:\n  type: {types['online_store']}\n"
+        + "".join(f"  {name}: {value}\n" for name, value in online.items())
     )
     (folder / "definitions.py").write_text(DEFINITIONS)
     folder.with_suffix(".script.py").write_text(SCRIPT)
@@ -118,38 +122,53 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def story(folder: Path, types: dict[str, str]) -> dict[str, object]:
-    repository = build_repository(folder, types)
+def story(folder: Path, types: dict[str, str], online: dict[str, str]) -> dict[str, object]:
+    repository = build_repository(folder, types, online)
     run(repository, "feast", "apply")
-    run(repository, "feast", "feature-views", "list")
     told: dict[str, object] = json.loads(
         run(repository, str(repository.with_suffix(".script.py")), NOW.isoformat()).splitlines()[-1]
     )
-    end = (NOW + timedelta(minutes=30)).isoformat()
-    run(repository, "feast", "materialize-incremental", end)
     return told
 
 
+def run_feasts_command(repository: Path) -> None:
+    run(repository, "feast", "feature-views", "list")
+    run(repository, "feast", "materialize-incremental", (NOW + timedelta(minutes=30)).isoformat())
+
+
+FILE = {"path": "data/online.db"}
+
+
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], dict[str, object]]:
-    folder = tmp_path_factory.mktemp("feast_user")
-    return story(folder / "stock", STOCK), story(folder / "ours", OURS)
+def stock(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    folder = tmp_path_factory.mktemp("stock") / "repository"
+    told = story(folder, STOCK, FILE)
+    run_feasts_command(folder)
+    return told
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def ours(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    folder = tmp_path_factory.mktemp("ours") / "repository"
+    if request.param == "sqlite":
+        told = story(folder, OURS, FILE)
+        run_feasts_command(folder)
+        return told
+    with online_section(request.param) as section:
+        return story(folder, OURS, {name: section[name] for name in ("backend", "connection")})
 
 
 @pytest.mark.parametrize(
     "step", ["history", "materialised", "incremental", "pushed", "pushed_offline", "written", "full_names"]
 )
 def test_a_feast_users_script_gets_the_same_answers_with_only_the_type_lines_changed(
-    told: tuple[dict[str, object], dict[str, object]], step: str
+    stock: dict[str, object], ours: dict[str, object], step: str
 ) -> None:
-    stock, ours = told
     assert ours[step] == stock[step]
 
 
-def test_the_pushed_row_is_served_and_the_unknown_driver_is_null(
-    told: tuple[dict[str, object], dict[str, object]],
-) -> None:
-    pushed = told[1]["pushed"]
+def test_the_pushed_row_is_served_and_the_unknown_driver_is_null(ours: dict[str, object]) -> None:
+    pushed = ours["pushed"]
     assert isinstance(pushed, dict)
     assert pushed["driver_id"] == [3, 1, 2]
     assert pushed["trips"] == [None, 77, 21]
