@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
-from mlflow_core.cli.materialize_report import report_of, text_of
+from mlflow_core.cli.materialize_report import ends_of, report_of, text_of
 from mlflow_core.cli.words import ClockOption, PerformanceReportOption, clock_of_call
 from mlflow_core.errors import UnknownNameError, UsageError, nearest
 
@@ -75,7 +75,8 @@ def materialize(
     started = now.now_us()
     asked = _Asked(wanted, since, until, "all" if full else "changes" if start is None else "since")
     jobs, failure = _materialised(call, store, asked, performance_report)
-    reports = [report_of(call, job, started, now.now_us()) for job in jobs]
+    ends = ends_of([job.seconds for job in jobs], started, now.now_us())
+    reports = [report_of(call, job, started, ended) for job, ended in zip(jobs, ends, strict=True)]
     for report in reports:
         if report["error"] is None:
             _record(call, report, (None if start is None else since, until))

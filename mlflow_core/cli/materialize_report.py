@@ -9,7 +9,23 @@ if TYPE_CHECKING:
     from mlflow_core.cli.context import Invocation
     from mlflow_core.feast.compute_engine import EngineJob
 
-__all__ = ["report_of", "text_of"]
+__all__ = ["ends_of", "report_of", "text_of"]
+
+
+def ends_of(seconds: Sequence[float], started: int, ended: int) -> list[int]:
+    """Return when each view's run ended: a view is not late because another one took long.
+
+    Args:
+        seconds: How long each took from the start of the call.
+        started: When the command began, microseconds since epoch, UTC, by a clock that may stand still.
+        ended: When the last of them had ended.
+
+    Example:
+        >>> ends_of([1.0, 3.0], 0, 3_500_000)
+        [1500000, 3500000]
+    """
+    longest = max(seconds, default=0.0)
+    return [max(started, ended - round((longest - one) * 1e6)) for one in seconds]
 
 
 def report_of(call: Invocation, job: EngineJob, started: int, ended: int) -> dict[str, Any]:
@@ -19,7 +35,7 @@ def report_of(call: Invocation, job: EngineJob, started: int, ended: int) -> dic
         call: The command's invocation.
         job: The view's job, ended.
         started: When the command began, microseconds since epoch, UTC.
-        ended: When it ended.
+        ended: When the view had ended.
 
     Returns:
         ``rows`` are the entities at the boundary, ``skipped`` those whose row cannot have changed; the others were

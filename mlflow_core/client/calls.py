@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["AsyncFeatureClient", "FeatureClient"]
 
 _Answer = TypeVar("_Answer")
+_ONCE = Retry(attempts=1)
 
 
 class FeatureClient:
@@ -166,13 +167,17 @@ class FeatureClient:
     def delete(self, entity: str, key: Mapping[str, Any], *, token: str | None = None) -> ErasureAnswer:
         """Erase an entity for good: online values, cached layouts, datasets, and its events from sight.
 
+        Never tried again by itself: an erasure hides what was before its own moment, so that another one, after an
+        answer that was lost, would also erase what came to be in between. Asking again is right where that is meant.
+
         Args:
             entity: The entity's name, or its key columns with commas between them.
             key: All of its key columns with their values.
             token: Instead of the client's own.
 
         Raises:
-            ClientError: As for ``push``.
+            ServerUnavailable: There was no answer; the entity may be erased, or a part of it.
+            ClientError: As for ``get``.
         """
         return self._made(deletion_call(entity, key, token or self._token))
 
@@ -193,16 +198,18 @@ class FeatureClient:
         self.close()
 
     def _made(self, call: Call[_Answer]) -> _Answer:
-        transport = _httpx().TransportError
-        for attempt in range(1, self._retry.attempts + 1):
+        httpx, retry = _httpx(), self._retry if call.again else _ONCE
+        for attempt in range(1, retry.attempts + 1):
             try:
                 response = self._http.request(call.method, call.path, **_body(call))
-            except transport as error:
-                _raise_if_last(error, attempt, self._retry, self._http)
-                time.sleep(self._retry.wait_s(attempt))
+            except httpx.TransportError as error:
+                _raise_if_last(error, attempt, retry, self._http)
+                time.sleep(retry.wait_s(attempt))
                 continue
-            if attempt < self._retry.attempts and self._retry.is_passing(response.status_code):
-                time.sleep(self._retry.wait_s(attempt, response.headers.get("retry-after")))
+            except httpx.HTTPError as error:
+                raise _unreadable(error, attempt) from error
+            if attempt < retry.attempts and retry.is_passing(response.status_code):
+                time.sleep(retry.wait_s(attempt, response.headers.get("retry-after")))
                 continue
             return call.read(_read(response, attempt, self._http))
         raise AssertionError("the last try returns or raises")
@@ -289,16 +296,18 @@ class AsyncFeatureClient:
         await self.aclose()
 
     async def _made(self, call: Call[_Answer]) -> _Answer:
-        transport = _httpx().TransportError
-        for attempt in range(1, self._retry.attempts + 1):
+        httpx, retry = _httpx(), self._retry if call.again else _ONCE
+        for attempt in range(1, retry.attempts + 1):
             try:
                 response = await self._http.request(call.method, call.path, **_body(call))
-            except transport as error:
-                _raise_if_last(error, attempt, self._retry, self._http)
-                await asyncio.sleep(self._retry.wait_s(attempt))
+            except httpx.TransportError as error:
+                _raise_if_last(error, attempt, retry, self._http)
+                await asyncio.sleep(retry.wait_s(attempt))
                 continue
-            if attempt < self._retry.attempts and self._retry.is_passing(response.status_code):
-                await asyncio.sleep(self._retry.wait_s(attempt, response.headers.get("retry-after")))
+            except httpx.HTTPError as error:
+                raise _unreadable(error, attempt) from error
+            if attempt < retry.attempts and retry.is_passing(response.status_code):
+                await asyncio.sleep(retry.wait_s(attempt, response.headers.get("retry-after")))
                 continue
             return call.read(_read(response, attempt, self._http))
         raise AssertionError("the last try returns or raises")
@@ -331,6 +340,12 @@ def _raise_if_last(error: Exception, attempt: int, retry: Retry, http: Any) -> N
     raise ServerUnavailable(
         f"no answer from {_address(http)} after {tries}: {said}", attempts=attempt
     ) from error
+
+
+def _unreadable(error: Exception, attempt: int) -> UnexpectedAnswer:
+    """Say that something was answered which is no answer, e.g. not compressed as its head has it."""
+    said = str(error) or type(error).__name__
+    return UnexpectedAnswer(f"the answer cannot be read: {said}", attempts=attempt)
 
 
 def _read(response: httpx.Response, attempt: int, http: Any) -> Any:

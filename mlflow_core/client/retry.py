@@ -1,6 +1,6 @@
 """When a call is tried again, and how long after: exponential waits with full jitter.
 
-Every call may be made twice: most only read, and pushes and deletions are idempotent (``sent.push_call`` says why).
+Most calls only read, and pushes are idempotent (``sent.push_call`` says why); deletions are not, and are made once.
 Only what may pass by itself is tried again: no connection, no answer in time, 429, 502, 503, 504. A server's
 ``Retry-After`` is obeyed up to the longest wait.
 """

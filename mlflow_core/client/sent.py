@@ -43,7 +43,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Call(Generic[_Answer]):
-    """One call. All of them may be made again: those that write are idempotent, see ``push_call``.
+    """One call.
 
     Attributes:
         method: HTTP's.
@@ -52,6 +52,7 @@ class Call(Generic[_Answer]):
         json: The body as JSON data, or None.
         content: The body as bytes, or None.
         headers: Further headers.
+        again: Whether it may be made again by itself when it is not known what became of it.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Call(Generic[_Answer]):
     json: Any = None
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    again: bool = True
 
 
 def feature_call(
@@ -112,9 +114,10 @@ def push_call(source: str, rows: Rows, token: str | None) -> Call[PushAnswer]:
 
 
 def deletion_call(entity: str, key: Mapping[str, Any], token: str | None) -> Call[ErasureAnswer]:
-    """Erase an entity; may be made again, since who is erased already stays so."""
+    """Erase an entity; not made again by itself, since a later erasure also hides what came to be in between."""
     [body] = write_rows([key])
-    return Call("DELETE", f"/v1/entities/{quote(entity, safe=',')}", erasure_of, body, headers=_bearer(token))
+    path = f"/v1/entities/{quote(entity, safe=',')}"
+    return Call("DELETE", path, erasure_of, body, headers=_bearer(token), again=False)
 
 
 def catalogue_call() -> Call[list[dict[str, Any]]]:

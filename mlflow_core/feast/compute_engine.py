@@ -186,12 +186,8 @@ class DaskComputeEngine(ComputeEngine):
             base=str(self.repo_config.repo_path or "."),
             performance_report=self.performance_report,
         ) as route:
-            for place, job in self._ended(registry, jobs, plans, route):
+            for place, job in self._ended(registry, jobs, plans, route, erased):
                 jobs[place] = replace(job, seconds=time.monotonic() - started)
-        if (now := self.erasures(self.repo_config)) != erased:
-            # Of who was erased meanwhile, values may have been written under keys that nobody knew then.
-            for plan in plans.values():
-                plan.bury(now)
         return list(jobs)
 
     def _plan(self, task: MaterializationTask, erased: Erasures) -> ViewPlan:
@@ -217,6 +213,7 @@ class DaskComputeEngine(ComputeEngine):
         jobs: Sequence[EngineJob],
         plans: Mapping[int, ViewPlan],
         route: Route,
+        erased: Erasures,
     ) -> Iterator[tuple[int, EngineJob]]:
         """Run what was planned; each view's watermark moves when its last row is written."""
         places: list[int] = []
@@ -232,18 +229,20 @@ class DaskComputeEngine(ComputeEngine):
         for done in materialise(asks, base=base, route=route, progress=self.progress):
             place = places[done.place]
             job = replace(jobs[place], report=done.report, why_all=jobs[place].why_all or done.report.why_all)
-            if done.failure is not None:
-                if isinstance(done.failure, SourceError) and not done.report.sunk.rows:
-                    plans[place].untouched()
-                yield place, self._failed(job, done.failure)
-                continue
             try:
-                plans[place].finish(done.report)
-                self._mark(registry, job)
+                # Of who was erased meanwhile, values may have been written under keys that nobody knew then. The run
+                # is still noted as unfinished: should it die here, the next one buries them.
+                if since := self.erasures(self.repo_config).since(erased):
+                    plans[place].bury(since)
+                if done.failure is None:
+                    plans[place].finish(done.report)
+                    self._mark(registry, job)
+                elif isinstance(done.failure, SourceError) and not done.report.sunk.rows:
+                    plans[place].untouched()
             except Exception as error:
-                yield place, self._failed(job, error)
+                yield place, self._failed(job, done.failure or error)
                 continue
-            yield place, job
+            yield place, job if done.failure is None else self._failed(job, done.failure)
 
     def _mark(self, registry: BaseRegistry, job: EngineJob) -> None:
         task, end = job.task, _EPOCH + timedelta(microseconds=job.boundary)

@@ -74,6 +74,9 @@ class ProtoSink:
             raise PlanError("has no batch source", object=self.view.title, place=self.view.place)
         boundary = pa.scalar(self.boundary, pa.int64()).cast(TIME)
         times = table[EVENT_TIME].combine_chunks().cast(TIME).fill_null(boundary)
+        if self.view.windows:
+            # A window's value changes without a newer event, and Redis takes no value of a time it has already.
+            times = pa.repeat(boundary, table.num_rows)
         named = table.drop_columns([EVENT_TIME, CREATED]).append_column(source.timestamp_field, times)
         if source.created_timestamp_column:
             named = named.append_column(source.created_timestamp_column, table[CREATED])

@@ -71,6 +71,9 @@ class PackedRun:
     @property
     def again(self) -> bool:
         """Whether it writes what stands there already, and must replace it though the boundary is no later."""
+        if self.unfinished is not None:
+            # A run that died may have written some of it, from what the source and the view were then.
+            return True
         if self.reached is None:
             return False
         return self.since is None or self.boundary == self.since.boundary or self._from_before
@@ -161,9 +164,12 @@ class ViewPlan:
             self.packed.begin()
 
     def bury(self, erased: Erasures) -> None:
-        """Put tombstones where no greater version is; see ``PackedRun``."""
+        """Take away what the run wrote of those who were erased while it was under way; see ``PackedRun``."""
         if self.packed is not None:
-            self.packed.bury(erased)
+            # It knew nothing of them, so up to its boundary nothing of theirs may stay, later events included.
+            boundary = self.ask.boundary
+            found = [replace(one, erased_at=max(one.erased_at, boundary)) for one in erased.entries]
+            self.packed.bury(Erasures.of(found))
 
     def untouched(self) -> None:
         """Take back what ``begin`` noted; see ``PackedRun``."""

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import inspect, select
 from sqlalchemy.orm import Session
 
 from mlflow_core.config.clock import SystemClock
@@ -121,13 +121,19 @@ def read_erasures(url: str, *, project: str, namespace: str = "default") -> list
         state = check_database(database)
         if state.state == "newer":
             raise too_new(state, database)
-        if state.state != "current":
+        if state.state == "empty" or (state.state == "older" and not _kept(database)):
             return []
         scope = Scope(database, SystemClock(), Principal("reader"), namespace, project)
         with database.reading() as session:
             return _listed(scope, session)
     finally:
         database.close()
+
+
+def _kept(database: Database) -> bool:
+    """Whether a database that is older than this code keeps erasures already."""
+    with database.connecting(write=False) as connection:
+        return inspect(connection).has_table(ErasureRow.__tablename__)
 
 
 def _listed(scope: Scope, session: Session) -> list[ErasureRecord]:

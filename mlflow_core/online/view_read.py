@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mlflow_core.algebra.aggregates import empty_value
 from mlflow_core.algebra.types import arrow_type
-from mlflow_core.errors import PlanError, ServeError, StoredRowError, StoreError
+from mlflow_core.errors import PlanError, StoredRowError, StoreError
 from mlflow_core.online.answer import Status, all_of
 from mlflow_core.online.codec import EVENT_ABSENT, Block
 from mlflow_core.online.form import StoredForm
@@ -85,7 +85,6 @@ class PreparedRead:
 
         Raises:
             StoredRowError: A row cannot be read; names the view.
-            ServeError: A stored time is outside the years 1 to 9999.
         """
         absent = self._rows.absent(values)
         if absent:
@@ -99,7 +98,7 @@ class PreparedRead:
         if self._positions is not None:
             columns = [columns[position] for position in self._positions]
         for i, show in self._converted:
-            columns[i] = [None if value is None else show(value) for value in columns[i]]
+            columns[i] = self._shown(columns[i], show)
         found = self._found(columns, block.nulls, late, n_rows=len(values))
         told = (
             [of_windows if window else of_latest for window in self._windows]
@@ -114,6 +113,13 @@ class PreparedRead:
             _each_at(places, found, Status.NOT_FOUND),
             _each_at(places, told, None) if times else told,
         )
+
+    def _shown(self, values: Sequence[Any], show: Callable[[Any], Any]) -> list[Any]:
+        try:
+            return [None if value is None else show(value) for value in values]
+        except OverflowError as error:
+            what = "a stored time is outside the years 1 to 9999"
+            raise StoredRowError(what, object=self.read.view.title) from error
 
     def _block(self, values: Sequence[Any]) -> Block:
         try:
@@ -190,12 +196,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _moment(us: int) -> datetime:
-    try:
-        return _EPOCH + timedelta(microseconds=us)
-    except OverflowError as error:
-        raise ServeError(
-            f"a stored time of {us} microseconds since the epoch is outside the years 1 to 9999"
-        ) from error
+    return _EPOCH + timedelta(microseconds=us)
 
 
 def _moments(us: list[int | None]) -> list[datetime | None]:

@@ -78,6 +78,13 @@ def packed_rows(
 
     The version's time is the boundary if the view has windows or its events have an identity, since then a value
     can change without a newer event; otherwise the time of the row's own event.
+
+    Args:
+        view: The view.
+        table: Its rows.
+        boundary: What they were computed for.
+        schema: The types that readers expect.
+        sequence: When a run began that writes again what is there already, microseconds since epoch, UTC; else 0.
     """
     table = table.combine_chunks()
     n = table.num_rows
@@ -91,6 +98,9 @@ def packed_rows(
         times = _microseconds(table.column(EVENT_TIME), boundary)
         created = CREATED in table.column_names
         sequences = _microseconds(table.column(CREATED), 0) if created else np.zeros(n, np.int64)
+        # Where a source does not tell when a row was created, whoever writes all of it again orders the versions.
+        untold = (sequences == times) | (sequences == 0)
+        sequences = np.where(untold, np.maximum(sequences, sequence), sequences)
     codec = codec_of(view, schema or table.schema)
     values = codec.encode(table, times, sequences, table.column(EVENT_TIME) if codec.timed else None)
     keys = encode_keys(table, view.keys)

@@ -36,7 +36,7 @@ from pathlib import Path
 from time import perf_counter
 
 from mlflow_core.errors import MlcoreError, ServeError, StoredRowError, StoreError, StoreTimeout
-from mlflow_core.serve.deadline import Deadline
+from mlflow_core.serve.bodies import Bodies
 from mlflow_core.serve.features import Features
 from mlflow_core.serve.messages import (
     Receive,
@@ -45,7 +45,6 @@ from mlflow_core.serve.messages import (
     Send,
     header_of,
     json_reply,
-    read_body,
     send_reply,
 )
 from mlflow_core.serve.metrics import CONTENT_TYPE, Metrics
@@ -60,6 +59,7 @@ from mlflow_core.telemetry import get_logger
 __all__ = ["Application", "Limits"]
 
 _log = get_logger("serve")
+_CLOSING_S = 10.0
 _PREDICT, _PUSH, _ENTITIES = "/v1/predict/", "/v1/push/", "/v1/entities/"
 
 
@@ -71,6 +71,7 @@ class Limits:
         in_flight: Requests that are worked on or wait for a thread; one more is refused with 503.
         threads: Threads that read stores which block, and score models.
         body_bytes: Longest body of a request; a longer one is refused with 413.
+        bodies_bytes: All bodies of which only a part has come, together; one more is refused with 503.
         deadline_s: Longest time for an answer; then 504.
         refresh_s: Seconds between two looks at the registry and the aliases of models.
     """
@@ -78,6 +79,7 @@ class Limits:
     in_flight: int = 256
     threads: int = 4
     body_bytes: int = 16 * 1024 * 1024
+    bodies_bytes: int = 256 * 1024 * 1024
     deadline_s: float = 10.0
     refresh_s: float = 2.0
 
@@ -105,7 +107,7 @@ class Application:
     ) -> None:
         self.limits = limits or Limits()
         self.metrics = Metrics(shared_metrics)
-        self._arriving = Deadline(self.limits.deadline_s)
+        self._bodies = Bodies(self.limits.body_bytes, self.limits.bodies_bytes, self.limits.deadline_s)
         self._features = features
         self._predictor = predictor
         self._threads = Threads(self.limits.threads, self.limits.deadline_s, "serve")
@@ -164,7 +166,10 @@ class Application:
                 _log.warning("models cannot be looked up", extra={"why": str(error)})
 
     def close(self) -> None:
-        """End the threads, and close registry, store and metadata; the end of the server's life does this."""
+        """End the threads, and close registry, store and metadata; the end of the server's life does this.
+
+        Work that does not end is waited for a few seconds and then left behind; it does not keep the process.
+        """
         self._threads.close()
         self._aside.close()
         self._watching.close()
@@ -172,6 +177,16 @@ class Application:
         self._features.close()
         if self._predictor is not None:
             self._predictor.models.close()
+
+    async def _closed(self) -> None:
+        """Close, in a thread: a store may hang as it is closed, too."""
+        closing = Threads(1, _CLOSING_S, "serve-close")
+        try:
+            await closing.run(self.close)
+        except TimeoutError:
+            _log.warning("not everything ended in time", extra={"seconds": _CLOSING_S})
+        finally:
+            closing.close(0.0)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         watch: asyncio.Task[None] | None = None
@@ -187,7 +202,7 @@ class Application:
                         await watch
                 await self._routes.close()
                 self.metrics.share()
-                self.close()
+                await self._closed()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -300,7 +315,7 @@ class Application:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         """Read the body before the request takes a place: callers that send slowly keep nobody else out."""
         try:
-            return await read_body(scope, receive, self.limits.body_bytes, self._arriving)
+            return await self._bodies.read(scope, receive)
         except TimeoutError:
             raise Refusal(
                 f"the body did not arrive within {self.limits.deadline_s:g} s", status=408

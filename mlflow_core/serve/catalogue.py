@@ -30,9 +30,11 @@ from mlflow_core.serve.registry_code import dtype_of_message, run_from_registry
 from mlflow_core.serve.served import ServedReader, ServedService, served_reader
 from mlflow_core.spec import FeatureView, OnDemand, Selection
 from mlflow_core.spec.code import code_digest
+from mlflow_core.telemetry import get_logger
 
 __all__ = ["Catalogue", "compile_catalogue"]
 
+_log = get_logger("serve")
 _REFERENCES = 500  # lists of references that stay compiled
 
 
@@ -65,6 +67,14 @@ class Catalogue:
             raise PlanError(f'view "{name}" is not in the registry')
         return self.compiler.view(name)
 
+    def kept(self, references: tuple[str, ...]) -> ServedService | None:
+        """Return references as a service if they have been compiled; which takes too long to be done in between."""
+        found = self.compiled.get(references)
+        if found is None:
+            # Kept without repeats: what stays in memory must not grow with what a caller thinks of.
+            found = self.compiled.get(tuple(dict.fromkeys(references)))
+        return found
+
     def of_references(self, references: tuple[str, ...]) -> ServedService:
         """Return references ``view:feature`` as a service; those asked for again are compiled once.
 
@@ -72,12 +82,9 @@ class Catalogue:
             Refusal: A view or feature is not in the registry (404), or the text is no reference (422).
             MlcoreError: It does not compile.
         """
-        found = self.compiled.get(references)
+        found = self.kept(references)
         if found is None:
-            # Kept without repeats: what stays in memory must not grow with what a caller thinks of.
             references = tuple(dict.fromkeys(references))
-            found = self.compiled.get(references)
-        if found is None:
             if self.compiler is None:
                 raise unknown(f'there is no feature "{references[0]}"', references[0], (), status=404)
             found = self.compiler.references(references)
@@ -111,8 +118,13 @@ def compile_catalogue(
     for name in sorted(snapshot.services):
         try:
             services[name] = compiler.service(name)
-        except MlcoreError as error:
-            problems[name] = str(error)
+        except Exception as error:
+            # The boundary between services: whatever is wrong with one must not take the others with it.
+            if not isinstance(error, MlcoreError):
+                _log.exception("a service cannot be compiled", extra={"service": name})
+            problems[name] = (
+                str(error) if isinstance(error, MlcoreError) else f"{type(error).__name__}: {error}"
+            )
             if previous is not None and name in previous.services:
                 services[name] = previous.services[name]
     return Catalogue(snapshot.digest, services, problems, snapshot, compiler)
@@ -220,7 +232,10 @@ class _Compiler:
         for one in projections:
             view = one.feature_view_name
             alias = one.feature_view_name_alias or view
-            features = tuple(column.name for column in one.feature_columns)
+            message = self._snapshot.views.get(view)
+            # A stream feature view that is asked for whole is asked for its keys, too.
+            keys = () if message is None else {column.name for column in message.spec.entity_columns}
+            features = tuple(column.name for column in one.feature_columns if column.name not in keys)
             if view in self._snapshot.on_demand:
                 computed.append((view, alias, features))
             elif view in self._snapshot.views:

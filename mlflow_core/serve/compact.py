@@ -14,11 +14,12 @@ import orjson
 import pyarrow as pa
 
 from mlflow_core.config.times import format_time
+from mlflow_core.errors import StoredRowError, UsageError
 from mlflow_core.online.answer import Answer, Status
 from mlflow_core.serve.wire import column_writer
 from mlflow_core.spec import DType
 
-__all__ = ["ARROW_STREAM", "CompactWriter", "arrow_body"]
+__all__ = ["ARROW_STREAM", "CompactWriter", "arrow_body", "takes_arrow"]
 
 ARROW_STREAM = b"application/vnd.apache.arrow.stream"
 
@@ -45,7 +46,7 @@ class CompactWriter:
         data: dict[str, Any] = {"features": features, "statuses": statuses}
         if times:
             data["event_timestamps"] = {
-                name: [None if time is None else format_time(time) for time in some]
+                name: [None if time is None else _shown(time) for time in some]
                 for name, some in answer.event_times.items()
             }
         if types:
@@ -80,7 +81,49 @@ def arrow_body(answer: Answer, *, times: bool = False) -> bytes:
     return bytes(sink.getvalue())
 
 
+def takes_arrow(accept: bytes) -> bool:
+    """Say whether a caller wants Arrow: it names the type, and does not like JSON better (RFC 9110, section 12.5.1).
+
+    Args:
+        accept: The ``Accept`` header.
+
+    Example:
+        >>> takes_arrow(b"application/vnd.apache.arrow.stream, */*;q=0.5"), takes_arrow(b"*/*")
+        (True, False)
+    """
+    if b"arrow" not in accept and b"arrow" not in accept.lower():
+        return False
+    liked: dict[bytes, float] = {}
+    for one in accept.lower().split(b","):
+        kind, *parameters = (part.strip() for part in one.split(b";"))
+        liked[kind] = _weight(parameters)
+    arrow = liked.get(ARROW_STREAM, 0.0)
+    json = next((liked[kind] for kind in _JSON_RANGES if kind in liked), 0.0)
+    return arrow > 0.0 and arrow >= json
+
+
+_JSON_RANGES = (b"application/json", b"application/*", b"*/*")  # the narrowest counts
+
+
+def _weight(parameters: Sequence[bytes]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        if name.strip() == b"q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0  # what cannot be read is not wanted
+    return 1.0
+
+
 _TIME = pa.timestamp("us", tz="UTC")
+
+
+def _shown(time: int) -> str:
+    try:
+        return format_time(time)
+    except UsageError as error:
+        raise StoredRowError(f"a stored time: {error.what}", object="online store") from error
 
 
 def _told(statuses: Sequence[Status]) -> str | list[str]:

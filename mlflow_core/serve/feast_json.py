@@ -24,13 +24,13 @@ import orjson
 
 from mlflow_core.online.answer import Answer, Status
 from mlflow_core.serve.refusal import Refusal
+from mlflow_core.serve.stamps import stamps
 from mlflow_core.serve.wire import Writer, column_writer
 from mlflow_core.spec import DType
 
-__all__ = ["FeastAsked", "FeastWriter", "feast_asked", "stamp"]
+__all__ = ["FeastAsked", "FeastWriter", "feast_asked"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NO_TIME = "1970-01-01T00:00:00Z"
 
 
 class FeastAsked(NamedTuple):
@@ -160,26 +160,7 @@ def _key_tail(n_rows: int) -> bytes:
 
 def _tail(statuses: Sequence[Status], times: Sequence[int | None]) -> bytes:
     told = orjson.dumps([status.value for status in statuses])
-    return b',"statuses":%b,"event_timestamps":%b},' % (told, orjson.dumps([stamp(time) for time in times]))
-
-
-@lru_cache(maxsize=8192)
-def stamp(us: int | None) -> str:
-    """Return a time as protobuf's JSON has it: no fraction, or three or six digits.
-
-    Args:
-        us: Microseconds since epoch, UTC; None for no time, which is the epoch there.
-
-    Example:
-        >>> stamp(1_384_522_200_250_000)
-        '2013-11-15T13:30:00.250Z'
-    """
-    if us is None:
-        return _NO_TIME
-    text = (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds")[:26]
-    if text.endswith("000000"):
-        return text[:19] + "Z"
-    return (text[:23] if text.endswith("000") else text) + "Z"
+    return b',"statuses":%b,"event_timestamps":%b},' % (told, stamps(times))
 
 
 def _writer(dtype: DType) -> Writer | None:

@@ -8,6 +8,7 @@ whichever is asked adds them all up. A worker that has died leaves its numbers, 
 from __future__ import annotations
 
 import os
+import time
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -67,6 +68,8 @@ class Metrics:
         self._store = _Timings()
         self._store_failures = 0
         self._shared = shared
+        # A process may get the number of one that has died, whose numbers stay.
+        self._file = f"{os.getpid()}-{time.time_ns()}.json"
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -116,9 +119,9 @@ class Metrics:
         """Write this process' numbers where the other workers find them."""
         if self._shared is None:
             return
-        draft = self._shared / f".{os.getpid()}"
+        draft = self._shared / f".{self._file}"
         draft.write_bytes(orjson.dumps(self._numbers()))
-        draft.replace(self._shared / f"{os.getpid()}.json")
+        draft.replace(self._shared / self._file)
 
     def collect(self) -> Iterator[Metric]:
         """Give the numbers to Prometheus' library, which calls this."""
@@ -187,9 +190,15 @@ class Metrics:
         if self._shared is None:
             return [self._numbers()]
         found = []
-        for file in sorted(self._shared.glob("*.json")):
+        files: dict[tuple[int, int], Path] = {}
+        for file in self._shared.glob("*-*.json"):
+            process, _, started = file.stem.partition("-")
+            files[int(process), int(started)] = file
+        # Of the files of one process number the last may be of one that runs.
+        latest = dict(sorted(files))
+        for (number, when), file in sorted(files.items()):
             numbers = orjson.loads(file.read_bytes())
-            if not _runs(int(file.stem)):
+            if when != latest[number] or not _runs(number):
                 numbers["gauges"] = {}  # nothing is in flight in a process that has ended
             found.append(numbers)
         return found

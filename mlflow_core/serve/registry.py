@@ -17,8 +17,10 @@ import sqlalchemy
 from feast.infra.registry import sql as feast_tables
 from feast.protos.feast.core.FeatureService_pb2 import FeatureService as ServiceMessage
 from feast.protos.feast.core.FeatureView_pb2 import FeatureView as ViewMessage
+from feast.protos.feast.core.FeatureView_pb2 import FeatureViewSpec
 from feast.protos.feast.core.OnDemandFeatureView_pb2 import OnDemandFeatureView as OnDemandMessage
 from feast.protos.feast.core.Registry_pb2 import Registry as RegistryMessage
+from feast.protos.feast.core.StreamFeatureView_pb2 import StreamFeatureView as StreamMessage
 from feast.repo_config import RepoConfig
 
 from mlflow_core.errors import RegistryError
@@ -26,7 +28,8 @@ from mlflow_core.feast.transaction import shown_registry
 
 __all__ = ["RegistryReader", "Snapshot"]
 
-_Message = TypeVar("_Message", ServiceMessage, ViewMessage, OnDemandMessage)
+_Message = TypeVar("_Message", ServiceMessage, ViewMessage, OnDemandMessage, StreamMessage)
+_REPEATABLE_READ = ("mariadb", "mysql", "postgresql")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Snapshot:
 
     Attributes:
         services: Feature services by name.
-        views: Feature views by name.
+        views: Feature views by name, stream feature views among them.
         on_demand: On-demand feature views by name.
         digest: Changes whenever a declaration does; materialisations do not change it.
         reached: Up to when each view is materialised, microseconds since epoch, UTC; those that never were are left out.
@@ -104,9 +107,12 @@ class RegistryReader:
         self, engine: sqlalchemy.Engine
     ) -> tuple[dict[str, ServiceMessage], dict[str, ViewMessage], dict[str, OnDemandMessage]]:
         with engine.connect() as connection:
+            _begin(connection)
+            views = self._rows(connection, feast_tables.feature_views, "feature_view", ViewMessage)
+            streams = self._rows(connection, feast_tables.stream_feature_views, "feature_view", StreamMessage)
             return (
                 self._rows(connection, feast_tables.feature_services, "feature_service", ServiceMessage),
-                self._rows(connection, feast_tables.feature_views, "feature_view", ViewMessage),
+                views | _views_of(streams),
                 self._rows(connection, feast_tables.on_demand_feature_views, "feature_view", OnDemandMessage),
             )
 
@@ -127,7 +133,38 @@ class RegistryReader:
         def mine(messages: Any) -> dict[str, Any]:
             return {one.spec.name: one for one in messages if one.spec.project == self.project}
 
-        return mine(whole.feature_services), mine(whole.feature_views), mine(whole.on_demand_feature_views)
+        views = mine(whole.feature_views) | _views_of(mine(whole.stream_feature_views))
+        return mine(whole.feature_services), views, mine(whole.on_demand_feature_views)
+
+
+def _begin(connection: sqlalchemy.Connection) -> None:
+    """Let all that is read come from one moment: an apply may change several tables meanwhile."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN")  # its driver begins none to read
+    elif connection.dialect.name in _REPEATABLE_READ:
+        connection.execution_options(isolation_level="REPEATABLE READ")
+
+
+def _views_of(streams: Mapping[str, StreamMessage]) -> dict[str, ViewMessage]:
+    """Take stream feature views as what is stored of them: latest values. Their code runs where they are written.
+
+    Feast lists their key columns among their features, too; here a feature is what is not a key.
+    """
+    views = {}
+    for name, one in streams.items():
+        spec = FeatureViewSpec(**{f.name: value for f, value in one.spec.ListFields() if f.name in _STORED})
+        keys = {column.name for column in one.spec.entity_columns}
+        spec.features.extend(column for column in one.spec.features if column.name not in keys)
+        views[name] = ViewMessage(spec=spec, meta=one.meta)
+    return views
+
+
+_STORED = frozenset(
+    {
+        "name", "project", "entities", "entity_columns", "description", "tags", "owner", "ttl",
+        "batch_source", "stream_source", "online", "version",
+    }
+)  # fmt: skip
 
 
 def _reached(views: Mapping[str, ViewMessage]) -> dict[str, int]:

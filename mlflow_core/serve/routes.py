@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlflow_core.errors import UnknownNameError, UsageError
-from mlflow_core.serve.compact import ARROW_STREAM, arrow_body
+from mlflow_core.serve.compact import ARROW_STREAM, arrow_body, takes_arrow
 from mlflow_core.serve.feast_json import feast_asked
 from mlflow_core.serve.features import Features, reader_of
 from mlflow_core.serve.messages import Reply, json_reply
@@ -14,7 +14,7 @@ from mlflow_core.serve.metrics import Metrics
 from mlflow_core.serve.predict import LoadedModel, Prediction, Predictor
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.request import Asked, asked_of_json, checked_columns, columns_of_rows
-from mlflow_core.serve.served import ServedReader
+from mlflow_core.serve.served import ServedReader, ServedService
 from mlflow_core.serve.store_reads import StoreReads
 from mlflow_core.serve.threads import Threads
 
@@ -54,7 +54,10 @@ class Routes:
             StoreError: The online store cannot be read.
         """
         asked = feast_asked(body)
-        service = self._features.asked(asked.service, asked.features)
+        if asked.service is not None:
+            service = self._features.service(asked.service)
+        else:
+            service = await self._of_references(asked.features)
         served = reader_of(service, full_feature_names=asked.full_feature_names)
         columns = checked_columns(service, asked.entities)
         now_us, request = self._features.clock.now_us(), served.reader.ask(columns)
@@ -85,7 +88,7 @@ class Routes:
         columns = columns_of_rows(service, asked)
         now_us, request = self._features.clock.now_us(), served.reader.ask(columns)
         found = await self._reads.read(request.asks)
-        times, arrow = asked.event_timestamps, ARROW_STREAM in accept
+        times, arrow = asked.event_timestamps, takes_arrow(accept)
         if served.whole is not None and not (times or arrow):
             whole = served.whole.read(request, found, now_us)
             if whole is not None:
@@ -153,6 +156,13 @@ class Routes:
             raise unknown(error.what, reference if name in known else name, known, status=404) from error
         except UsageError as error:
             raise Refusal(error.what, status=404, name=reference, expected=error.expected) from error
+
+    async def _of_references(self, references: tuple[str, ...]) -> ServedService:
+        catalogue = self._features.catalogue
+        kept = catalogue.kept(references)
+        if kept is None:  # compiled in a thread, since all the others would wait for it
+            return await self._threads.run(catalogue.of_references, references)
+        return kept
 
     async def close(self) -> None:
         """Close the event loop's connections."""

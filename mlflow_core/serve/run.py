@@ -6,6 +6,7 @@ text in the environment; nothing is inherited. Binds to the loopback unless told
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from collections.abc import Callable
@@ -114,7 +115,7 @@ def application(served: Served) -> Application:
 
 def application_of_environment() -> Application:
     """Build the application of a worker process from what its parent has handed over."""
-    return application(Served.from_json(os.environ[_HANDED_OVER]))
+    return _settled(application(Served.from_json(os.environ[_HANDED_OVER])))
 
 
 def serve(
@@ -147,7 +148,7 @@ def serve(
     }
     with _bound(host, port) as listening, TemporaryDirectory(prefix="mlcore-metrics-") as folder:
         if workers == 1:
-            config = uvicorn.Config(application(served), **options)
+            config = uvicorn.Config(_settled(application(served)), **options)
         else:
             application(served).close()  # what is wrong is said here once, not by each worker
             os.environ[_HANDED_OVER] = replace(served, shared_metrics=folder).to_json()
@@ -159,6 +160,13 @@ def serve(
             uvicorn.Server(config).run(sockets=[listening])
         else:
             Multiprocess(config, sockets=[listening]).run()
+
+
+def _settled(ready: Application) -> Application:
+    """Take all that was imported and compiled out of the garbage collector's rounds, which would stop requests."""
+    gc.collect()
+    gc.freeze()
+    return ready
 
 
 def _bound(host: str, port: int) -> socket.socket:

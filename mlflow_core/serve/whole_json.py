@@ -20,7 +20,7 @@ from mlflow_core.online.backend import Found
 from mlflow_core.online.layout import codec_of
 from mlflow_core.online.reader import Asked, Reader
 from mlflow_core.online.whole import Whole, WholeEntity, WholeRows
-from mlflow_core.serve.feast_json import stamp
+from mlflow_core.serve.stamps import stamps
 
 __all__ = ["WholeAnswers", "whole_answers"]
 
@@ -144,7 +144,4 @@ def _kept_tail(time: int, n_rows: int) -> bytes:
 
 def _tail_of(times: Sequence[int]) -> bytes:
     statuses = orjson.dumps([Status.PRESENT.value] * len(times))
-    return b',"statuses":%b,"event_timestamps":%b}' % (
-        statuses,
-        orjson.dumps([stamp(time) for time in times]),
-    )
+    return b',"statuses":%b,"event_timestamps":%b}' % (statuses, stamps(times))

@@ -37,7 +37,7 @@ from mlflow_core.config.times import format_time, parse_time
 from mlflow_core.errors import UsageError
 from mlflow_core.spec import DType
 
-__all__ = ["Writer", "column_writer", "read_column", "read_text", "read_value", "write_column"]
+__all__ = ["Writer", "column_writer", "read_column", "read_text", "read_value"]
 
 Writer: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
 """From the values of a column to JSON values."""
@@ -121,17 +121,6 @@ def read_text(text: str, dtype: DType) -> Any:
     if dtype.item is not dtype or dtype is DType.MAP:
         return read_value(orjson.loads(text), dtype)
     return read_value(text, dtype)
-
-
-def write_column(values: Sequence[Any], dtype: DType) -> Sequence[Any]:
-    """Return one column's values as JSON values.
-
-    Args:
-        values: What an answer holds; shape (n_rows,).
-        dtype: The column's type.
-    """
-    write = column_writer(dtype)
-    return values if write is None else write(values)
 
 
 def column_writer(dtype: DType) -> Writer | None:

@@ -9,6 +9,7 @@ is only looked at.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -144,7 +145,8 @@ def erase(places: Places, key: Mapping[str, KeyValue], *, now_us: int) -> Erased
 
     Raises:
         MetadataError: The erasure cannot be recorded; nothing was done then.
-        StoreError: The online store cannot be written. The erasure is recorded and holds; erase again.
+        StoreError: The online store cannot be written. The erasure is recorded and holds, and whatever else could be
+            taken away is gone, as with the errors below; erase again.
         EngineError: A cache cannot be written to.
         ArtifactError: A dataset is damaged or cannot be removed.
     """
@@ -152,10 +154,26 @@ def erase(places: Places, key: Mapping[str, KeyValue], *, now_us: int) -> Erased
     values = tuple(key[column] for column in columns)
     record = places.metadata.record_erasure(columns, encode_key(values), now_us)
     erased = Erasures.of([Erasure(columns, values, now_us)])
-    online = None if places.backend is None else bury(places.backend, places.tables, erased)
-    layouts = _remove_layouts(places.caches, columns)
-    datasets = tuple(_remove_datasets(places, record, erased))
+    online: Mapping[str, int] | None = None
+    layouts, failures = RemovedLayouts(), list[MlcoreError]()
+    if places.backend is not None:
+        with _kept_for_later(failures):
+            online = bury(places.backend, places.tables, erased)
+    with _kept_for_later(failures):
+        layouts = _remove_layouts(places.caches, columns)
+    datasets = tuple(_remove_datasets(places, record, erased, failures))
+    if failures:
+        raise failures[0]
     return Erased(record, online, layouts, datasets)
+
+
+@contextmanager
+def _kept_for_later(failures: list[MlcoreError]) -> Iterator[None]:
+    """One place that cannot be cleaned must not keep the entity in the others: its error is raised when all is done."""
+    try:
+        yield
+    except MlcoreError as error:
+        failures.append(error)
 
 
 def rows_left(
@@ -236,18 +254,24 @@ def _remove_layouts(caches: Sequence[Cache], columns: Sequence[str]) -> RemovedL
     return RemovedLayouts(len(gone), sum(entry.bytes for entry in gone), len(found) - len(gone))
 
 
-def _remove_datasets(places: Places, record: ErasureRecord, erased: Erasures) -> Iterator[RemovedDataset]:
+def _remove_datasets(
+    places: Places, record: ErasureRecord, erased: Erasures, failures: list[MlcoreError]
+) -> Iterator[RemovedDataset]:
     """Remove the datasets that hold rows of the key: without them they would be other datasets."""
     metadata, artifacts = places.metadata, places.artifacts
-    there = [one for one in metadata.list_datasets(limit=_ALL) if one.removed_us is None]
-    held = [(one, count) for one in there if (count := _held(one, artifacts, erased))]
+    held: list[tuple[DatasetRecord, int]] = []
+    for one in metadata.list_datasets(limit=_ALL):
+        with _kept_for_later(failures):
+            if one.removed_us is None and (count := _held(one, artifacts, erased)):
+                held.append((one, count))
     runs: dict[int | None, list[str]] = {}
     for run in metadata.list_runs(limit=_ALL) if held else ():
         runs.setdefault(run.dataset_id, []).append(run.id)
     why = f"it held rows of an erased entity ({', '.join(record.columns)}), erasure {record.id}"
     for one, count in held:
-        _remove(one, why, metadata, artifacts)
-        yield RemovedDataset(one.id, one.name, one.content_hash, count, tuple(runs.get(one.id, ())))
+        with _kept_for_later(failures):
+            _remove(one, why, metadata, artifacts)
+            yield RemovedDataset(one.id, one.name, one.content_hash, count, tuple(runs.get(one.id, ())))
 
 
 def _remove(dataset: DatasetRecord, why: str, metadata: MetadataStore, artifacts: ArtifactStore) -> None:

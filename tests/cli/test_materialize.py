@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mlflow_core.cli.materialize_report import ends_of
 from mlflow_core.errors import StoreError
 from mlflow_core.online.backend import OnlineTable
 from mlflow_core.online.sqlite import SqliteBackend
@@ -87,3 +88,9 @@ def test_a_run_that_did_not_finish_is_completed_and_one_that_fails_says_that_the
     assert "spending: completed a run to 2024-01-10T11:00:00Z that had not finished." in told.out
     assert store.unfinished() == {}
     store.close()
+
+
+def test_a_view_is_not_late_because_another_one_of_the_call_took_long() -> None:
+    assert ends_of([1.0, 3600.0], 5, 3_600_000_005) == [1_000_005, 3_600_000_005]
+    assert ends_of([1.0, 3600.0], 5, 5) == [5, 5]
+    assert ends_of([], 5, 6) == []

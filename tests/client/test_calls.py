@@ -228,3 +228,39 @@ def test_the_package_is_imported_without_httpx_or_anything_else_of_ours() -> Non
     )
 
     assert answer.stdout.strip() == "[]"
+
+
+def test_an_answer_that_cannot_be_decoded_is_unexpected_and_no_error_of_httpx() -> None:
+    app, asked = answering((200, b"this is not compressed", {"content-encoding": "gzip"}))
+
+    async def call(url: str) -> None:
+        async with AsyncFeatureClient(url, retry=SOON) as client:
+            await client.get("shop", [ROW])
+
+    with running(app) as url:
+        with (
+            FeatureClient(url, retry=SOON) as client,
+            pytest.raises(UnexpectedAnswer, match="cannot be read"),
+        ):
+            client.get("shop", [ROW])
+        with pytest.raises(UnexpectedAnswer, match="cannot be read"):
+            asyncio.run(call(url))
+
+    assert len(asked) == 2
+
+
+def test_a_deletion_is_made_once_since_a_later_one_would_erase_more() -> None:
+    app, asked = answering((504, {"error": "late"}, {}))
+
+    async def call(url: str) -> None:
+        async with AsyncFeatureClient(url, retry=SOON) as client:
+            await client.delete("user", {"user_id": 1})
+
+    with running(app) as url:
+        with FeatureClient(url, retry=SOON) as client, pytest.raises(ServerUnavailable) as lost:
+            client.delete("user", {"user_id": 1})
+        with pytest.raises(ServerUnavailable):
+            asyncio.run(call(url))
+
+    assert lost.value.attempts == 1
+    assert len(asked) == 2

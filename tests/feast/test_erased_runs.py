@@ -138,8 +138,34 @@ def test_rows_that_feast_writes_late_resurrect_nobody(store, backend) -> None:
     assert [value is None for [value] in found] == [True, False]
 
 
-def test_who_is_erased_while_a_run_is_under_way_is_gone_when_it_ends(store, backend) -> None:
-    materialised(store, 10, NOTHING_ERASED, ANNA)
+@pytest.mark.parametrize("until", [ERASED_AT, parse_time("2024-01-10T09:30Z")], ids=["now", "the past"])
+def test_who_is_erased_while_a_run_is_under_way_is_gone_when_it_ends(store, backend, until) -> None:
+    erased = Erasures.of([Erasure(("customer",), ("anna",), until)])
+    materialised(store, 10, NOTHING_ERASED, erased)
+    assert stored(backend) == WITHOUT_ANNA
+
+    materialised(store, 12, erased, erased)
+    assert stored(backend) == WITHOUT_ANNA | {(2, "anna"): "row"}
+
+
+def test_a_run_that_dies_before_who_was_erased_meanwhile_is_buried_is_seen_as_unfinished(
+    store, backend, monkeypatch
+) -> None:
+    class Killed(BaseException):
+        """Nothing of ours catches it, as nothing catches a signal."""
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr("mlflow_core.feast.view_run.bury", dies)
+    with pytest.raises(Killed):
+        materialised(store, 10, NOTHING_ERASED, ANNA)
+    monkeypatch.undo()
+    assert backend.unfinished() == {"visits": int(at(10, 10).timestamp()) * 1_000_000}
+    assert stored(backend) == ROWS
+
+    materialised(store, 10, ANNA, ANNA)
+
     assert stored(backend) == WITHOUT_ANNA
 
 

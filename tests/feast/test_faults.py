@@ -6,6 +6,7 @@ are in ``test_online_store.py``. Each test shows Feast's answer first, so that i
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 
 import duckdb
@@ -112,6 +113,28 @@ def test_windows_are_refused_or_lost_by_feast_and_the_same_in_training_and_servi
     assert served["amount_sum_2h"] == [3.0, None, None]
     assert served["amount_count_2h"] == [2, 0, 0]
     close(ours)
+
+
+def test_a_window_that_changes_without_a_newer_event_has_a_newer_time_in_feasts_store(tmp_path: Path) -> None:
+    """Feast's Redis store takes no value whose time is not greater than that of the one it has."""
+    write_orders(tmp_path, [(1, 2.0, NOON - HOUR)])
+    store = store_in(tmp_path, **OURS)
+    declared = ml.FeatureView(
+        "orders",
+        entity=ml.Entity("customer"),
+        source=ml.ParquetSource("orders", path="orders.parquet", event_time="happened"),
+        features=[ml.Agg("amount", "sum", over="2h", name="spent")],
+        availability=ml.Every("1h"),
+    )
+    apply_ours(store, tmp_path, declared)
+    found = []
+    for end in (NOON, NOON + 2 * HOUR):
+        store.materialize(NOON - 10 * HOUR, end)
+        answer = store.get_online_features(["orders:spent"], [{"customer": 1}])
+        [moment] = answer.proto.results[1].event_timestamps
+        found.append((answer.to_dict()["spent"], moment.ToDatetime(UTC)))
+    assert found == [([2.0], NOON), ([None], NOON + 2 * HOUR)]
+    close(store)
 
 
 @pytest.mark.parametrize("online", ["feast's sqlite", "packed"])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from mlflow_core.errors import SourceError
@@ -127,6 +128,24 @@ def test_a_first_run_that_is_killed_is_made_again_whole(tmp_path: Path) -> None:
 
     assert job.why_all == "the online store knows of no earlier run"
     assert shop.read() == undisturbed(tmp_path / "other", NOON)
+
+
+@pytest.mark.parametrize("earlier", [(), (NOON - HOUR,)], ids=["the first run", "a later run"])
+def test_what_a_killed_run_wrote_is_replaced_where_the_source_was_corrected_before_the_next(
+    tmp_path: Path, earlier: tuple[datetime, ...]
+) -> None:
+    shop, corrected = Shop.open(tmp_path / "shop"), Shop.open(tmp_path / "corrected")
+    for end in earlier:
+        shop.run(end)
+    shop.killed(NOON, 2)
+    orders = pd.read_parquet(shop.folder / "orders" / "0.parquet")
+    for one in (shop, corrected):
+        one.orders(orders["customer"], orders["amount"] + 100, list(orders["happened"]))
+
+    shop.run(NOON)
+    corrected.run(NOON)
+
+    assert shop.read() == corrected.read()
 
 
 def test_a_failed_run_says_what_it_had_written_and_leaves_the_watermark(

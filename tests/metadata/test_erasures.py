@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sqlite3
 
@@ -72,6 +73,16 @@ def test_reading_makes_no_database_and_an_older_one_has_no_erasures(tmp_path):
 
     upgrade(url)
     assert check(url).state == "current"
+
+
+def test_an_older_database_that_keeps_erasures_already_tells_them(url, store, monkeypatch):
+    found = store.record_erasure(["carrier"], UA, 1)
+    # The package has a function of the module's name.
+    later = importlib.import_module("mlflow_core.metadata.upgrade")
+    monkeypatch.setattr(later, "revisions", lambda: ("0001", "0002", "0003"))
+
+    assert check(url).state == "older"
+    assert read_erasures(url, project="flights") == [found]
 
 
 def test_a_newer_database_is_refused_because_it_may_hide_what_this_code_would_show(url, store):

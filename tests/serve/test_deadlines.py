@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -127,3 +129,42 @@ def test_a_registry_that_hangs_is_looked_at_once_and_leaves_the_rest_answering(
         assert (state.status_code, state.json()["status"]) == (200, "degraded")
         assert "longer" in state.json()["registry"]["error"]
         until(lambda: app._features.registry_problem is None)
+
+
+def test_a_read_that_hangs_keeps_neither_the_end_of_the_server_nor_the_loop(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    app: Application = application(Served(str(project), clock=NOW, limits=Limits(deadline_s=0.2)))
+    held, real = threading.Event(), app._features.store.read
+
+    def hanging(asks: Sequence[Ask]) -> list[Found]:
+        held.wait(60)
+        return real(asks)
+
+    monkeypatch.setattr(app._features.store, "read", hanging)
+    body = {"service": "plain", "entities": [{"user_id": 1}]}
+    with running(app) as url:
+        assert httpx.post(f"{url}/v1/features", json=body, timeout=30.0).status_code == 504
+        started = time.monotonic()
+    took = time.monotonic() - started
+    held.set()
+
+    assert took < 12
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(app._threads.run(list))
+
+
+def test_work_that_never_ends_does_not_keep_the_process() -> None:
+    told = (
+        "import asyncio, threading\n"
+        "from mlflow_core.serve.threads import Threads\n"
+        "threads = Threads(2, 0.1, 'test')\n"
+        "try:\n"
+        "    asyncio.run(threads.run(threading.Event().wait))\n"
+        "except TimeoutError:\n"
+        "    print(threads.close(0.1))\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", told], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert answer.stdout.strip() == "False"

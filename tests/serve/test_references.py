@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,8 @@ import pytest
 
 from mlflow_core.serve.app import Application
 from mlflow_core.serve.run import Served, application
-from tests.serve.shop import NOW, prepared, running
+from mlflow_core.serve.served import ServedService
+from tests.serve.shop import NOW, prepared, running, until
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,34 @@ def test_a_reference_sent_many_times_is_answered_and_kept_once(http: httpx.Clien
     for n in range(2, 6):
         assert ask(http, *["profile:score", "profile:big"] * n).json() == once.json()
     assert len(app._features.catalogue.compiled) == kept
+
+
+def test_references_that_are_compiled_keep_nobody_else_waiting_and_are_compiled_once(
+    http: httpx.Client, app: Application, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler, threads, held = app._features.catalogue.compiler, [], threading.Event()
+    assert compiler is not None
+    real = compiler.references
+
+    def slow(references: tuple[str, ...]) -> ServedService:
+        threads.append(threading.current_thread().name)
+        assert held.wait(20)
+        return real(references)
+
+    monkeypatch.setattr(compiler, "references", slow)
+    with ThreadPoolExecutor(1) as pool:
+        unseen = pool.submit(ask, http, "profile:country", "profile:score")
+        until(lambda: bool(threads))
+        meanwhile = http.post("/v1/features", json={"service": "world", "entities": [{}]})
+        alive = http.get("/livez")
+        held.set()
+        first = unseen.result()
+    again = ask(http, "profile:country", "profile:score")
+
+    assert (meanwhile.status_code, alive.status_code, first.status_code) == (200, 200, 200)
+    assert again.json() == first.json()
+    assert len(threads) == 1
+    assert threads[0].startswith("serve_")
 
 
 def test_a_name_of_megabytes_is_refused_at_once_and_not_sent_back(http: httpx.Client) -> None:

@@ -11,7 +11,9 @@ from mlflow_core.engine.buckets.steps import layout_spec
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.engine.layouts.layout import write_layout
 from mlflow_core.engine.views.snapshot import snapshot_read
-from mlflow_core.errors import ArtifactError, SourceError
+from mlflow_core.errors import ArtifactError, SourceError, StoreError
+from mlflow_core.online.backend import OnlineTable
+from mlflow_core.online.sqlite import SqliteBackend
 from mlflow_core.sources import open_source
 from mlflow_core.telemetry import SilentProgress
 from mlflow_core.workflow.dataset import open_dataset
@@ -76,6 +78,40 @@ def test_a_dataset_without_the_key_stays_and_nothing_is_removed_twice(workspace)
     assert workspace.metadata.get_dataset(record.id).removed_us is None
     assert open_dataset(stored.artifact, workspace.artifacts).data.shards["train"]
     assert workspace.metadata.audit_verify().ok
+
+
+def test_a_store_that_is_away_and_a_damaged_dataset_keep_the_entity_nowhere_else(workspace, tmp_path):
+    spec = workspace.pipeline("breakdown")
+    stored, record = build_for_pipeline(workspace, spec)
+    (tmp_path / "damaged").mkdir()
+    pq.write_table(pq.read_table(stored.data.shards["train"][0]).slice(1), tmp_path / "damaged" / "0.parquet")
+    damaged = workspace.artifacts.put_tree(tmp_path / "damaged")
+    [file] = workspace.artifacts.files_of(damaged.digest)
+    path = workspace.artifacts.path(file.digest)
+    path.chmod(0o644)
+    path.write_bytes(b"damaged")
+    other = workspace.metadata.register_dataset(
+        "damaged",
+        "sha256:1",
+        schema={"machine": "string"},
+        rows={"train": 1},
+        clock="served",
+        artifact_digest=damaged.digest,
+    )
+    (tmp_path / "away").write_text("no database")
+    backend = SqliteBackend(tmp_path / "away", "works")
+    views = (OnlineTable("readings", ("machine",)),)
+    where = Places(workspace.metadata, views, backend, workspace.artifacts)
+
+    with pytest.raises(StoreError):
+        erase(where, {"machine": "m3"}, now_us=LATER)
+    with pytest.raises(ArtifactError):
+        erase(places(workspace), {"machine": "m3"}, now_us=LATER)
+
+    assert workspace.metadata.get_dataset(record.id).removed_us is not None
+    assert workspace.metadata.get_dataset(other.id).removed_us is None
+    assert not workspace.artifacts.exists(stored.artifact.digest)
+    assert [one.columns for one in workspace.metadata.list_erasures()] == [("machine",)]
 
 
 def test_a_dataset_built_while_somebody_is_erased_is_not_kept(workspace):

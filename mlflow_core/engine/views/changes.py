@@ -93,10 +93,12 @@ def delta_of(
     now = part_names(parts)
     if now == since.parts:
         return Delta(since.boundary, fresh)
-    added = len(now) == len(parts) and set(since.parts) <= set(now)
+    before = set(since.parts)
+    # In their former order: of two events of one time the later row counts.
+    added = len(now) == len(parts) and tuple(name for name in now if name in before) == since.parts
     if not added or source.event_id is not None or source.deleted is not None:
         return "the source was changed and does not say when its rows were known"
-    return Delta(since.boundary, tuple(name not in since.parts for name in now))
+    return Delta(since.boundary, tuple(name not in before for name in now))
 
 
 def changed_keys(
