@@ -58,8 +58,21 @@ def running(
     Raises:
         RuntimeError: It ended by itself or is not ready in time; its last words are in the message.
     """
+    process = _started(command, log, environment)
+    try:
+        until(lambda: process.poll() is not None or ready(), TO_START, what=f"{command[0]}: {_tail(log)}")
+        if process.poll() is not None:
+            raise RuntimeError(f"{' '.join(map(str, command))} ended: {_tail(log)}")
+        yield Running(process.pid, port, log)
+    finally:
+        _end(process)
+
+
+def _started(
+    command: Sequence[str | Path], log: Path, environment: dict[str, str] | None
+) -> subprocess.Popen[bytes]:
     with log.open("wb") as told:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [str(word) for word in command],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
@@ -68,13 +81,6 @@ def running(
             env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
-    try:
-        until(lambda: process.poll() is not None or ready(), TO_START, what=f"{command[0]}: {_tail(log)}")
-        if process.poll() is not None:
-            raise RuntimeError(f"{' '.join(map(str, command))} ended: {_tail(log)}")
-        yield Running(process.pid, port, log)
-    finally:
-        _end(process)
 
 
 def run_to_end(
@@ -89,16 +95,7 @@ def run_to_end(
     Raises:
         RuntimeError: It failed or took too long; its last words are in the message.
     """
-    with log.open("wb") as told:
-        process = subprocess.Popen(
-            [str(word) for word in command],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=told,
-            stderr=told,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,
-        )
+    process = _started(command, log, environment)
     try:
         code = process.wait(within)
     except subprocess.TimeoutExpired:

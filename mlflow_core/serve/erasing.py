@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from feast.feature_view import DUMMY_ENTITY_ID
 
 from mlflow_core.algebra.types import dtype_of_arrow
@@ -27,6 +26,7 @@ from mlflow_core.plan.erasures import Erasures, KeyValue
 from mlflow_core.plan.from_feast import SPEC_TAG
 from mlflow_core.serve.catalogue import Catalogue
 from mlflow_core.serve.features import Features
+from mlflow_core.serve.messages import json_object
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.request import mistyped
 from mlflow_core.serve.wire import read_value
@@ -135,14 +135,9 @@ def key_asked(entities: Entities, text: str, body: bytes) -> dict[str, KeyValue]
         Refusal: No such entity (404), no JSON (400), or not exactly its key columns with values of their types (422).
     """
     columns = entities.meant(text)
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(f"the body is no JSON: {error}", status=400) from None
     told = ", ".join(f'"{name}": {entities.types[name]}' for name in columns)
     expected = f"{{{told}}}"
-    if not isinstance(given, dict):
-        raise Refusal("the body is no JSON object", expected=expected)
+    given = json_object(body, expected)
     for name in given:
         if name not in columns:
             raise unknown(

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from mlflow_core.online.answer import Answer, Status
+from mlflow_core.serve.messages import json_object
 from mlflow_core.serve.refusal import Refusal
 from mlflow_core.serve.stamps import stamps
 from mlflow_core.serve.wire import Writer, column_writer
@@ -60,12 +61,7 @@ def feast_asked(body: bytes) -> FeastAsked:
     Raises:
         Refusal: It is no JSON (400), no object, or lacks what it needs (422).
     """
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(f"the body is no JSON: {error}", status=400) from None
-    if not isinstance(given, dict):
-        raise Refusal("the body is no JSON object", expected=_EXAMPLE)
+    given = json_object(body, _EXAMPLE)
     entities = given.get("entities")
     if not isinstance(entities, dict) or not all(isinstance(values, list) for values in entities.values()):
         raise Refusal('field "entities" is no object of lists', name="entities", expected=_EXAMPLE)

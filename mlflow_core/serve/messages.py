@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-__all__ = ["Receive", "Reply", "Scope", "Send", "header_of", "json_reply", "send_reply"]
+from mlflow_core.serve.refusal import Refusal
+
+__all__ = ["Receive", "Reply", "Scope", "Send", "header_of", "json_object", "json_reply", "send_reply"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -35,6 +37,25 @@ class Reply(NamedTuple):
 def json_reply(data: Any, status: int = 200, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Reply:
     """Make an answer of JSON."""
     return Reply(status, orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY), headers=headers)
+
+
+def json_object(body: bytes, expected: str) -> dict[str, Any]:
+    """Read a body that has to be a JSON object.
+
+    Args:
+        body: The bytes.
+        expected: What such an object looks like here.
+
+    Raises:
+        Refusal: It is no JSON (400), or no object (422).
+    """
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(f"the body is no JSON: {error}", status=400) from None
+    if not isinstance(given, dict):
+        raise Refusal("the body is no JSON object", expected=expected)
+    return given
 
 
 def header_of(scope: Scope, name: bytes) -> bytes:

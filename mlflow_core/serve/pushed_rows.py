@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlflow_core.algebra.types import arrow_type
 from mlflow_core.online.codec import microseconds
 from mlflow_core.online.write import CREATED, EVENT_TIME
+from mlflow_core.serve.messages import json_object
 from mlflow_core.serve.push_targets import PushTarget
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.request import mistyped
@@ -70,7 +70,7 @@ def pushed_of_json(body: bytes) -> Pushed:
     Raises:
         Refusal: It is no JSON (400), or not of the form (422).
     """
-    given = _object(body)
+    given = json_object(body, _EXAMPLE)
     for name in given:
         if name not in _FIELDS:
             raise unknown(f'the body has a field "{name}", which nothing reads', name, _FIELDS, status=422)
@@ -85,7 +85,7 @@ def feast_push(body: bytes) -> FeastPush:
     Raises:
         Refusal: It is no JSON (400), not of the form (422), or asks for rows to be kept offline (422).
     """
-    given = _object(body)
+    given = json_object(body, _EXAMPLE)
     source, to = given.get("push_source_name"), given.get("to", "online")
     if not isinstance(source, str):
         raise Refusal('field "push_source_name" is missing or no text', name="push_source_name")
@@ -142,16 +142,6 @@ def table_for(target: PushTarget, pushed: Pushed) -> pa.Table:
         times[CREATED] = columns[target.created]
     stored = {name: columns[name] for name in (*target.view.keys, *target.view.feature_names)}
     return pa.table({**stored, **times})
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(f"the body is no JSON: {error}", status=400) from None
-    if not isinstance(given, dict):
-        raise Refusal("the body is no JSON object", expected=_EXAMPLE)
-    return given
 
 
 def _of_columns(given: Any) -> Pushed:

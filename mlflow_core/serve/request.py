@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from mlflow_core.serve.messages import json_object
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.served import ServedService
 from mlflow_core.serve.wire import read_column, read_text, read_value
@@ -65,12 +64,7 @@ def asked_of_json(body: bytes, *, needs_service: bool) -> Asked:
     Raises:
         Refusal: It is no JSON (400), no object, has a field that does not exist, or one of another type (422).
     """
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Refusal(f"the body is no JSON: {error}", status=400) from None
-    if not isinstance(given, dict):
-        raise Refusal("the body is no JSON object", expected='{"entities": [{...}], ...}')
+    given = json_object(body, '{"entities": [{...}], ...}')
     for name in given:
         if name not in _FIELDS:
             raise unknown(f'the body has a field "{name}", which nothing reads', name, _FIELDS, status=422)
