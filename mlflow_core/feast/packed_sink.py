@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeVar
 
 import pyarrow as pa
 
 from mlflow_core.engine.sink import Sunk
 from mlflow_core.errors import StoreError
-from mlflow_core.online.backend import OnlineBackend
+from mlflow_core.online.backend import OnlineBackend, OnlineTable, Row
 from mlflow_core.online.write import packed_rows
 from mlflow_core.spec import FeatureView
 from mlflow_core.telemetry import get_logger
@@ -23,6 +25,7 @@ from mlflow_core.telemetry import get_logger
 __all__ = ["PackedSink", "patiently"]
 
 _FIRST_WAIT_S = 0.2
+_ROWS_AT_ONCE = 5_000  # enough for a store to be busy with; few enough that packing them takes little memory
 _ATTEMPTS = 6  # with waits that double in between: some 6 s in all, beside the store's own timeouts
 _log = get_logger("feast")
 _Written = TypeVar("_Written")
@@ -46,21 +49,45 @@ class PackedSink:
     schema: pa.Schema
     sequence: int = 0
     _own: bool = field(default=False, repr=False)
+    _writer: ThreadPoolExecutor | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[object, ...]:
         return PackedSink, (self.backend, self.view, self.boundary, self.schema, self.sequence, True)
 
     def write(self, table: pa.Table) -> Sunk:
-        """Write rows; see ``mlflow_core.engine.sink.Sink``."""
-        place, rows = packed_rows(self.view, table, self.boundary, self.schema, sequence=self.sequence)
-        changed = patiently(self.view.title, lambda: self.backend.write(place, rows))
-        size = sum(len(key) + len(value) for key, value in rows)
-        return Sunk(table.num_rows, changed, table.num_rows - len(rows), size)
+        """Write rows; see ``mlflow_core.engine.sink.Sink``. Some are packed while the store takes those before."""
+        if table.num_rows <= _ROWS_AT_ONCE:
+            return self._taken(*self._packed(table))
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="mlcore-write")
+        sunk, before = Sunk(), None
+        try:
+            for first in range(0, table.num_rows, _ROWS_AT_ONCE):
+                packed = self._packed(table.slice(first, _ROWS_AT_ONCE))
+                if before is not None:
+                    sunk += before.result()
+                before = self._writer.submit(self._taken, *packed)
+        finally:
+            # Also where packing fails: nothing is written any more when this returns.
+            if before is not None:
+                sunk += before.result()
+        return sunk
 
     def close(self) -> None:
-        """Close a worker's own connections."""
+        """End the writing thread, and close a worker's own connections."""
+        if self._writer is not None:
+            self._writer.shutdown()
+            self._writer = None
         if self._own:
             self.backend.close()
+
+    def _packed(self, table: pa.Table) -> tuple[OnlineTable, list[Row], int]:
+        place, rows = packed_rows(self.view, table, self.boundary, self.schema, sequence=self.sequence)
+        return place, rows, table.num_rows
+
+    def _taken(self, place: OnlineTable, rows: list[Row], given: int) -> Sunk:
+        changed = patiently(self.view.title, lambda: self.backend.write(place, rows))
+        return Sunk(given, changed, given - len(rows), sum(map(len, chain.from_iterable(rows))))
 
 
 def patiently(title: str, write: Callable[[], _Written]) -> _Written:

@@ -99,8 +99,9 @@ def packed_rows(
         created = CREATED in table.column_names
         sequences = _microseconds(table.column(CREATED), 0) if created else np.zeros(n, np.int64)
         # Where a source does not tell when a row was created, whoever writes all of it again orders the versions.
-        untold = (sequences == times) | (sequences == 0)
-        sequences = np.where(untold, np.maximum(sequences, sequence), sequences)
+        if view.source.created is None and view.source.known_at is None:
+            untold = (sequences == times) | (sequences == 0)  # a native view's source is not declared here
+            sequences = np.where(untold, np.maximum(sequences, sequence), sequences)
     codec = codec_of(view, schema or table.schema)
     values = codec.encode(table, times, sequences, table.column(EVENT_TIME) if codec.timed else None)
     keys = encode_keys(table, view.keys)
