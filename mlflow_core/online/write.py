@@ -1,69 +1,22 @@
-"""From a materialised table to stored rows: keys, packed values and versions, in one write."""
+"""From a materialised table to rows for the store: keys, packed values and versions."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from mlflow_core.errors import StoreError, nearest
-from mlflow_core.online.backend import OnlineBackend, OnlineTable, Row
+from mlflow_core.online.backend import OnlineTable, Row
 from mlflow_core.online.codec import microseconds
 from mlflow_core.online.keys import encode_keys
 from mlflow_core.online.layout import codec_of, table_of, versioned_by_boundary
 from mlflow_core.spec import FeatureView
 
-__all__ = ["CREATED", "EVENT_TIME", "Written", "packed_rows", "write_table"]
+__all__ = ["CREATED", "EVENT_TIME", "packed_rows"]
 
 EVENT_TIME = "__event_time"
 CREATED = "__created"
-
-
-class Written(NamedTuple):
-    """What became of a table's rows.
-
-    Attributes:
-        rows: Rows given.
-        changed: Stored rows that are new or have a greater version than before.
-        dropped_keys: Rows left out for a null in their key.
-    """
-
-    rows: int
-    changed: int
-    dropped_keys: int
-
-
-def write_table(
-    backend: OnlineBackend,
-    view: FeatureView,
-    table: pa.Table,
-    boundary: int,
-    schema: pa.Schema | None = None,
-    *,
-    sequence: int = 0,
-) -> Written:
-    """Store what a materialisation computed.
-
-    Args:
-        backend: The online store.
-        view: The view.
-        table: One row an entity: key columns, features, ``__event_time`` (timestamp of the latest-value event,
-            null where there is none), optionally ``__created`` (timestamp that orders versions of one event).
-        boundary: What it was computed for, microseconds since epoch, UTC.
-        schema: The types that readers expect of the features; by default the table's own.
-        sequence: Orders runs of one boundary: that of a correction is greater than 0, so that it replaces what was
-            written before.
-
-    Returns:
-        How many rows were given, changed the store, and had a null key.
-
-    Raises:
-        StoreError: A column is missing or of another type, or the store cannot be written.
-    """
-    place, rows = packed_rows(view, table, boundary, schema, sequence=sequence)
-    return Written(table.num_rows, backend.write(place, rows), table.num_rows - len(rows))
 
 
 def packed_rows(
@@ -74,17 +27,25 @@ def packed_rows(
     *,
     sequence: int = 0,
 ) -> tuple[OnlineTable, list[Row]]:
-    """Pack a materialised table's rows; see ``write_table``.
+    """Pack what a materialisation computed, for the backend to write.
 
     The version's time is the boundary if the view has windows or its events have an identity, since then a value
     can change without a newer event; otherwise the time of the row's own event.
 
     Args:
         view: The view.
-        table: Its rows.
-        boundary: What they were computed for.
-        schema: The types that readers expect.
-        sequence: When a run began that writes again what is there already, microseconds since epoch, UTC; else 0.
+        table: One row an entity: key columns, features, ``__event_time`` (timestamp of the latest-value event,
+            null where there is none), optionally ``__created`` (timestamp that orders versions of one event).
+        boundary: What it was computed for, microseconds since epoch, UTC.
+        schema: The types that readers expect of the features; by default the table's own.
+        sequence: When a run began that writes again what is there already, microseconds since epoch, UTC, so that it
+            replaces what was written before; else 0.
+
+    Returns:
+        Where the rows go, and the rows; those with a null in their key are left out.
+
+    Raises:
+        StoreError: A column is missing or of another type.
     """
     table = table.combine_chunks()
     n = table.num_rows

@@ -27,7 +27,7 @@ from mlflow_core.feast.stored_view import schema_of_stored, stored_view
 from mlflow_core.online.backend import Ask
 from mlflow_core.online.keys import encode_key
 from mlflow_core.online.sqlite import SqliteBackend
-from mlflow_core.online.write import EVENT_TIME, write_table
+from mlflow_core.online.write import EVENT_TIME
 from tests.feast.online_repository import (
     AIRPORT,
     CARRIER,
@@ -39,6 +39,7 @@ from tests.feast.online_repository import (
     store_in,
     weather_view,
 )
+from tests.online.writing import write_table
 from tests.servers.online import BACKENDS, online_section
 
 

@@ -11,7 +11,7 @@ import mlflow_core as ml
 from mlflow_core.errors import ServeError, StoreError
 from mlflow_core.feast.stored_view import marked_as_removed, schema_of_stored, stored_view
 from mlflow_core.online.layout import definition_of
-from mlflow_core.online.write import EVENT_TIME, write_table
+from mlflow_core.online.write import EVENT_TIME
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.to_feast import to_feast
 from tests.feast.on_demand_of_flights import delays, per_mile
@@ -22,6 +22,7 @@ from tests.feast.online_repository import (
     statuses_of,
     store_in,
 )
+from tests.online.writing import write_table
 
 
 @pytest.fixture

@@ -34,10 +34,11 @@ from mlflow_core.feast.stored_view import stored_view
 from mlflow_core.online.answer import Status
 from mlflow_core.online.backend import Ask
 from mlflow_core.online.keys import encode_key
-from mlflow_core.online.write import CREATED, EVENT_TIME, write_table
+from mlflow_core.online.write import CREATED, EVENT_TIME
 from mlflow_core.serve.run import Served, application
 from mlflow_core.spec import DType
 from tests.online.of_every_type import same, to_arrow
+from tests.online.writing import write_table
 from tests.serve.shop import mlcore, running
 from tests.servers.online import BACKENDS, online_section
 

@@ -17,10 +17,11 @@ from mlflow_core.online.head import version_of
 from mlflow_core.online.keys import encode_key
 from mlflow_core.online.reader import Reader
 from mlflow_core.online.sqlite import SqliteBackend
-from mlflow_core.online.write import EVENT_TIME, Written, write_table
+from mlflow_core.online.write import EVENT_TIME
 from mlflow_core.plan.retrieval import OnDemandRead, RetrievalPlan, ViewRead, plan_retrieval
 from mlflow_core.spec import Agg, Entity, FeatureService, FeatureView, ParquetSource
 from tests.online.on_demand_features import DELAYS, SOURCE, request_features
+from tests.online.writing import Written, write_table
 
 TIME = pa.timestamp("us", tz="UTC")
 HOUR = 3_600_000_000

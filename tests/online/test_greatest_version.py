@@ -25,10 +25,11 @@ from mlflow_core.online.postgres import PostgresBackend
 from mlflow_core.online.reader import Reader
 from mlflow_core.online.redis.backend import RedisBackend
 from mlflow_core.online.sqlite import SqliteBackend
-from mlflow_core.online.write import CREATED, EVENT_TIME, write_table
+from mlflow_core.online.write import CREATED, EVENT_TIME
 from mlflow_core.plan.retrieval import plan_retrieval
 from mlflow_core.spec import Agg, DType, Entity, FeatureService, FeatureView, ParquetSource
 from tests.online.of_every_type import ITEMS, same, to_arrow, values_of
+from tests.online.writing import write_table
 from tests.servers.postgres import postgres_server
 from tests.servers.redis import redis_server
 

@@ -20,11 +20,11 @@ from mlflow_core.engine.views.snapshot import snapshot_at, snapshot_read
 from mlflow_core.online.answer import Status
 from mlflow_core.online.reader import Reader
 from mlflow_core.online.sqlite import SqliteBackend
-from mlflow_core.online.write import write_table
 from mlflow_core.plan.retrieval import RetrievalPlan
 from mlflow_core.plan.schema import view_schema
 from mlflow_core.spec import FeatureView
 from mlflow_core.testing.histories import History, random_history, read_under
+from tests.online.writing import write_table
 from tests.oracle.features import Oracle, agrees
 
 SEED = 20131115

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 import threading
@@ -12,9 +11,10 @@ import pytest
 
 from mlflow_core.config.clock import FixedClock
 from mlflow_core.errors import StoreError, StoreTimeout
-from mlflow_core.online.backend import Ask, OnlineTable
+from mlflow_core.online.backend import OnlineTable
 from mlflow_core.online.redis.backend import RedisBackend
 from mlflow_core.testing.online_contract import stored
+from tests.online.asking import ask, read_async
 from tests.servers.certificates import make_certificates
 from tests.servers.redis import redis_server
 
@@ -46,20 +46,6 @@ def opened():
 def backend(server, opened):
     server.flush()
     return opened(server.url)
-
-
-def ask(*keys, views=("v",)):
-    return [Ask(("id",), views, keys)]
-
-
-def read_async(backend, asks):
-    async def read():
-        try:
-            return await backend.read_async(asks)
-        finally:
-            await backend.close_async()
-
-    return asyncio.run(read())
 
 
 def works(backend):

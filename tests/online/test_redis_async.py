@@ -60,7 +60,9 @@ def answer(*at):
 
 
 async def connections(backend):
-    return backend._channels.execute([(b"*2\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n", 1)])[0].count(b"\n")
+    return backend._connections.channels.execute([(b"*2\r\n$6\r\nCLIENT\r\n$4\r\nLIST\r\n", 1)])[0].count(
+        b"\n"
+    )
 
 
 def test_readers_that_are_cancelled_do_not_shift_the_others_answers(backend, on_a_loop):
@@ -181,7 +183,9 @@ def test_those_who_find_no_connection_share_one_attempt(backend, on_a_loop):
         results = await asyncio.gather(*readers, return_exceptions=True)
         assert isinstance(results[0], asyncio.CancelledError)
         assert results[1:] == [answer(i) for i in range(1, 30)]
-        info = backend._channels.execute([(b"*2\r\n$4\r\nINFO\r\n$5\r\nstats\r\n", 1)])[0].decode()
+        info = backend._connections.channels.execute([(b"*2\r\n$4\r\nINFO\r\n$5\r\nstats\r\n", 1)])[
+            0
+        ].decode()
         return int(info.partition("total_connections_received:")[2].split()[0])
 
     before = on_a_loop(body())

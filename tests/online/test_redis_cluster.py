@@ -162,7 +162,9 @@ def test_a_cluster_is_spoken_to_in_tls(tmp_path):
         backend = RedisBackend(f"{cluster.tls_url}?ssl_ca_certs={files.ca}&{client}", "p")
         assert backend.write(V, ROWS) == 3_000
         assert backend.read(ask(*range(3_000))) == answer(*range(3_000))
-        assert {node.port for node in backend._cluster._opened().get_primaries()} == set(cluster.tls_ports)
+        assert {node.port for node in backend._connections.cluster._opened().get_primaries()} == set(
+            cluster.tls_ports
+        )
         backend.close()
         stranger = RedisBackend(f"{cluster.tls_url}?{client}", "p")
         with pytest.raises(StoreError, match=r"rediss\+cluster://.*CERTIFICATE_VERIFY_FAILED"):

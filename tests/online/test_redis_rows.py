@@ -12,6 +12,7 @@ from mlflow_core.config.clock import FixedClock
 from mlflow_core.online.backend import Ask, OnlineTable
 from mlflow_core.online.redis.backend import RedisBackend
 from mlflow_core.testing.online_contract import packed, stored
+from tests.online.asking import ask, read_async
 from tests.servers.redis import redis_server
 
 V, W = OnlineTable("v", ("id",)), OnlineTable("w", ("id",))
@@ -41,20 +42,6 @@ def opened(server):
 @pytest.fixture
 def backend(opened):
     return opened()
-
-
-def ask(*keys, views=("v",)):
-    return [Ask(("id",), views, keys)]
-
-
-def read_async(backend, asks):
-    async def read():
-        try:
-            return await backend.read_async(asks)
-        finally:
-            await backend.close_async()
-
-    return asyncio.run(read())
 
 
 def test_values_of_any_size_and_bytes_are_kept(backend):

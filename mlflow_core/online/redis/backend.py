@@ -64,9 +64,7 @@ class RedisBackend:
 
     def __init__(self, url: str, project: str, clock: Clock | None = None, *, timeout_s: float = 5.0) -> None:
         check_installed()
-        from mlflow_core.online.redis.channel import Channels
-        from mlflow_core.online.redis.cluster import Cluster
-        from mlflow_core.online.redis.pipelined import Pipelined
+        from mlflow_core.online.redis.connections import Connections
 
         self.project = project
         self.clock = clock or SystemClock()
@@ -75,9 +73,7 @@ class RedisBackend:
         self._url = url
         self._names = Names(project)
         self._reads = Reads(self._names)
-        self._cluster = Cluster(self.address, timeout_s) if self.address.cluster else None
-        self._channels = Channels(self.address, timeout_s)
-        self._pipelined = Pipelined(self.address, timeout_s)
+        self._connections = Connections(self.address, timeout_s)
 
     def __repr__(self) -> str:
         return f"RedisBackend({self.address.shown!r}, {self.project!r})"
@@ -102,35 +98,31 @@ class RedisBackend:
         rows = greatest(rows)
         definition = self._definition(table, schemas.pop())
         prefix = self._names.prefix(table.keys)
-        if self._cluster is None:
+        if self._connections.cluster is None:
             replies = self._stored(prefix, [*definition, field_of(table.view)], rows)
         else:
             replies = []
             for start in range(0, len(rows), _ROWS_BETWEEN_CHECKS):
                 chunk = rows[start : start + _ROWS_BETWEEN_CHECKS]
-                replies += self._stored_by_slot(prefix, table.view, definition, chunk, self._cluster.slot)
+                replies += self._stored_by_slot(
+                    prefix, table.view, definition, chunk, self._connections.cluster.slot
+                )
                 if isinstance(replies[-1], Exception):
                     break
         return self._changes(replies, table.view)
 
     def read(self, asks: Sequence[Ask]) -> list[Found]:
         """Read keys of any entities and views in one round trip; see ``OnlineBackend.read``."""
-        if self._cluster is None:
-            packed, count = self._reads.packed(asks)
-            replies = self._channels.execute([(packed, count)]) if count else []
-        else:
-            replies = self._cluster.execute(list(self._asked(asks)))
-        for reply in replies:
-            if type(reply) is not list:
-                raise refused(reply, self.address)
-        return answered(asks, replies)
+        return answered(
+            asks, self._connections.lists(lambda: self._reads.packed(asks), lambda: self._asked(asks))
+        )
 
     async def read_async(self, asks: Sequence[Ask]) -> list[Found]:
         """Read on the event loop's one connection; in a cluster in a thread; see ``AsyncReads.read_async``."""
-        if self._cluster is not None:
+        if self._connections.cluster is not None:
             return await asyncio.to_thread(self.read, asks)
         packed, count = self._reads.packed(asks)
-        return answered(asks, await self._pipelined.fetch(packed, count) if count else [])
+        return answered(asks, await self._connections.pipelined.fetch(packed, count) if count else [])
 
     def erase(self, asks: Sequence[Ask], until: int | None = None) -> int:
         """Erase keys and leave tombstones; see ``OnlineBackend.erase``."""
@@ -143,7 +135,7 @@ class RedisBackend:
             self._call(PLACE, [self._names.columns(ask.entity), *(view.encode() for view in ask.views)])
             prefix = self._names.prefix(ask.entity)
             keys = [prefix + key for key in dict.fromkeys(ask.keys)]
-            size = _KEYS if self._cluster is None else 1
+            size = _KEYS if self._connections.cluster is None else 1
             batches = [keys[i : i + size] for i in range(0, len(keys), size)]
             replies = self._called(
                 ERASE, len(batches), partial(_with, batches, [grave, everything, *map(field_of, ask.views)])
@@ -202,14 +194,11 @@ class RedisBackend:
 
     def close(self) -> None:
         """Close the connections of this process."""
-        self._pipelined.close()
-        self._channels.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        self._connections.close()
 
     async def close_async(self) -> None:
         """Close the running event loop's connection."""
-        await self._pipelined.close_async()
+        await self._connections.pipelined.close_async()
 
     def _definition(self, table: OnlineTable, last: bytes) -> list[bytes]:
         return [table.view.encode(), self._names.columns(table.keys), last]
@@ -271,9 +260,9 @@ class RedisBackend:
         self, script: Script, count: int, one: Callable[[int], _Call], *, harm: str | None = None
     ) -> list[Any]:
         """Call a script many times over; its source is sent with the first call, and where Redis has forgotten it."""
-        if self._cluster is not None and count > 1:
-            self._cluster.load(script)
-        whole = count == 1 or self._cluster is None
+        if self._connections.cluster is not None and count > 1:
+            self._connections.cluster.load(script)
+        whole = count == 1 or self._connections.cluster is None
 
         def calls() -> Iterator[Command]:
             for i in range(count):
@@ -294,9 +283,11 @@ class RedisBackend:
         return replies
 
     def _executed(self, commands: Iterator[Command], harm: str | None) -> list[Any]:
-        if self._cluster is not None:
-            return self._cluster.execute(list(commands), harm=harm)
-        return self._channels.execute(((packed(command.args), 1) for command in commands), harm=harm)
+        if self._connections.cluster is not None:
+            return self._connections.cluster.execute(list(commands), harm=harm)
+        return self._connections.channels.execute(
+            ((packed(command.args), 1) for command in commands), harm=harm
+        )
 
     def _asked(self, asks: Sequence[Ask]) -> Iterator[Command]:
         for ask in asks:
@@ -307,8 +298,8 @@ class RedisBackend:
                 yield Command(name, (b"HMGET", name, *fields))
 
     def _scanned(self, pattern: bytes) -> Iterator[list[bytes]]:
-        if self._cluster is not None:
-            yield from self._cluster.scan(pattern, _SCANNED)
+        if self._connections.cluster is not None:
+            yield from self._connections.cluster.scan(pattern, _SCANNED)
             return
         cursor = b"0"
         while True:

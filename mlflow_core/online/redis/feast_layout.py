@@ -18,7 +18,7 @@ from mlflow_core.online.read_only import ReadOnly
 from mlflow_core.online.redis.command import Command
 from mlflow_core.online.redis.feast_address import parse_connection
 from mlflow_core.online.redis.keys import TEMPLATES, Template
-from mlflow_core.online.redis.refusals import check_installed, refused
+from mlflow_core.online.redis.refusals import check_installed
 
 __all__ = ["FeastRedisBackend"]
 
@@ -45,9 +45,7 @@ class FeastRedisBackend(ReadOnly):
         self, connection: str, project: str, *, cluster: bool = False, timeout_s: float | None = None
     ) -> None:
         check_installed()
-        from mlflow_core.online.redis.channel import Channels
-        from mlflow_core.online.redis.cluster import Cluster
-        from mlflow_core.online.redis.pipelined import Pipelined
+        from mlflow_core.online.redis.connections import Connections
 
         self.project = project
         self.address, said = parse_connection(connection, cluster=cluster)
@@ -56,9 +54,7 @@ class FeastRedisBackend(ReadOnly):
         self._opened = (connection, project, cluster, timeout_s)
         self._suffix = project.encode()
         self._wanted: dict[tuple[object, ...], _Wanted] = {}
-        self._cluster = Cluster(self.address, self.timeout_s) if cluster else None
-        self._channels = Channels(self.address, self.timeout_s)
-        self._pipelined = Pipelined(self.address, self.timeout_s)
+        self._connections = Connections(self.address, self.timeout_s)
 
     def __repr__(self) -> str:
         return f"FeastRedisBackend({self.address.shown!r}, {self.project!r})"
@@ -74,34 +70,26 @@ class FeastRedisBackend(ReadOnly):
             For each key and view what ``FeastForm`` reads: the bytes of its event time, and of the features asked for.
         """
         wanted = [self._of(ask) for ask in asks]
-        if self._cluster is None:
-            packed, count = _packed(asks, wanted)
-            replies = self._channels.execute([(packed, count)]) if count else []
-        else:
-            replies = self._cluster.execute(list(self._commands(asks, wanted)))
-        for reply in replies:
-            if type(reply) is not list:
-                raise refused(reply, self.address)
+        replies = self._connections.lists(lambda: _packed(asks, wanted), lambda: self._commands(asks, wanted))
         return _answered(asks, wanted, replies)
 
     async def read_async(self, asks: Sequence[Ask]) -> list[Found]:
         """Read on the event loop's one connection; in a cluster in a thread; see ``AsyncReads.read_async``."""
-        if self._cluster is not None:
+        if self._connections.cluster is not None:
             return await asyncio.to_thread(self.read, asks)
         wanted = [self._of(ask) for ask in asks]
         packed, count = _packed(asks, wanted)
-        return _answered(asks, wanted, await self._pipelined.fetch(packed, count) if count else [])
+        return _answered(
+            asks, wanted, await self._connections.pipelined.fetch(packed, count) if count else []
+        )
 
     def close(self) -> None:
         """Close the connections of this process."""
-        self._pipelined.close()
-        self._channels.close()
-        if self._cluster is not None:
-            self._cluster.close()
+        self._connections.close()
 
     async def close_async(self) -> None:
         """Close the running event loop's connection."""
-        await self._pipelined.close_async()
+        await self._connections.pipelined.close_async()
 
     def _of(self, ask: Ask) -> _Wanted:
         asked = (ask.views, ask.features)
