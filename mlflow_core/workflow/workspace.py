@@ -90,5 +90,8 @@ class Workspace:
         settings = self.settings.cluster
         if performance_report is not None:
             settings = settings.model_copy(update={"performance_report": str(performance_report)})
-        with open_cluster(settings) as client:
-            yield client
+        try:
+            with open_cluster(settings) as client:
+                yield client
+        finally:
+            self.layouts.sweep()  # workers that were ended at work have left drafts

@@ -104,7 +104,8 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_writer_leaves_nothing_that_is_trusted_and_what_it_left_is_swept(tmp_path):
+@pytest.mark.parametrize("swept", [Cache.trim, Cache.sweep])
+def test_a_killed_writer_leaves_nothing_that_is_trusted_and_what_it_left_is_swept(tmp_path, swept):
     writer = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -118,7 +119,7 @@ def test_a_killed_writer_leaves_nothing_that_is_trusted_and_what_it_left_is_swep
 
     assert facts_of(tmp_path / "mine") is None
     assert names(tmp_path) == []
-    Cache(tmp_path).trim()
+    swept(Cache(tmp_path))
     assert list(tmp_path.glob(".draft.*")) == []
     assert list((tmp_path / "leases").glob(".lease.*")) == []
 

@@ -136,6 +136,12 @@ class Cache:
             _LOG.info("removed %d entries of %s", len(removed), self.folder)
         return tuple(removed)
 
+    def sweep(self) -> None:
+        """Remove what killed writers left; a retrieval does so at its start, a cluster that was ended at its end."""
+        if self.folder.is_dir():
+            with self._locked():
+                self._sweep()
+
     def remove(self, chosen: Callable[[CacheEntry], bool]) -> tuple[CacheEntry, ...]:
         """Remove entries that nobody may find any more, but none that is in use, and what killed writers left.
 
