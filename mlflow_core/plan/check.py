@@ -169,7 +169,7 @@ def _pipeline(
     sources = [data.spine.source, *([data.label.source] if data.label.source else [])]
     if not all(source.name in schemas for source in sources) or not _known(data.features, views, typed):
         return
-    plan_dataset(data, lambda source: schemas[source.name], carry=pipeline.slices)
+    plan_dataset(data, lambda source: schemas[source.name], carry=pipeline.carried)
     spine, title = schemas[data.spine.source.name], pipeline.title
     for one in data.features.on_demand:
         for name, dtype in one.request.items():

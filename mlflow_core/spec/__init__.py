@@ -8,8 +8,11 @@ from mlflow_core.spec.dtype import DType, Timestamp, dtype_of
 from mlflow_core.spec.duration import Duration
 from mlflow_core.spec.entity import Entity
 from mlflow_core.spec.model import Named, Spec
+from mlflow_core.spec.network import GRU, MLP, TCN, Autoencoder, FTTransformer, TwoTower
 from mlflow_core.spec.on_demand import Arrays, OnDemand, on_demand
 from mlflow_core.spec.pipeline import METRICS, Gate, Register, TrainingPipeline
+from mlflow_core.spec.recovery import Recovery
+from mlflow_core.spec.search import Choice, CrossValidation, Float, Int, LogFloat, Search
 from mlflow_core.spec.service import ClockName, FeatureService
 from mlflow_core.spec.source import (
     DeltaSource,
@@ -19,49 +22,74 @@ from mlflow_core.spec.source import (
     SqlSource,
     source_from_json,
 )
-from mlflow_core.spec.trainer import Baseline, LogisticRegression, Rate, Trainer, XGBoost
+from mlflow_core.spec.trainer import (
+    Baseline,
+    Family,
+    LogisticRegression,
+    Rate,
+    Sklearn,
+    Torch,
+    Trainer,
+    XGBoost,
+)
 from mlflow_core.spec.transform import Transform, transform
 from mlflow_core.spec.view import FeatureView, Selection
 
 __all__ = [
     "FUNCTIONS",
+    "GRU",
     "METRICS",
+    "MLP",
+    "TCN",
     "Agg",
     "Arrays",
+    "Autoencoder",
     "Baseline",
     "Boundary",
     "Check",
+    "Choice",
     "ClockName",
+    "CrossValidation",
     "DType",
     "Dataset",
     "DeltaSource",
     "Duration",
     "Entity",
     "Every",
+    "FTTransformer",
+    "Family",
     "FeatureService",
     "FeatureView",
+    "Float",
     "Function",
     "Gate",
     "IcebergSource",
     "InRange",
+    "Int",
     "Label",
+    "LogFloat",
     "LogisticRegression",
     "Named",
     "NullRate",
     "OnDemand",
     "ParquetSource",
     "Rate",
+    "Recovery",
     "Register",
+    "Search",
     "Selection",
+    "Sklearn",
     "Source",
     "Spec",
     "Spine",
     "SqlSource",
     "TimeSplit",
     "Timestamp",
+    "Torch",
     "Trainer",
     "TrainingPipeline",
     "Transform",
+    "TwoTower",
     "WindowColumn",
     "XGBoost",
     "dtype_of",

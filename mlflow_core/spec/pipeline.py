@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mlflow_core.errors import nearest
 from mlflow_core.spec.dataset import Dataset
+from mlflow_core.spec.metric import DEFAULT_METRICS, METRICS, parse_metric, task_of, tasks_of
 from mlflow_core.spec.model import NAME, Named, Spec
-from mlflow_core.spec.trainer import Baseline, LogisticRegression, Rate, Trainer, XGBoost
+from mlflow_core.spec.search import Search
+from mlflow_core.spec.trainer import (
+    Baseline,
+    Family,
+    LogisticRegression,
+    Rate,
+    Sklearn,
+    Torch,
+    Trainer,
+    XGBoost,
+)
 
 __all__ = ["METRICS", "Gate", "Register", "TrainingPipeline"]
-
-METRICS = {
-    "auc": "classification",
-    "average_precision": "classification",
-    "log_loss": "classification",
-    "brier": "classification",
-    "accuracy": "classification",
-    "rmse": "regression",
-    "mae": "regression",
-    "r2": "regression",
-}
-"""The metrics of ``evaluate`` and the task each one is for."""
 
 
 class Gate(Spec):
@@ -81,7 +79,9 @@ class TrainingPipeline(Named):
         name: The pipeline's name.
         data: The dataset.
         trainer: The trainer with its settings.
-        evaluate: Metrics on the test part.
+        search: How better settings are looked for; None takes the trainer as it is.
+        evaluate: Metrics on the test part; by default those of ``DEFAULT_METRICS`` for the trainer's task. The first
+            is the one that reports lead with.
         slices: Columns whose values cut the test part into slices.
         baselines: Simple models trained on the same rows for comparison.
         gate: What must hold before the model is registered; None registers always.
@@ -90,6 +90,7 @@ class TrainingPipeline(Named):
 
     data: Dataset
     trainer: Trainer
+    search: Search | None = None
     evaluate: tuple[str, ...] = Field(default=("auc", "log_loss", "brier"))
     slices: tuple[str, ...] = ()
     baselines: tuple[Baseline, ...] = ()
@@ -103,7 +104,8 @@ class TrainingPipeline(Named):
             name: str,
             *,
             data: Dataset,
-            trainer: XGBoost,
+            trainer: XGBoost | Torch | Sklearn | Family,
+            search: Search | None = None,
             evaluate: Sequence[str] = ...,
             slices: Sequence[str] = (),
             baselines: Sequence[Rate | LogisticRegression] = (),
@@ -114,15 +116,34 @@ class TrainingPipeline(Named):
             tags: Mapping[str, str] = ...,
         ) -> None: ...
 
+    @model_validator(mode="before")
+    @classmethod
+    def _metrics_of_the_task(cls, fields: Any) -> Any:
+        trainer = fields.get("trainer") if isinstance(fields, dict) else None
+        if isinstance(trainer, XGBoost | Torch | Sklearn | Family) and "evaluate" not in fields:
+            return {**fields, "evaluate": DEFAULT_METRICS[task_of(trainer)]}
+        return fields
+
     @field_validator("evaluate")
     @classmethod
     def _known_metrics(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
         for metric in metrics:
-            if metric not in METRICS:
-                raise ValueError(f'"{metric}" is not a metric. {nearest(metric, METRICS)}')
+            parse_metric(metric)
         if not metrics:
             raise ValueError("is empty; a pipeline measures at least one metric")
         return metrics
+
+    @model_validator(mode="after")
+    def _metrics_fit_the_task(self) -> TrainingPipeline:
+        task = task_of(self.trainer)
+        for metric in self.evaluate:
+            if task not in tasks_of(metric):
+                fitting = ", ".join(name for name, tasks in METRICS.items() if task in tasks)
+                raise ValueError(
+                    f'"{metric}" does not measure a model of the task "{task}", which the trainer\'s objective gives; '
+                    f"these do: {fitting}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _gate_is_measured(self) -> TrainingPipeline:
@@ -135,6 +156,11 @@ class TrainingPipeline(Named):
             if self.gate.better_than == "baselines" and not self.baselines:
                 raise ValueError('the gate compares with baselines, but "baselines" names none')
         return self
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that the dataset keeps beside features and label: those of slices, and what the trainer reads."""
+        return tuple(dict.fromkeys((*self.slices, *self.trainer.columns)))
 
     @property
     def model(self) -> str:

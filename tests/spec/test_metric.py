@@ -1,0 +1,86 @@
+"""Metrics by name: what a pipeline measures by default, what fits its trainer, and what is said where it does not."""
+
+from __future__ import annotations
+
+import pytest
+
+import mlflow_core as ml
+from mlflow_core.errors import SpecError
+from mlflow_core.spec.metric import DEFAULT_METRICS, METRICS, parse_metric, task_of, tasks_of
+from mlflow_core.spec.pipeline import TrainingPipeline
+
+
+def pipeline(trainer: object, **more: object) -> TrainingPipeline:
+    source = ml.ParquetSource(
+        "flights", path="flights.parquet", event_time="at", known_at="known", event_id="id"
+    )
+    carrier = ml.Entity("carrier")
+    view = ml.FeatureView("delays", entity=carrier, source=source, features=["delay"], ttl="1h")
+    data = ml.Dataset(
+        features=ml.FeatureService("model", [view]),
+        spine=ml.Spine(source, at="at - interval '2 hours'"),
+        label=ml.Label("delay > 15", known_at="known"),
+        split=ml.TimeSplit(train_until="2013-10-01", validate_until="2013-11-01"),
+    )
+    return ml.TrainingPipeline("late", data=data, trainer=trainer, **more)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "task"),
+    [
+        (ml.XGBoost(), "classification"),
+        (ml.XGBoost(objective="multi:softprob", classes=3), "multiclass"),
+        (ml.XGBoost(objective="reg:tweedie"), "regression"),
+        (ml.XGBoost(objective="count:poisson"), "regression"),
+        (ml.XGBoost(objective="reg:quantileerror", quantiles=(0.5,)), "quantile"),
+        (ml.XGBoost(objective="rank:pairwise", group="query"), "ranking"),
+        (ml.XGBoost(objective="survival:cox"), "survival"),
+        (ml.Torch(module=ml.MLP(), objective="regression"), "regression"),
+        (ml.Torch(module=ml.Autoencoder(), objective="reconstruction"), "anomaly"),
+        (ml.Sklearn(estimator="sklearn.svm:SVC"), "classification"),
+    ],
+)
+def test_a_pipeline_measures_what_its_trainer_predicts(trainer: object, task: str) -> None:
+    made = pipeline(trainer)
+
+    assert task_of(trainer) == task
+    assert made.evaluate == DEFAULT_METRICS[task]
+    assert pipeline(trainer, evaluate=DEFAULT_METRICS[task]).canonical_json() == made.canonical_json()
+
+
+def test_the_default_of_a_binary_label_is_left_out_of_the_canonical_json() -> None:
+    assert b"evaluate" not in pipeline(ml.XGBoost()).canonical_json()
+
+
+def test_every_default_metric_measures_its_task() -> None:
+    for task, metrics in DEFAULT_METRICS.items():
+        assert all(task in tasks_of(metric) for metric in metrics)
+    assert {task for tasks in METRICS.values() for task in tasks} == set(DEFAULT_METRICS)
+
+
+def test_names_with_a_k_are_read() -> None:
+    assert parse_metric("ndcg@10") == ("ndcg", 10)
+    assert parse_metric("ndcg") == ("ndcg", None)
+    assert parse_metric("precision@250") == ("precision", 250)
+
+
+@pytest.mark.parametrize(
+    ("metric", "trainer", "message"),
+    [
+        (
+            "auc",
+            ml.XGBoost(objective="reg:squarederror"),
+            '"auc" does not measure a model of the task "regression"',
+        ),
+        ("ndcg@10", ml.XGBoost(), "these do: auc, average_precision, log_loss"),
+        ("ndgc@10", ml.XGBoost(), 'Did you mean "ndcg"'),
+        ("precision", ml.XGBoost(), 'needs to know of how many rows, e.g. "precision@100"'),
+        ("brier@2", ml.XGBoost(), 'is not a metric: write "brier"'),
+        ("map@ten", ml.XGBoost(), "its k is a whole number above 0"),
+    ],
+)
+def test_a_metric_that_does_not_fit_is_refused_where_it_is_declared(
+    metric: str, trainer: object, message: str
+) -> None:
+    with pytest.raises(SpecError, match=message):
+        pipeline(trainer, evaluate=[metric])
