@@ -243,11 +243,13 @@ def _counted(listing: SourceListing, columns: Sequence[str], erased: Erasures) -
 
 
 def _remove_layouts(caches: Sequence[Cache], columns: Sequence[str]) -> RemovedLayouts:
-    """Remove the layouts sorted by keys that hold the erased one: they are made anew, without its rows."""
+    """Remove the layouts sorted by keys that hold the erased one, and all matrices: they are made anew, without it."""
 
     def held(entry: CacheEntry) -> bool:
-        # What cannot be read any more may hold anything.
-        return not entry.facts or set(columns) <= set(entry.facts.get("keys", ()))
+        # What cannot be read any more may hold anything, and the rows of a matrix have lost their keys.
+        if not entry.facts or entry.facts.get("kind") == "matrix":
+            return True
+        return set(columns) <= set(entry.facts.get("keys", ()))
 
     found = [entry for cache in caches for entry in cache.remove(held)]
     gone = [entry for entry in found if not entry.in_use]

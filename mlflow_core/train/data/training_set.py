@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from mlflow_core.errors import TrainError, nearest
 
-__all__ = ["PARTS", "Piece", "TrainingData", "read_piece", "share"]
+__all__ = ["PARTS", "TrainingData", "check_columns"]
 
 PARTS = ("train", "validate", "test")
 """The parts of a training set, in the order of time."""
@@ -27,10 +27,12 @@ class TrainingData:
 
     Args:
         shards: Files by part: ``train``, ``validate``, ``test``; each in a stable order.
-        label: The label's column.
+        label: The label's column; empty where nothing is labelled.
         features: The feature columns, in the order in which the model takes them.
         request: Those features that come from the request.
         time_column: Column of the query time, timestamp[us, UTC].
+        named_by_content: Whether a shard's path tells its content, as in an artifact store: its time of change, which
+            a store may renew, then says nothing.
     """
 
     shards: Mapping[str, tuple[Path, ...]]
@@ -38,6 +40,7 @@ class TrainingData:
     features: tuple[str, ...]
     request: tuple[str, ...] = ()
     time_column: str = "event_timestamp"
+    named_by_content: bool = False
 
     def files(self, part: str) -> tuple[Path, ...]:
         """The files of a part.
@@ -52,6 +55,11 @@ class TrainingData:
                 f'the part "{part}" of the dataset has no rows', hint="Move the cuts of the split."
             )
         return tuple(self.shards[part])
+
+    def identity(self, path: Path) -> tuple[str, int, int]:
+        """What tells a shard from any other: its path, its bytes, and when it changed (ns; 0 if the path tells)."""
+        told = path.stat()
+        return str(path.absolute()), told.st_size, 0 if self.named_by_content else told.st_mtime_ns
 
     def read(self, part: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a whole part into memory, shards in order.
@@ -68,58 +76,6 @@ class TrainingData:
             check_columns(pq.read_schema(path), columns or (), path)
             tables.append(pq.read_table(path, columns=list(columns) if columns is not None else None))
         return pa.concat_tables(tables, promote_options="permissive")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows of one row group: what a rank reads at once.
-
-    Args:
-        path: The Parquet file.
-        group: Index of the row group in it.
-        start: First row within the group.
-        rows: How many rows from there on.
-    """
-
-    path: Path
-    group: int
-    start: int
-    rows: int
-
-
-def read_piece(piece: Piece, columns: Sequence[str]) -> pa.Table:
-    """Read a piece's rows of the columns named."""
-    with pq.ParquetFile(piece.path) as file:
-        table = file.read_row_group(piece.group, columns=list(columns))
-    return table.slice(piece.start, piece.rows)
-
-
-def share(pieces: Sequence[Piece], ranks: int) -> tuple[tuple[Piece, ...], ...]:
-    """Divide rows among ranks: each a contiguous run of them, their lengths differing by at most one.
-
-    Args:
-        pieces: All rows, in order.
-        ranks: How many shares.
-
-    Returns:
-        The pieces of each rank; together they are exactly the rows given, in order.
-    """
-    total = sum(piece.rows for piece in pieces)
-    shares: list[tuple[Piece, ...]] = []
-    for rank in range(ranks):
-        first, last = total * rank // ranks, total * (rank + 1) // ranks
-        shares.append(tuple(_cut(pieces, first, last)))
-    return tuple(shares)
-
-
-def _cut(pieces: Sequence[Piece], first: int, last: int) -> list[Piece]:
-    chosen, at = [], 0
-    for piece in pieces:
-        start, stop = max(first, at), min(last, at + piece.rows)
-        if start < stop:
-            chosen.append(Piece(piece.path, piece.group, piece.start + start - at, stop - start))
-        at += piece.rows
-    return chosen
 
 
 def check_columns(schema: pa.Schema, columns: Sequence[str], path: Path) -> None:

@@ -1,0 +1,79 @@
+"""Small independent pieces of work on the workers, or on the threads of this process where there is no cluster.
+
+Each piece may run twice: Dask runs those of a lost worker again. Arguments and results are small; what is great is
+read and written where the work is done.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlflow_core.errors import TrainError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["spread"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_MAX_THREADS = 8
+
+
+def spread(
+    work: Callable[[T], R], pieces: Sequence[T], client: Client | None, done: Callable[[R], None]
+) -> list[R]:
+    """Do every piece of work.
+
+    Args:
+        work: What is done; on a cluster it is importable on the workers. May be called again for the same piece.
+        pieces: What it is done to.
+        client: The cluster; None for this process.
+        done: Told each result in this thread, as it comes.
+
+    Returns:
+        The results in the order of the pieces.
+
+    Raises:
+        TrainError: Workers were lost again and again over one piece.
+        Exception: What the work raised first; pieces that have not begun are left undone.
+    """
+    return _here(work, pieces, done) if client is None else _on_workers(work, pieces, client, done)
+
+
+def _here(work: Callable[[T], R], pieces: Sequence[T], done: Callable[[R], None]) -> list[R]:
+    threads = min(len(os.sched_getaffinity(0)), _MAX_THREADS, max(1, len(pieces)))
+    with ThreadPoolExecutor(threads, thread_name_prefix="train-data") as pool:
+        futures = [pool.submit(work, piece) for piece in pieces]
+        try:
+            for future in as_completed(futures):
+                done(future.result())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        return [future.result() for future in futures]
+
+
+def _on_workers(
+    work: Callable[[T], R], pieces: Sequence[T], client: Client, done: Callable[[R], None]
+) -> list[R]:
+    from distributed import KilledWorker
+    from distributed import as_completed as completed
+
+    futures = [client.submit(work, piece, pure=False) for piece in pieces]
+    results: dict[Any, R] = {}
+    try:
+        for future in completed(futures):
+            results[future.key] = future.result()
+            done(results[future.key])
+    except KilledWorker as error:
+        raise TrainError(
+            f"workers were lost again and again while they read the training set: {error}",
+            hint="If they were killed for memory, give them more of it, or write smaller row groups.",
+        ) from error
+    finally:
+        client.cancel(futures)
+    return [results[future.key] for future in futures]
