@@ -121,6 +121,9 @@ def _on_this_machine(settings: ClusterSettings) -> Iterator[Client]:
                 # Looking at each worker's stack a hundred times a second takes time from its work.
                 "distributed.worker.profile.enabled": settings.performance_report is not None,
                 "distributed.admin.tick.interval": "500ms",
+                # So long after a worker was lost Dask looks once whether it is back, and ends its nanny if it is not:
+                # also if it is just being started again because it was lost another time.
+                "distributed.deploy.lost-worker-timeout": "1h",
             }
         ),
         draft_folder(Path(tempfile.gettempdir()), "mlcore-workers") as scratch,

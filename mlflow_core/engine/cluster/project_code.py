@@ -26,7 +26,7 @@ from mlflow_core.plan.retrieval import RetrievalPlan, ViewRead
 if TYPE_CHECKING:
     from distributed import Client, Worker
 
-__all__ = ["ProjectCode", "share_code"]
+__all__ = ["ProjectCode", "share_code", "share_modules"]
 
 _INSTALLED: Final = ("site-packages", "dist-packages")
 
@@ -48,7 +48,17 @@ def share_code(client: Client, reads: Iterable[ViewRead], plan: RetrievalPlan | 
         if transform is not None:
             load_transform(transform)
             paths.add(transform.import_path)
-    folders = dict.fromkeys(folder for path in sorted(paths) for folder in _folder_of(path.partition(":")[0]))
+    share_modules(client, (path.partition(":")[0] for path in sorted(paths)))
+
+
+def share_modules(client: Client, modules: Iterable[str]) -> None:
+    """Let a cluster's workers import modules of the project's; nothing happens where there are none.
+
+    Args:
+        client: The cluster's client.
+        modules: Their names; what this process has not imported, or is installed, is left out.
+    """
+    folders = dict.fromkeys(folder for module in modules for folder in _folder_of(module))
     if folders:
         client.register_plugin(ProjectCode(folders, _modules_in(list(folders))))
 
@@ -126,7 +136,8 @@ def _modules_in(folders: list[str]) -> list[ModuleType]:
     found = []
     for name, module in list(sys.modules.items()):
         place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
-        if place is None or name == "__main__":
+        # torch.ops says that its file is "_ops.py", which would lie in whatever folder this process is in.
+        if place is None or name == "__main__" or not Path(place).is_absolute():
             continue
         if any(_is_the_users(Path(place).absolute(), Path(folder), name) for folder in folders):
             found.append(module)

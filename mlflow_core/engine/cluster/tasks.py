@@ -18,7 +18,7 @@ from mlflow_core.telemetry import Progress, Stage
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Amount", "Call", "Ended", "n_threads", "run_apart", "run_tasks"]
+__all__ = ["Amount", "Call", "Ended", "n_threads", "patience", "run_apart", "run_tasks"]
 
 # A function and its arguments, as they travel to a worker.
 Call = tuple[Any, ...]
@@ -169,6 +169,15 @@ def n_threads(client: Client | None) -> int:
         return int(sum(client.nthreads().values()))
 
 
+def patience() -> float:
+    """Say for how many seconds work waits for a worker to take it, before that is an error."""
+    import dask
+    from dask.utils import parse_timedelta
+
+    said = dask.config.get("distributed.scheduler.no-workers-timeout", default=None)
+    return _NO_WORKER_FOR if said is None else float(parse_timedelta(said))
+
+
 def _own_amount(result: Any) -> Amount:
     return result if isinstance(result, Amount) else Amount()
 
@@ -271,7 +280,7 @@ def _as_they_finish(client: Client, tasks: Sequence[Any], name: str) -> Iterator
     """Yield what has finished since the last time, perhaps nothing."""
     from distributed import as_completed
 
-    coming, patience = as_completed(tasks, loop=client.loop), _patience()
+    coming, longest = as_completed(tasks, loop=client.loop), patience()
     last_taken = asked = time.monotonic()
     while not coming.is_empty():
         with coming.thread_condition:
@@ -287,7 +296,7 @@ def _as_they_finish(client: Client, tasks: Sequence[Any], name: str) -> Iterator
             idle = _why_idle(client)
             if idle is None:
                 last_taken = now
-            elif now - last_taken > patience:
+            elif now - last_taken > longest:
                 raise idle.told(name)
 
 
@@ -301,7 +310,7 @@ class _Idle:
 
     def told(self, name: str) -> EngineError:
         return EngineError(
-            f"{name}: {self.what} for {_patience():g} s", expected=self.expected, hint=self.hint
+            f"{name}: {self.what} for {patience():g} s", expected=self.expected, hint=self.hint
         )
 
 
@@ -338,15 +347,6 @@ def _check_open(client: Client) -> None:
 
     if client.status in ("closing", "closed"):
         raise ClosedClientError(f"the client is {client.status}")
-
-
-def _patience() -> float:
-    """Seconds without any worker after which the wait is over."""
-    import dask
-    from dask.utils import parse_timedelta
-
-    said = dask.config.get("distributed.scheduler.no-workers-timeout", default=None)
-    return _NO_WORKER_FOR if said is None else float(parse_timedelta(said))
 
 
 @contextmanager
