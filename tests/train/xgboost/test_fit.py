@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +9,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import xgboost
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.telemetry.progress import SilentProgress
-from mlflow_core.train import fit
-from mlflow_core.train.data import Piece, share
-from mlflow_core.train.metrics import measure
-from tests.train.made import FEATURES, table, training_set, write
+from mlflow_core.train.data.pieces import Piece, share
+from mlflow_core.train.evaluation.metrics import measure
+from tests.train.made import FEATURES, fit, table, training_set, write
+from tests.train.xgboost.kept import Kept
 
 TRAINER = XGBoost(
     rounds=40, early_stopping=8, max_depth=4, metric="auc", subsample=0.8, colsample=0.8, seed=7
 )
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-class Kept:
-    def __init__(self) -> None:
-        self.seen: dict[str, Any] = {}
-        self.rounds: list[tuple[int | None, dict[str, float]]] = []
-
-    def params(self, params: Mapping[str, Any]) -> None:
-        self.seen |= params
-
-    def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        self.rounds.append((step, dict(metrics)))
-
-    def artifact(self, name: str, path: Path) -> None:
-        raise AssertionError("training hands its artifact back as a model")
 
 
 def test_one_rank_learns_the_same_trees_as_plain_xgboost(tmp_path: Path) -> None:
@@ -85,22 +54,20 @@ def test_one_rank_learns_the_same_trees_as_plain_xgboost(tmp_path: Path) -> None
 
     ours = model.predict(data.read("test"))
     theirs = booster.predict(xgboost.DMatrix(plain["test"][0], enable_categorical=True))
-    assert model.rounds == booster.num_boosted_rounds()
+    assert model.scorer.rounds == booster.num_boosted_rounds()
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_the_same_seed_rows_and_workers_give_the_same_bytes(tmp_path: Path, client: Client) -> None:
     data = training_set(tmp_path / "data")
 
-    here = [fit(TRAINER, data, workdir=tmp_path / f"here{n}").booster_bytes for n in range(2)]
+    here = [fit(TRAINER, data, workdir=tmp_path / f"here{n}").scorer.ubj for n in range(2)]
     two = TRAINER.model_copy(update={"workers": 2})
-    there = [fit(two, data, client=client, workdir=tmp_path / f"there{n}").booster_bytes for n in range(2)]
+    there = [fit(two, data, client=client, workdir=tmp_path / f"there{n}").scorer.ubj for n in range(2)]
 
     assert here[0] == here[1]
     assert there[0] == there[1]
-    assert (
-        here[0] != fit(TRAINER.model_copy(update={"seed": 8}), data, workdir=tmp_path / "other").booster_bytes
-    )
+    assert here[0] != fit(TRAINER.model_copy(update={"seed": 8}), data, workdir=tmp_path / "other").scorer.ubj
 
 
 def test_one_rank_on_the_cluster_equals_training_in_process(tmp_path: Path, client: Client) -> None:
@@ -137,35 +104,6 @@ def test_two_ranks_are_as_good_as_one_and_tell_each_round(tmp_path: Path, client
     assert kept.seen["features.category"] == 1
 
 
-def test_a_worker_that_dies_ends_the_training_with_its_name(tmp_path: Path) -> None:
-    data = write(
-        tmp_path / "data", {p: [table(20_000, n)] for n, p in enumerate(("train", "validate", "test"))}
-    )
-    trainer = XGBoost(rounds=100_000, workers=2)
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        pids = client.run(os.getpid)
-        victim = sorted(pids)[1]
-        told = threading.Event()
-
-        class Watching(Kept):
-            def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-                if not told.is_set():
-                    told.set()
-                    os.kill(pids[victim], signal.SIGKILL)
-
-        start = time.monotonic()
-        with pytest.raises(TrainError, match=r"the worker tcp://.* of rank \d was lost while it trained"):
-            fit(trainer, data, client=client, workdir=tmp_path / "work", recorder=Watching())
-
-    assert told.is_set()
-    assert time.monotonic() - start < 120  # it ends at all; how fast is not this test
-
-
 def test_more_ranks_than_workers_are_refused(tmp_path: Path, client: Client) -> None:
     data = training_set(tmp_path / "data")
 
@@ -194,7 +132,10 @@ def test_fewer_rows_than_workers_are_refused(tmp_path: Path, client: Client) -> 
         (XGBoost(params={"gama": 1}), 'XGBoost does not use the parameter "gama"'),
         (XGBoost(params={"eta": 1}), r'params sets "eta", which is the field "learning_rate"'),
         (XGBoost(params={"gamma": -1}), "the settings are refused: .*min_split_loss"),
-        (XGBoost(objective="multi:softprob", params={"num_class": 3}), "gives 3 values per row"),
+        (
+            XGBoost(objective="multi:softprob", classes=3, params={"num_class": 3}),
+            'params sets "num_class", which is the field "classes"',
+        ),
     ],
 )
 def test_a_wrong_setting_is_told_before_any_data_is_read(

@@ -1,0 +1,260 @@
+"""Gradient boosted trees from Parquet shards: settings checked, data summarised, ranks run, a model returned.
+
+Everything that can be refused is refused before a rank starts. What is learned with one rank equals plain XGBoost on
+the same rows, segment by segment; with several, bin edges are the same, and metrics such as the AUC are merged from
+the ranks' own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlflow_core.errors import TrainError
+from mlflow_core.spec.trainer import XGBoost
+from mlflow_core.telemetry.progress import Stage
+from mlflow_core.train.context import TrainContext
+from mlflow_core.train.data.label import LabelProfile
+from mlflow_core.train.data.preprocess import Preprocessing
+from mlflow_core.train.data.profile import ShardProfile, merge, pieces
+from mlflow_core.train.data.spread import spread
+from mlflow_core.train.data.survey import survey
+from mlflow_core.train.data.training_set import PARTS, TrainingData
+from mlflow_core.train.gang.gang import GangResult, run_gang
+from mlflow_core.train.models.booster import BoosterScorer
+from mlflow_core.train.models.model import Model
+from mlflow_core.train.recorder import Recorder
+from mlflow_core.train.xgboost.columns import check_columns, columns_of
+from mlflow_core.train.xgboost.queries import Runs, query_starts, runs_of
+from mlflow_core.train.xgboost.rank import BOOSTER, Part, Program, RankResult
+from mlflow_core.train.xgboost.settings import check_settings, names_of_outputs, task
+from mlflow_core.train.xgboost.tracker import Tracker
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from mlflow_core.train.gang.rank import Told
+
+__all__ = ["fit"]
+
+Profiles = Mapping[str, tuple[ShardProfile, ...]]
+
+
+def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
+    """Train on the training part, stop on the validation part; the test part is not opened.
+
+    The same seed, rows, shards and number of workers give the same booster, byte for byte, also if workers were lost
+    and replaced, or if the training was killed and called again with the same ``workdir``.
+
+    Args:
+        trainer: The settings.
+        data: The training set.
+        context: Where it runs, and whom it tells: every round once, in order, those of a checkpoint too.
+
+    Returns:
+        The model, with the booster of the best round if it may stop early.
+
+    Raises:
+        TrainError: The settings or the data cannot be trained with, or more workers were lost than may be.
+    """
+    check_settings(trainer, data.features, data.label)
+    _check_cluster(trainer, context.client)
+    further = tuple(name for name in trainer.columns if name != trainer.group)
+    profiles = survey(data, further=further, client=context.client, progress=context.progress)
+    preprocessing, notes, label = merge(profiles["train"], data.features)
+    _check_categories(trainer, preprocessing)
+    seen = {part: check_columns(trainer, part, data.label, profiles[part]) for part in PARTS[:2]}
+    parts = _parts(trainer, data, profiles, context)
+    context.recorder.params(_facts(trainer, data, preprocessing, seen, notes))
+    context.workdir.mkdir(parents=True, exist_ok=True)
+    program = Program(
+        trainer,
+        columns_of(trainer, data.label, label),
+        preprocessing,
+        parts["train"],
+        parts["validate"],
+        context.workdir,
+        _identity(trainer, data, preprocessing),
+    )
+    gang = _run(program, context)
+    result = gang.results[0]
+    context.recorder.params(_of_gang(gang))
+    ended = program.checkpoints.last()
+    if ended is None:
+        raise TrainError("the model that was trained is gone", place=str(context.workdir / "checkpoints"))
+    scorer = BoosterScorer.load(ended.files, {}, preprocessing, place=str(context.workdir / BOOSTER))
+    program.checkpoints.clear()
+    return Model(
+        scorer=scorer,
+        preprocessing=preprocessing,
+        label=data.label,
+        request=data.request,
+        objective=trainer.objective,
+        task=task(trainer),
+        outputs=names_of_outputs(trainer, data.label),
+        history=result.history,
+        best=result.best,
+        notes=notes,
+        metadata={"trainer": trainer.model_dump(mode="json")},
+    )
+
+
+def _check_cluster(trainer: XGBoost, client: Client | None) -> None:
+    if client is None and trainer.workers > 1:
+        raise TrainError(
+            f"{trainer.workers} workers were asked for, but there is no cluster",
+            object="XGBoost",
+            place=trainer.place,
+            hint="Use workers=1, which takes all threads of this machine, or start a cluster.",
+        )
+
+
+def _check_categories(trainer: XGBoost, preprocessing: Preprocessing) -> None:
+    kinds = {feature.name: feature.kind for feature in preprocessing.features}
+    several = trainer.params.get("multi_strategy") == "multi_output_tree"
+    if several and "category" in kinds.values():
+        raise TrainError(
+            'XGBoost has no trees of several targets ("multi_output_tree") over categories',
+            object="XGBoost",
+            place=trainer.place,
+            hint="Leave multi_strategy away, which makes one tree for each target.",
+        )
+    for name, way in trainer.monotone.items():
+        if way and kinds[name] == "category":
+            raise TrainError(
+                f'monotone names "{name}", whose values are categories and have no order',
+                object="XGBoost",
+                place=trainer.place,
+            )
+
+
+def _parts(
+    trainer: XGBoost, data: TrainingData, profiles: Profiles, context: TrainContext
+) -> Mapping[str, Part]:
+    made = {}
+    for part in PARTS[:2]:
+        found = pieces(profiles[part])
+        rows = sum(piece.rows for piece in found)
+        _check_enough(part, rows, "rows", trainer.workers)
+        if trainer.group is None:
+            made[part] = Part(found)
+            continue
+        calls = [(path, trainer.group) for path in data.files(part)]
+        with context.progress.stage(f"finding the queries of {part}", len(calls), "shards") as stage:
+            runs = spread(_runs, calls, context.client, _advancing(stage))
+        starts = query_starts(part, trainer.group, runs)
+        _check_enough(part, len(starts), "queries", trainer.workers)
+        made[part] = Part(found, starts)
+    return made
+
+
+def _advancing(stage: Stage) -> Callable[[Runs], None]:
+    return lambda found: stage.advance(1, rows=found.rows)
+
+
+def _runs(call: tuple[Path, str]) -> Runs:
+    return runs_of(*call)
+
+
+def _check_enough(part: str, there: int, what: str, workers: int) -> None:
+    if there < workers:
+        raise TrainError(
+            f'the part "{part}" has {there} {what} for {workers} workers',
+            expected=f"at least one of its {what} per worker",
+            hint="Use fewer workers.",
+        )
+
+
+def _facts(
+    trainer: XGBoost,
+    data: TrainingData,
+    preprocessing: Preprocessing,
+    seen: Mapping[str, Mapping[str, LabelProfile]],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    facts = {f"trainer.{name}": value for name, value in trainer.model_dump(mode="json").items()}
+    for part, found in seen.items():
+        facts[f"rows.{part}"] = found[data.label].rows
+        if trainer.objective.startswith("binary:"):
+            facts[f"positives.{part}"] = found[data.label].ones
+    kinds = [feature.kind for feature in preprocessing.features]
+    facts |= {f"features.{kind}": kinds.count(kind) for kind in ("number", "bool", "category")}
+    return facts | ({"notes": list(notes)} if notes else {})
+
+
+def _identity(trainer: XGBoost, data: TrainingData, preprocessing: Preprocessing) -> str:
+    """A digest of all that the booster depends on. How often it may be disturbed is not of it."""
+    import xgboost
+
+    files = [data.identity(path) for part in PARTS[:2] for path in data.files(part)]
+    of = {
+        "trainer": trainer.model_dump(mode="json", exclude={"recovery"}),
+        "label": data.label,
+        "files": files,
+        "preprocessing": preprocessing.digest,
+        "xgboost": xgboost.__version__,
+    }
+    return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+
+
+def _run(program: Program, context: TrainContext) -> GangResult[RankResult]:
+    program.checkpoints.last()  # one of another training is refused before a rank starts
+    rows = sum(piece.rows for piece in program.train.pieces)
+    with context.progress.stage("training XGBoost", program.trainer.rounds, "rounds") as stage:
+        rounds = _Rounds(context.recorder, stage, rows)
+        result = run_gang(
+            context.client,
+            program,
+            ranks=program.trainer.workers,
+            recovery=program.trainer.recovery,
+            rendezvous=Tracker(),
+            told=rounds.hear,
+            progress=context.progress,
+            threads=context.threads,
+        )
+        ended = result.results[0]
+        rounds.catch_up(ended.history, ended.rounds)
+    if context.profile:
+        context.recorder.metrics(
+            {f"seconds.{name}": value for name, value in result.results[0].seconds.items()}
+        )
+    return result
+
+
+def _of_gang(gang: GangResult[RankResult]) -> dict[str, Any]:
+    """What became of the ranks, for whoever asks why it took so long, or why the bytes differ."""
+    return {
+        "gang.ranks": len(gang.results),
+        "gang.attempts": gang.attempts,
+        "gang.lost": [f"rank {one.rank} on {one.worker}, {one.seconds:.1f} s" for one in gang.lost],
+        "gang.external": any(one.external for one in gang.results),
+    }
+
+
+class _Rounds:
+    """Tells the recorder and the progress of every round once, in order, however often it was done."""
+
+    def __init__(self, recorder: Recorder, stage: Stage, rows: int) -> None:
+        self._recorder, self._stage, self._rows = recorder, stage, rows
+        self._next = 0
+
+    def hear(self, told: Told) -> None:
+        if told.name == "round" and told.facts["round"] == self._next:
+            self._tell(told.facts["metrics"], rows=self._rows)
+        elif told.name == "resumed":
+            self.catch_up(told.facts["history"], told.facts["rounds"])
+
+    def catch_up(self, history: Mapping[str, Sequence[float]], rounds: int) -> None:
+        """Tell those rounds that are known from a checkpoint only."""
+        for round_ in range(self._next, rounds):
+            self._tell({name: values[round_] for name, values in history.items()}, rows=0)
+
+    def _tell(self, metrics: Mapping[str, float], *, rows: int) -> None:
+        self._recorder.metrics(
+            {f"validate_{name}": value for name, value in metrics.items()}, step=self._next
+        )
+        self._stage.advance(1, rows=rows)
+        self._next += 1
