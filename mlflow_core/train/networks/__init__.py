@@ -1,0 +1,1 @@
+"""The built-in networks, each with its paper, and those of users by import path."""

@@ -1,0 +1,1 @@
+"""The trainer of networks: one rank a worker, gradients averaged."""

@@ -1,0 +1,92 @@
+"""The other ranks of a training, as a rank sees them: sums and copies over all of them, and the time these took.
+
+A peer that is gone is noticed in the middle of a sum; that is told as ``Disrupted``, which the supervisor mends. How
+the ranks find each other is in ``rendezvous``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, distributed
+
+from mlflow_core.train.gang.rank import Disrupted
+
+__all__ = ["Peers"]
+
+
+@dataclass
+class Peers:
+    """All ranks of a training.
+
+    Args:
+        index: Which one this is.
+        count: How many there are.
+        device: Where this one computes.
+    """
+
+    index: int = 0
+    count: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seconds: float = 0.0
+    """Time spent in sums and copies so far."""
+
+    def sum(self, values: Tensor) -> None:
+        """Replace values by their sums over all ranks.
+
+        Raises:
+            Disrupted: A peer is gone.
+        """
+        if self.count > 1:
+            with self._together():
+                distributed.all_reduce(values)
+
+    def copy(self, tensors: Sequence[Tensor]) -> None:
+        """Replace tensors by those of rank 0.
+
+        Raises:
+            Disrupted: A peer is gone.
+        """
+        if self.count > 1:
+            with self._together():
+                for one in tensors:
+                    distributed.broadcast(one.detach(), 0)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While something else may talk to the peers, such as gradients that are summed as they are computed.
+
+        Raises:
+            Disrupted: A peer is gone.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.count > 1 and _is_about_peers(error):
+                raise Disrupted(_sentence(error)) from None
+            raise
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        except RuntimeError as error:
+            raise Disrupted(_sentence(error)) from None
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def _is_about_peers(error: RuntimeError) -> bool:
+    # Gloo's own errors are plain RuntimeErrors; they name their source file.
+    return isinstance(error, distributed.DistError) or "/gloo/" in str(error)
+
+
+def _sentence(error: RuntimeError) -> str:
+    """What a communication error says, without its source lines."""
+    first = str(error).strip().splitlines()[0]
+    return first.rpartition("] ")[2] if first.startswith("[") and ".cc:" in first else first
