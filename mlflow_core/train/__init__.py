@@ -7,43 +7,50 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_core.train.context import TrainContext
 from mlflow_core.train.recorder import NullRecorder, Recorder
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from mlflow_core.spec.trainer import Trainer
+    from mlflow_core.train.data.training_set import TrainingData
+    from mlflow_core.train.models.model import Model
 
-    from distributed import Client
-
-    from mlflow_core.spec.trainer import XGBoost
-    from mlflow_core.telemetry.progress import Progress
-    from mlflow_core.train.data import TrainingData
-    from mlflow_core.train.model import Model
-
-__all__ = ["NullRecorder", "Recorder", "fit"]
+__all__ = ["NullRecorder", "Recorder", "TrainContext", "fit"]
 
 
-def fit(
-    trainer: XGBoost,
-    data: TrainingData,
-    *,
-    client: Client | None = None,
-    workdir: Path,
-    recorder: Recorder | None = None,
-    progress: Progress | None = None,
-) -> Model:
-    """Train a model on a dataset's training part; see ``mlflow_core.train.xgboost.fit``.
+def fit(trainer: Trainer, data: TrainingData, context: TrainContext) -> Model:
+    """Train on the training part, stop on the validation part; the test part is not opened.
+
+    The same seed, rows, shards and number of workers give the same model, byte for byte, on CPU.
 
     Args:
-        trainer: The settings.
+        trainer: What to train, with its settings.
         data: The training set.
-        client: The cluster; None trains in this process.
-        workdir: A folder that the workers can write to.
-        recorder: Told the settings and each round's metrics.
-        progress: Told of each round.
+        context: Where it runs, and whom it tells.
+
+    Returns:
+        The model, of the best round or epoch if it stopped early.
 
     Raises:
-        TrainError: The settings or the data cannot be trained with, or a worker was lost.
+        TrainError: The settings or the data cannot be trained with, or more workers were lost than may be.
     """
-    from mlflow_core.train import xgboost
+    match trainer.kind:
+        case "xgboost":
+            from mlflow_core.train.xgboost import fit as xgboost
 
-    return xgboost.fit(trainer, data, client=client, workdir=workdir, recorder=recorder, progress=progress)
+            return xgboost.fit(trainer, data, context)
+        case "torch":
+            from mlflow_core.train.models.extras import check_installed
+
+            check_installed("torch", "the trainer Torch")
+            from mlflow_core.train.torch import fit as torch
+
+            return torch.fit(trainer, data, context)
+        case "sklearn":
+            from mlflow_core.train.sklearn import fit as sklearn
+
+            return sklearn.fit(trainer, data, context)
+        case "family":
+            from mlflow_core.train.family import fit as family
+
+            return family.fit(trainer, data, context)
