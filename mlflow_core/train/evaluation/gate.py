@@ -13,8 +13,9 @@ from typing import Any
 
 from mlflow_core.errors import GateFailed, TrainError
 from mlflow_core.spec.pipeline import Gate
-from mlflow_core.train.evaluate import Evaluation, Slice
-from mlflow_core.train.metrics import GREATER_IS_BETTER
+from mlflow_core.train.evaluation.evaluate import Evaluation
+from mlflow_core.train.evaluation.metrics import greater_is_better
+from mlflow_core.train.evaluation.slices import Slice
 
 __all__ = ["Check", "GateResult", "judge"]
 
@@ -162,10 +163,10 @@ def _goodness(metric: str, one: Slice) -> float:
     value = one.metrics[metric].value
     if math.isnan(value):
         return -math.inf
-    return value if GREATER_IS_BETTER[metric] else -value
+    return value if greater_is_better(metric) else -value
 
 
 def _reaches(metric: str, value: float, limit: float) -> tuple[bool, str]:
-    if GREATER_IS_BETTER[metric]:
+    if greater_is_better(metric):
         return value >= limit, f"at least {limit:g}"
     return value <= limit, f"at most {limit:g}"

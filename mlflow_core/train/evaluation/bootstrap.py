@@ -1,7 +1,8 @@
 """Resampling: how much a figure would move if the test part had been drawn again.
 
-Two units. ``row`` draws rows one by one. ``day`` draws whole days of query time, because the rows of one day share
-its weather and its trouble, and intervals that treat them as independent are too narrow. Weights instead of copies:
+Three units. ``row`` draws rows one by one; ``query`` whole queries of a ranking, which has no other rows. ``day`` draws
+whole days of query time, because the rows of one day share its weather and its trouble, and intervals that treat them
+as independent are too narrow. Weights instead of copies:
 a resample is how often each row was drawn (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 6
 and 8). Intervals are percentiles. One seed gives the same resamples, so that models are compared on the same ones.
 """
@@ -15,11 +16,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlflow_core.train.metrics import Floats
+from mlflow_core.train.evaluation.metrics import Floats
 
 __all__ = ["DAY_US", "Interval", "Unit", "day_of", "interval", "resamples"]
 
-Unit = Literal["row", "day"]
+Unit = Literal["row", "query", "day"]
 
 DAY_US = 86_400_000_000
 """Microseconds of a day."""
@@ -58,7 +59,7 @@ def resamples(units: int, *, count: int, seed: int) -> Iterator[Floats]:
     """Draw resamples.
 
     Args:
-        units: How many rows, or days, there are.
+        units: How many rows, queries or days there are.
         count: How many resamples.
         seed: Seed of the draws.
 

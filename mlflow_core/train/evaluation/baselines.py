@@ -1,4 +1,4 @@
-"""The simple models that a trained one must beat: the label's rate, and a logistic regression on a few columns.
+"""The simple models that a trained one must beat: what the label is anyway, and a logistic regression on a few columns.
 
 They are fitted on the same training rows and predict with the same call. They are for comparison only: nothing
 saves or serves them.
@@ -15,11 +15,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError, nearest
-from mlflow_core.spec.trainer import Baseline, LogisticRegression, Rate
-from mlflow_core.train.data import TrainingData
-from mlflow_core.train.metrics import Floats
-from mlflow_core.train.preprocess import Feature, as_floats, kind_of
-from mlflow_core.train.profile import check_label, merge, profile_shard
+from mlflow_core.spec.metric import Task, task_of
+from mlflow_core.spec.trainer import Baseline, LogisticRegression, Rate, Torch, Trainer, XGBoost
+from mlflow_core.train.data.preprocess import Feature, as_floats, kind_of
+from mlflow_core.train.data.profile import check_label, merge, profile_shard
+from mlflow_core.train.data.training_set import TrainingData
+from mlflow_core.train.evaluation.metrics import Floats
 
 __all__ = ["FittedBaseline", "check_baselines", "fit_baseline"]
 
@@ -38,7 +39,7 @@ class FittedBaseline(Protocol):
         ...
 
     def predict(self, table: pa.Table) -> Floats:
-        """Predict one value per row, (n_rows,) float64."""
+        """Predict each row, float64: (n_rows,), or (n_rows, k) with one column for each class or quantile."""
         ...
 
 
@@ -56,32 +57,44 @@ def check_baselines(baselines: Sequence[Baseline]) -> None:
             _estimator_of(baseline)
 
 
-def fit_baseline(baseline: Baseline, data: TrainingData) -> FittedBaseline:
+def fit_baseline(baseline: Baseline, data: TrainingData, trainer: Trainer | None = None) -> FittedBaseline:
     """Fit a baseline on the training part, in this process.
 
     Args:
         baseline: Its settings.
         data: The training set; only the label and the columns it needs are read.
+        trainer: The trainer of the model that it stands beside: it predicts the same kind of values. None for a
+            probability or a quantity.
 
     Raises:
-        TrainError: A column does not exist, the label is not binary, or scikit-learn is not installed.
+        TrainError: A column does not exist, the label is not what the task needs, or scikit-learn is not installed.
     """
+    task = task_of(trainer) if trainer is not None else "classification"
     if isinstance(baseline, Rate):
         label = as_floats(data.read("train", [data.label]).column(data.label))
         if not len(label) or not np.isfinite(label).all():
             raise TrainError(f'label "{data.label}" in the part "train" is empty, null or infinite somewhere')
-        return _Rate(float(label.mean()))
-    return _fit_logistic(baseline, data)
+        return _Rate(_constant(label, task, trainer))
+    if task not in ("classification", "multiclass"):
+        raise TrainError(
+            f'a logistic regression predicts classes, and the task is "{task}"',
+            object="LogisticRegression",
+            place=baseline.place,
+            hint="Compare with Rate(), which predicts the label's mean, or leave it out.",
+        )
+    return _fit_logistic(baseline, data, _classes(trainer), several=task == "multiclass")
 
 
 @dataclass(frozen=True)
 class _Rate:
-    rate: float
+    """The same prediction for every row: one value, or one for each class or quantile."""
+
+    constant: Floats
     name: str = "rate"
     columns: tuple[str, ...] = ()
 
     def predict(self, table: pa.Table) -> Floats:
-        return np.full(table.num_rows, self.rate)
+        return np.repeat(self.constant[None], table.num_rows, axis=0)
 
 
 @dataclass(frozen=True)
@@ -91,11 +104,16 @@ class _Logistic:
     columns: tuple[str, ...]
     blocks: tuple[_Number | _OneHot, ...]
     estimator: Any
+    classes: int | None = None
     name: str = "logistic_regression"
 
     def predict(self, table: pa.Table) -> Floats:
-        probabilities = self.estimator.predict_proba(_design(self.blocks, table))[:, 1]
-        return np.asarray(probabilities, dtype=np.float64)
+        found = np.asarray(self.estimator.predict_proba(_design(self.blocks, table)), dtype=np.float64)
+        if self.classes is None:
+            return np.ascontiguousarray(found[:, 1])
+        probabilities = np.zeros((table.num_rows, self.classes))  # a class that training never saw has 0
+        probabilities[:, self.estimator.classes_] = found
+        return probabilities
 
 
 @dataclass(frozen=True)
@@ -146,17 +164,35 @@ def _estimator_of(baseline: LogisticRegression) -> Any:
     return Estimator
 
 
-def _fit_logistic(baseline: LogisticRegression, data: TrainingData) -> _Logistic:
+def _constant(label: Floats, task: Task, trainer: Trainer | None) -> Floats:
+    """What is best without looking at a row: the mean, the shares of the classes, the label's own quantiles."""
+    if task == "multiclass":
+        classes = _classes(trainer) or int(label.max()) + 1
+        return np.bincount(label.astype(np.int64), minlength=classes) / len(label)
+    if isinstance(trainer, XGBoost | Torch) and trainer.quantiles:
+        return np.quantile(label, trainer.quantiles)
+    return np.asarray(label.mean(), dtype=np.float64)
+
+
+def _classes(trainer: Trainer | None) -> int | None:
+    return trainer.classes if isinstance(trainer, XGBoost | Torch) else None
+
+
+def _fit_logistic(
+    baseline: LogisticRegression, data: TrainingData, classes: int | None, *, several: bool
+) -> _Logistic:
     estimator_of = _estimator_of(baseline)
     columns = _columns(baseline, data)
     profiles = [profile_shard(path, data.label, columns, with_features=True) for path in data.files("train")]
     preprocessing, _, label = merge(profiles, columns)
-    check_label("train", data.label, label, binary=True)
+    if several and classes is None:
+        classes = int(label.greatest) + 1 if np.isfinite(label.greatest) else 2
+    check_label("train", data.label, label, binary=not several, classes=classes)
     table = data.read("train", [*columns, data.label])
     blocks = tuple(_block(feature, table.column(feature.name)) for feature in preprocessing.features)
     estimator = estimator_of(C=1 / baseline.l2, max_iter=300, tol=1e-4, random_state=baseline.seed)
     estimator.fit(_design(blocks, table), as_floats(table.column(data.label)).astype(np.int64))
-    return _Logistic(columns, blocks, estimator)
+    return _Logistic(columns, blocks, estimator, classes)
 
 
 def _columns(baseline: LogisticRegression, data: TrainingData) -> tuple[str, ...]:

@@ -15,42 +15,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError, nearest
-from mlflow_core.spec.pipeline import METRICS
+from mlflow_core.spec.metric import Task
 from mlflow_core.telemetry.progress import Progress, SilentProgress, Stage
-from mlflow_core.train.bootstrap import Interval, Unit, day_of, interval, resamples
-from mlflow_core.train.metrics import GREATER_IS_BETTER, Floats, Measure, prepare
+from mlflow_core.train.evaluation.bootstrap import Interval, Unit, day_of, interval, resamples
+from mlflow_core.train.evaluation.metrics import Floats, Measure, greater_is_better, prepare
+from mlflow_core.train.evaluation.slices import Slice, cuts_of
+from mlflow_core.train.evaluation.truth import Truth
 
-__all__ = ["Evaluation", "Slice", "evaluate"]
+__all__ = ["Evaluation", "evaluate"]
 
-_SMALL_ROWS, _SMALL_CLASS = 200, 20
 _MIN_DAYS = 10
 _ROWS_BESIDE_DAYS = 300
 
-
-@dataclass(frozen=True)
-class Slice:
-    """One value of a column, and how the first model does there.
-
-    Args:
-        column: The column.
-        value: The value as text; ``null`` where it is missing.
-        rows: Rows of the test part with it.
-        positives: Those whose label is 1; None for a regression.
-        small: Whether it is too small for its figures to say much: under 200 rows, or 20 of a class.
-        metrics: Figure and interval by metric.
-    """
-
-    column: str
-    value: str
-    rows: int
-    positives: int | None
-    small: bool
-    metrics: Mapping[str, Interval]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-able values."""
-        own = {name: value for name, value in vars(self).items() if name != "metrics"}
-        return own | {"metrics": {name: one.to_json() for name, one in self.metrics.items()}}
+_Blocks = tuple[NDArray[np.int64], int] | None
+"""The block of each row, (n,), and how many there are; None where each row is one."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +39,16 @@ class Evaluation:
         models: The models' names; the first is the one in question.
         metrics: The metrics' names.
         rows: Rows of the test part.
-        positives: Rows whose label is 1; None for a regression.
+        positives: Rows whose label is 1; None where the label is not 0 or 1.
         days: Days of query time with rows; None if no time was given.
-        unit: What is resampled by default: ``day`` where there are at least ten days, else ``row``.
+        unit: What is resampled by default: ``day`` where there are at least ten days, else ``query`` or ``row``.
         resamples: How many resamples each interval of the default unit rests on.
         seed: Their seed.
         values: Figure on all rows, (metrics, models).
         draws: Figures on the resamples by unit, (metrics, models, resamples).
         slices: The slices of the first model.
+        task: What is predicted.
+        queries: Queries of a ranking; None for other tasks.
     """
 
     models: tuple[str, ...]
@@ -82,6 +62,8 @@ class Evaluation:
     values: Floats = field(repr=False)
     draws: Mapping[Unit, Floats] = field(repr=False)
     slices: tuple[Slice, ...] = ()
+    task: Task = "classification"
+    queries: int | None = None
 
     def score(self, metric: str, model: str | None = None, *, unit: Unit | None = None) -> Interval:
         """A model's figure with its interval.
@@ -107,7 +89,7 @@ class Evaluation:
             TrainError: It was not measured.
         """
         (i, j), (_, k) = self._index(metric, model), self._index(metric, other)
-        sign, draws = (1.0 if GREATER_IS_BETTER[metric] else -1.0), self._draws(unit)
+        sign, draws = (1.0 if greater_is_better(metric) else -1.0), self._draws(unit)
         return interval(
             sign * float(self.values[i, j] - self.values[i, k]), sign * (draws[i, j] - draws[i, k])
         )
@@ -118,7 +100,7 @@ class Evaluation:
         return {
             **{
                 name: getattr(self, name)
-                for name in ("rows", "positives", "days", "unit", "resamples", "seed")
+                for name in ("task", "rows", "positives", "queries", "days", "unit", "resamples", "seed")
             },
             "models": list(self.models),
             "scores": [
@@ -157,7 +139,7 @@ class Evaluation:
 
 
 def evaluate(
-    y: NDArray[Any],
+    y: NDArray[Any] | Truth,
     predictions: Mapping[str, NDArray[Any]],
     metrics: Sequence[str],
     slices: pa.Table | None = None,
@@ -170,13 +152,14 @@ def evaluate(
     """Measure models on the test part.
 
     Args:
-        y: The truth, (n,): numbers or booleans.
-        predictions: (n,) by model name; the first is the one in question, whose slices are measured.
-        metrics: Names from ``spec.pipeline.METRICS``.
+        y: The truth: labels alone, (n,) numbers or booleans, or a ``Truth`` with what the task's metrics need.
+        predictions: (n,) or (n, k) by model name; the first is the one in question, whose slices are measured.
+        metrics: Names from ``spec.metric.METRICS``.
         slices: Columns that cut the rows into slices, n rows; None for none.
-        times: Query time of each row, (n,), microseconds since epoch, UTC; with it whole days are resampled too.
-        count: How many resamples. Rows, where they are resampled only beside days, at most 300 times: they take
-            far longer, and nothing is decided by them.
+        times: Query time of each row, (n,), microseconds since epoch, UTC; with it whole days are resampled too. A
+            query belongs to the day of its first row.
+        count: How many resamples. Rows, or queries, where they are resampled only beside days, at most 300 times:
+            they take far longer, and nothing is decided by them.
         seed: Their seed.
         progress: Told of each resample.
 
@@ -191,53 +174,77 @@ def evaluate(
         >>> evaluate(y, {"model": p}, ["auc"], count=100).score("auc").value
         1.0
     """
-    truth = np.asarray(y, dtype=np.float64)
-    if not predictions or not len(truth):
+    if not predictions or not len(y):
         raise TrainError("there is nothing to evaluate: no rows or no models", hint="Is the test part empty?")
-    binary = _check_truth(truth, metrics)
     given = {name: np.asarray(values, dtype=np.float64) for name, values in predictions.items()}
+    first = next(iter(given.values()))
+    truth = y if isinstance(y, Truth) else Truth.of(y, tuple(metrics), first)
+    _check_classes(truth)
     measures = [[prepare(metric, truth, values) for values in given.values()] for metric in metrics]
-    cuts = _cuts(slices, truth, next(iter(given.values())), metrics, binary=binary)
-    days = None if times is None else day_of(np.asarray(times, dtype=np.int64))
-    n_days = None if days is None else int(days.max()) + 1
-    unit: Unit = "day" if n_days is not None and n_days >= _MIN_DAYS else "row"
+    cuts = cuts_of(slices, truth, first, metrics)
+    blocks = _blocks(truth, times)
+    unit = _unit(blocks)
     draws: dict[Unit, Floats] = {}
-    by_row = min(count, _ROWS_BESIDE_DAYS) if unit == "day" else count
-    units = by_row + (0 if days is None else count)
-    with (progress or SilentProgress()).stage("bootstrapping", units, "resamples") as stage:
-        draws["row"] = _draw(measures, len(truth), by_row, seed, stage)
-        if days is not None and n_days is not None:
-            by_day = [[measure.by_group(days, n_days) for measure in row] for row in measures]
-            draws["day"] = _draw(by_day, n_days, count, seed, stage)
-        blocks = (days, n_days) if unit == "day" and days is not None and n_days is not None else None
-        found = tuple(cut.measured(blocks, count, seed) for cut in cuts)
-    once = np.ones(len(truth))
+    counts: dict[Unit, int] = {
+        name: min(count, _ROWS_BESIDE_DAYS) if unit == "day" and name != "day" else count for name in blocks
+    }
+    with (progress or SilentProgress()).stage("bootstrapping", sum(counts.values()), "resamples") as stage:
+        for name, block in blocks.items():
+            own, units = measures, len(truth)
+            if block is not None:
+                own = [[measure.by_group(*block) for measure in row] for row in measures]
+                units = block[1]
+            draws[name] = _draw(own, units, counts[name], seed, stage)
+        found = tuple(cut.measured(blocks[unit], count, seed) for cut in cuts)
+    once, days, queries = np.ones(len(truth)), blocks.get("day"), blocks.get("query")
     return Evaluation(
         models=tuple(given),
         metrics=tuple(metrics),
         rows=len(truth),
-        positives=int(truth.sum()) if binary else None,
-        days=n_days,
+        positives=int(truth.y.sum()) if truth.binary else None,
+        days=days[1] if days else None,
         unit=unit,
         resamples=count,
         seed=seed,
         values=np.array([[measure.at(once) for measure in row] for row in measures]),
         draws=draws,
         slices=found,
+        task=truth.task,
+        queries=queries[1] if queries else None,
     )
 
 
-def _check_truth(y: Floats, metrics: Sequence[str]) -> bool:
-    """Say whether the label is binary; one class leaves nothing to measure."""
-    binary = any(METRICS.get(metric) == "classification" for metric in metrics)
-    if binary and np.isfinite(y).all() and y.min() == y.max():
-        lacking = "positive" if y[0] == 0 else "negative"
-        raise TrainError(
-            f'the label has no {lacking} in the part "test" ({len(y):,} rows, all {y[0]:g})',
-            expected="both classes",
-            hint="Look at the label's expression, or move the cuts of the split.",
-        )
-    return binary
+def _check_classes(truth: Truth) -> None:
+    """One class leaves nothing to measure."""
+    y = truth.y
+    if not truth.binary or not np.isfinite(y).all() or y.min() != y.max():
+        return
+    lacking = "positive" if y[0] == 0 else "negative"
+    raise TrainError(
+        f'the label has no {lacking} in the part "test" ({len(y):,} rows, all {y[0]:g})',
+        expected="both classes",
+        hint="Look at the label's expression, or move the cuts of the split.",
+    )
+
+
+def _blocks(truth: Truth, times: NDArray[np.int64] | None) -> dict[Unit, _Blocks]:
+    """The block of each row by what can be resampled; a row is its own."""
+    blocks: dict[Unit, _Blocks] = {"row": None}
+    if truth.queries is not None:
+        queries = np.unique(truth.queries, return_inverse=True)[1]
+        blocks = {"query": (queries, int(queries.max()) + 1)}
+    if times is not None:
+        days = day_of(np.asarray(times, dtype=np.int64))
+        blocks["day"] = (days, int(days.max()) + 1)
+    return blocks
+
+
+def _unit(blocks: Mapping[Unit, _Blocks]) -> Unit:
+    """What is resampled by default: days, where there are enough to draw from."""
+    days = blocks.get("day")
+    if days is not None and days[1] >= _MIN_DAYS:
+        return "day"
+    return next(iter(blocks))
 
 
 def _draw(measures: Sequence[Sequence[Measure]], units: int, count: int, seed: int, stage: Stage) -> Floats:
@@ -249,49 +256,3 @@ def _draw(measures: Sequence[Sequence[Measure]], units: int, count: int, seed: i
                 draws[i, j, n] = measure.at(weights)
         stage.advance()
     return draws
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """The rows of one slice, and each metric prepared on them alone."""
-
-    column: str
-    value: str
-    rows: NDArray[np.int64]
-    positives: int | None
-    measures: Mapping[str, Measure]
-
-    def measured(self, blocks: tuple[NDArray[np.int64], int] | None, count: int, seed: int) -> Slice:
-        """Measure under resamples of all days, or, as rows are independent, under resamples of the slice's own."""
-        n = len(self.rows)
-        once = np.ones(n)
-        if blocks is None:
-            measures, units = dict(self.measures), n
-        else:
-            days, units = blocks
-            measures = {name: one.by_group(days[self.rows], units) for name, one in self.measures.items()}
-        draws: dict[str, list[float]] = {name: [] for name in measures}
-        for weights in resamples(units, count=count, seed=seed):
-            for name, one in measures.items():
-                draws[name].append(one.at(weights))
-        few = self.positives is not None and min(self.positives, n - self.positives) < _SMALL_CLASS
-        metrics = {name: interval(one.at(once), np.array(draws[name])) for name, one in self.measures.items()}
-        return Slice(self.column, self.value, n, self.positives, n < _SMALL_ROWS or few, metrics)
-
-
-def _cuts(
-    slices: pa.Table | None, y: Floats, scores: Floats, metrics: Sequence[str], *, binary: bool
-) -> list[_Cut]:
-    if slices is None:
-        return []
-    if slices.num_rows != len(y):
-        raise TrainError(f"the slices have {slices.num_rows:,} rows, the labels {len(y):,}")
-    made = []
-    for column in slices.column_names:
-        values = ["null" if value is None else str(value) for value in slices.column(column).to_pylist()]
-        names, where = np.unique(np.array(values, dtype=object), return_inverse=True)
-        order = np.argsort(where, kind="stable")
-        for name, rows in zip(names, np.split(order, np.cumsum(np.bincount(where))[:-1]), strict=True):
-            own = {metric: prepare(metric, y[rows], scores[rows]) for metric in metrics}
-            made.append(_Cut(column, str(name), rows, int(y[rows].sum()) if binary else None, own))
-    return made

@@ -11,7 +11,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from mlflow_core.train.bootstrap import Interval
+from mlflow_core.train.evaluation.bootstrap import Interval
 
 __all__ = [
     "Cell",
@@ -61,8 +61,11 @@ def interval_cell(found: Interval, *, plus: bool = False) -> Cell:
     if not np.isfinite(found.value):
         return Cell("&ndash;")
     sign = "+" if plus else ""
-    ends = f"{found.low:{sign}.4f} to {found.high:{sign}.4f}" if np.isfinite(found.low) else "no interval"
-    return Cell(f"{found.value:{sign}.4f}<br><small>{ends}</small>")
+    value, low, high = (
+        round(one, 4) + 0.0 for one in (found.value, found.low, found.high)
+    )  # + 0: there is no -0
+    ends = f"{low:{sign}.4f} to {high:{sign}.4f}" if np.isfinite(low) else "no interval"
+    return Cell(f"{value:{sign}.4f}<br><small>{ends}</small>")
 
 
 def signed(found: Interval, better: str = "better", worse: str = "worse") -> Cell:
@@ -123,7 +126,7 @@ def section(title: str, note: str, *parts: str) -> Cell:
 
 def page(title: str, body: str) -> str:
     """The whole document, its style inside."""
-    style = files("mlflow_core.train").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("mlflow_core.train.report").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

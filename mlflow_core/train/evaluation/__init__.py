@@ -1,0 +1,1 @@
+"""What models are worth: metrics with intervals, slices, calibration, importance, gates, baselines."""

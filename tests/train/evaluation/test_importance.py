@@ -1,0 +1,139 @@
+"""Importance: what matters is found, a sequence is one feature, queries stay whole; SHAP values add up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mlflow_core.errors import TrainError
+from mlflow_core.spec.trainer import XGBoost
+from mlflow_core.train.data.preprocess import Feature
+from mlflow_core.train.data.training_set import TrainingData
+from mlflow_core.train.evaluation.contributions import contributions
+from mlflow_core.train.evaluation.importance import importance, sampled
+from mlflow_core.train.evaluation.truth import Truth
+from mlflow_core.train.models.model import Model
+from tests.train.evaluation.linear import linear
+from tests.train.made import fit, table, write
+
+LEGS = Feature("legs", "number", "list<item: double>", length=3)
+WIND = Feature("wind", "number", "double")
+
+
+def rows_of(n: int, seed: int = 1) -> pa.Table:
+    random = np.random.default_rng(seed)
+    legs = [random.normal(size=random.integers(0, 4)).tolist() for _ in range(n)]
+    return pa.table({"legs": pa.array(legs, pa.list_(pa.float64())), "wind": random.normal(size=n)})
+
+
+def test_gain_adds_up_and_permutation_finds_what_matters(model: Model, data: TrainingData) -> None:
+    test = data.read("test")
+
+    found = importance(model, test, test.column("label").to_numpy().astype(float), rows=600)
+
+    assert sum(model.scorer.importance().values()) == pytest.approx(1)
+    assert sum(one.gain for one in found) == pytest.approx(1)
+    assert {one.feature for one in found} == set(model.features)
+    assert found[0].feature == "delay"
+    assert found[0].permutation > 0.05
+
+
+def test_the_columns_of_a_sequence_are_shuffled_together() -> None:
+    model, rows = linear((LEGS, WIND), (1.0, -1.0, 1.0, 0.0, 0.2)), rows_of(4000)
+    y = model.predict(rows)
+
+    found = importance(model, rows, y, metric="rmse", repeats=2)
+
+    # Shuffled as one, the prediction moves by two draws of the whole sum: the error is its deviation times sqrt(2).
+    sums = model.score(model.preprocessing.matrix(rows)) - 0.2 * rows["wind"].to_numpy()
+    assert [one.feature for one in found] == ["legs", "wind"]
+    assert found[0].permutation == pytest.approx(np.sqrt(2) * sums.std(), rel=0.05)
+    assert found[1].permutation == pytest.approx(np.sqrt(2) * 0.2 * rows["wind"].to_numpy().std(), rel=0.05)
+    assert np.isnan(found[0].gain)
+
+
+def test_a_ranking_is_sampled_by_whole_queries() -> None:
+    queries = np.random.default_rng(2).integers(0, 40, 400)
+
+    chosen = sampled(queries, 400, 100, np.random.default_rng(3))
+
+    assert 70 <= len(chosen) <= 100
+    assert all((queries == one).sum() == (queries[chosen] == one).sum() for one in np.unique(queries[chosen]))
+    assert sampled(None, 400, 100, np.random.default_rng(3)).shape == (100,)
+    assert sampled(np.zeros(50, np.int64), 50, 10, np.random.default_rng(3)).shape == (
+        50,
+    )  # one query stays whole
+    rows = rows_of(400)
+    model = replace(linear((LEGS, WIND), (0.0, 0.0, 0.0, 0.0, 1.0)), task="ranking")
+    truth = Truth((rows["wind"].to_numpy() > 0).astype(float), "ranking", queries=queries)
+    found = importance(model, rows, truth, metric="ndcg@5", rows=100)
+    assert found[0].feature == "wind"
+    assert found[0].permutation > 0.1 > abs(found[1].permutation)
+
+
+def test_contributions_add_up_to_the_margin_and_are_those_of_xgboost(
+    model: Model, data: TrainingData
+) -> None:
+    test = data.read("test")
+
+    found = contributions(model, test, rows=300, seed=5)
+
+    chosen = sampled(None, test.num_rows, 300, np.random.default_rng(5))
+    p = model.predict(test.take(pa.array(chosen)))
+    margin = found.values[:, 0].sum(axis=1) + found.base[0]
+    assert margin == pytest.approx(np.log(p / (1 - p)), abs=1e-4)
+    assert found.features == model.features
+    assert (found.outputs, found.unit) == (("",), "log-odds")
+    assert found.features[found.order()[0]] == "delay"
+    levels = found.levels[:, found.features.index("delay")]
+    assert np.isnan(found.levels[:, found.features.index("carrier")]).all()
+    assert (np.nanmin(levels), np.nanmax(levels)) == (0.0, 1.0)
+
+
+def test_with_stumps_a_feature_contributes_what_it_alone_changes(data: TrainingData, tmp_path: Path) -> None:
+    stumps = fit(XGBoost(rounds=40, max_depth=1), data, workdir=tmp_path / "w")
+    rows = data.read("test").slice(0, 200)
+    other = rows.set_column(
+        rows.column_names.index("gust"), "gust", pa.array(rows["gust"].to_numpy()[::-1].copy())
+    )
+
+    one, two = contributions(stumps, rows), contributions(stumps, other)
+
+    p, q = stumps.predict(rows), stumps.predict(other)
+    moved = np.log(q / (1 - q)) - np.log(p / (1 - p))
+    gust = one.features.index("gust")
+    change = (two.values - one.values)[:, 0]
+    assert change[:, gust] == pytest.approx(moved, abs=1e-4)
+    assert np.abs(np.delete(change, gust, axis=1)).max() < 1e-5
+
+
+def test_every_class_has_contributions_of_its_own(tmp_path: Path) -> None:
+    def of(seed: int) -> pa.Table:
+        made = table(500, seed)
+        return made.append_column("kind", pa.array(np.digitize(made["amount"].to_numpy(), [20.0, 40.0])))
+
+    parts = {part: [of(n)] for n, part in enumerate(("train", "validate", "test"))}
+    data = write(tmp_path / "d", parts, label="kind")
+    model = fit(XGBoost(objective="multi:softprob", classes=3, rounds=8), data, workdir=tmp_path / "w")
+
+    found = contributions(model, data.read("test"))
+
+    margins = found.values.sum(axis=2) + found.base
+    p = np.exp(margins) / np.exp(margins).sum(axis=1, keepdims=True)
+    assert found.outputs == ("0", "1", "2")
+    assert found.strength().shape == (3, 5)
+    assert p == pytest.approx(model.predict(data.read("test")), abs=1e-4)
+
+
+def test_what_is_not_made_of_trees_is_not_explained_row_by_row() -> None:
+    with pytest.raises(TrainError, match="of the kind linear has no contributions: they come from trees"):
+        contributions(linear((WIND,), (1.0,)), rows_of(5))
+
+
+def test_nothing_to_explain_is_said(model: Model, data: TrainingData) -> None:
+    with pytest.raises(TrainError, match="there are no rows to explain"):
+        contributions(model, data.read("test").slice(0, 0))
