@@ -1,0 +1,272 @@
+"""Train a family: the model of all rows, then one for each entity that has enough of them, side by side.
+
+Which entities have enough is counted on the training part. Their rows are written apart once, and each is trained as
+any training set is. An entity whose rows no model can be trained from, such as one whose label never changes, is left
+to the model of all rows, and noted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from mlflow_core import train
+from mlflow_core.errors import TrainError, nearest
+from mlflow_core.spec.trainer import Family, Trainer
+from mlflow_core.train.context import TrainContext
+from mlflow_core.train.data.partition import partition
+from mlflow_core.train.data.preprocess import Preprocessing, as_floats
+from mlflow_core.train.data.training_set import TrainingData
+from mlflow_core.train.models.family import FamilyScorer, Member, key_values
+from mlflow_core.train.models.model import Model
+from mlflow_core.train.pool import Slot, Stopped, open_pool
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["fit"]
+
+Key = tuple[float, ...]
+_WAIT_S = 0.25
+
+
+def fit(trainer: Family, data: TrainingData, context: TrainContext) -> Model:
+    """Train a family.
+
+    Args:
+        trainer: The family.
+        data: The training set.
+        context: Where it runs: members side by side, one a worker, or one after the other without a cluster.
+
+    Returns:
+        The model, whose history is that of the model of all rows.
+
+    Raises:
+        TrainError: The key is not among the features, the model of all rows cannot be trained, or no entity has
+            enough rows for one of its own.
+    """
+    for name in trainer.by:
+        if name not in data.features:
+            raise TrainError(
+                f"the family's key \"{name}\" is not among the model's features",
+                object="Family",
+                place=trainer.place,
+                hint=f"Add it to the feature service. {nearest(name, data.features)}",
+            )
+    everyone = train.fit(trainer.trainer, data, replace(context, workdir=context.workdir / "all"))
+    key = _key(trainer, everyone.preprocessing)
+    counts = {part: _counts(data, part, key, context.client) for part in ("train", "validate")}
+    chosen = sorted(
+        one for one, rows in counts["train"].items() if rows >= trainer.least_rows and counts["validate"][one]
+    )
+    if not chosen:
+        raise TrainError(
+            f"no entity has {trainer.least_rows:,} training rows and any to validate with: the largest of "
+            f"{len(counts['train']):,} has {max(counts['train'].values(), default=0):,}",
+            object="Family",
+            place=trainer.place,
+            hint="Lower least_rows, or train one model without a family.",
+        )
+    entities = [_label(trainer.by, values) for values in key_values(key, trainer.by, chosen)]
+    sets = _apart(data, key, chosen, context)
+    models, failed = _train_members(trainer.trainer, sets, entities, context)
+    members = tuple(
+        Member(one, counts["train"][one], models[number].preprocessing, models[number].scorer)
+        for number, one in enumerate(chosen)
+        if number in models
+    )
+    every = sum(path_rows for path_rows in (pq.read_metadata(path).num_rows for path in data.files("train")))
+    rest = every - sum(one.rows for one in members)
+    notes = _notes(members, rest, every, failed)
+    context.recorder.params(
+        {
+            "family.members": len(members),
+            "family.rows": every - rest,
+            "family.rest": rest,
+            "family.notes": notes,
+        }
+    )
+    return replace(
+        everyone,
+        scorer=FamilyScorer(everyone.preprocessing, trainer.by, everyone.scorer, rest, members),
+        notes=(*everyone.notes, *notes),
+        metadata={**everyone.metadata, "trainer": trainer.model_dump(mode="json")},
+    )
+
+
+def _key(trainer: Family, preprocessing: Preprocessing) -> Preprocessing:
+    """The preprocessing of the key's columns alone."""
+    features = {feature.name: feature for feature in preprocessing.features}
+    for name in trainer.by:
+        if features[name].length is not None:
+            raise TrainError(
+                f'the family\'s key "{name}" is a list',
+                object="Family",
+                place=trainer.place,
+                expected="one value",
+            )
+    return Preprocessing(tuple(features[name] for name in trainer.by))
+
+
+def _counts(data: TrainingData, part: str, key: Preprocessing, client: Client | None) -> Counter[Key]:
+    calls = [(path, key) for path in data.files(part)]
+    if client is None:
+        found = [_count(*call) for call in calls]
+    else:
+        found = list(client.gather([client.submit(_count, *call, pure=False) for call in calls]))
+    total: Counter[Key] = Counter()
+    for one in found:
+        total.update(one)
+    return total
+
+
+def _count(path: Path, key: Preprocessing) -> Counter[Key]:
+    found: Counter[Key] = Counter()
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=list(key.names))
+            _check_exact(path, table, key)
+            keys = key.matrix(table)
+            distinct, rows = np.unique(keys[~np.isnan(keys).any(axis=1)], axis=0, return_counts=True)
+            for one, count in zip(distinct, rows, strict=True):
+                found[tuple(float(value) for value in one)] += int(count)
+    return found
+
+
+def _check_exact(path: Path, table: pa.Table, key: Preprocessing) -> None:
+    """A model's matrix is float32: two large numbers would become one entity."""
+    for feature in key.features:
+        if feature.kind != "number":
+            continue
+        values = as_floats(table.column(feature.name))
+        values = values[np.isfinite(values)]
+        if (values.astype(np.float32) != values).any():
+            raise TrainError(
+                f'the family\'s key "{feature.name}" has numbers that float32 cannot tell apart',
+                place=str(path),
+                expected="strings, booleans, or whole numbers up to 16,777,216",
+                hint="Make a string of it in an on-demand feature.",
+            )
+
+
+def _apart(
+    data: TrainingData, key: Preprocessing, chosen: Sequence[Key], context: TrainContext
+) -> list[TrainingData]:
+    """A training set for each entity."""
+    assign = _OfEntity(key, tuple(chosen))
+    folder = (context.cache or context.workdir / "cache") / "family"
+    files = {
+        part: partition(
+            data, part, assign, folder, described=["family", key.digest, chosen], client=context.client
+        )
+        for part in ("train", "validate")
+    }
+    return [
+        replace(data, shards={"train": files["train"][n], "validate": files["validate"][n], "test": ()})
+        for n in range(len(chosen))
+    ]
+
+
+@dataclass(frozen=True)
+class _OfEntity:
+    """Which of the chosen entities each row is of."""
+
+    key: Preprocessing
+    chosen: tuple[Key, ...]
+
+    def __call__(self, table: pa.Table) -> NDArray[np.int64]:
+        keys = self.key.matrix(table.select(list(self.key.names)))
+        known = np.flatnonzero(~np.isnan(keys).any(axis=1))
+        found = np.full(len(keys), -1, dtype=np.int64)
+        if len(known):
+            numbers = {one: number for number, one in enumerate(self.chosen)}
+            distinct, inverse = np.unique(keys[known], axis=0, return_inverse=True)
+            of = [numbers.get(tuple(float(value) for value in one), -1) for one in distinct]
+            found[known] = np.array(of, dtype=np.int64)[inverse.reshape(-1)]
+        return found
+
+
+@dataclass(frozen=True)
+class _MemberProgram:
+    """The training of one entity's model; its result is the folder that it was saved in."""
+
+    trainer: Trainer
+    data: TrainingData
+    workdir: Path
+    cache: Path
+
+    def __call__(self, slot: Slot) -> Path:
+        """Train and save."""
+        context = TrainContext(
+            workdir=self.workdir, recorder=_Ending(slot), cache=self.cache, threads=slot.threads
+        )
+        return train.fit(self.trainer, self.data, context).save(self.workdir / "model")
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """The recorder of a member: what it is for is to end a training whose caller has gone."""
+
+    slot: Slot
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Those of the model of all rows are recorded."""
+
+    def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:  # noqa: ARG002 the protocol's
+        """Nobody follows a member's rounds."""
+        if self.slot.stopped():
+            raise Stopped
+
+    def artifact(self, name: str, path: Path) -> None:
+        """A member leaves its model only."""
+
+
+def _train_members(
+    trainer: Trainer, sets: Sequence[TrainingData], entities: Sequence[str], context: TrainContext
+) -> tuple[dict[int, Model], dict[str, str]]:
+    """Each entity's model by its number, and why those that failed did."""
+    alone = trainer.model_copy(update={"workers": 1})
+    models: dict[int, Model] = {}
+    failed: dict[str, str] = {}
+    with (
+        context.progress.stage("training the family", len(sets), "models") as stage,
+        open_pool(context.client, parallel=None, told=lambda _, __: None, threads=context.threads) as pool,
+    ):
+        left = list(range(len(sets)))
+        while left or pool.running:
+            while left and pool.free:
+                number = left.pop(0)
+                folder = context.workdir / "members" / f"{number:05d}"
+                cache = context.cache or context.workdir / "cache"
+                pool.start(number, _MemberProgram(alone, sets[number], folder, cache))
+            ended = pool.wait(_WAIT_S)
+            if ended is None:
+                continue
+            if ended.error is not None:
+                failed[entities[ended.key]] = str(ended.error)
+            else:
+                models[ended.key] = Model.load(ended.result)
+            stage.advance()
+    return models, failed
+
+
+def _notes(members: Sequence[Member], rest: int, every: int, failed: Mapping[str, str]) -> tuple[str, ...]:
+    notes = [
+        f"{len(members):,} entities have a model of their own; {rest:,} of {every:,} training rows are of others"
+    ]
+    notes += [
+        f"{entity} is left to the model of all rows: {reason}" for entity, reason in sorted(failed.items())
+    ]
+    return tuple(notes)
+
+
+def _label(by: Sequence[str], values: Sequence[Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in zip(by, values, strict=True))
