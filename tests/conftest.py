@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Read when torch or XGBoost is loaded, here and in what tests start: on a machine that others use too, threads that spin
+# while they wait for each other take all its time.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # A failure prints its own reproduction; deadlines measure the machine, not the code.
 settings.register_profile("repository", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("repository")

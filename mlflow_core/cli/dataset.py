@@ -57,13 +57,13 @@ def build(
     from mlflow_core.cli.workspace import clock_named, open_workspace
     from mlflow_core.engine.dataset.estimate import explain_dataset
     from mlflow_core.workflow.dataset import plan_of
-    from mlflow_core.workflow.training import build_for_pipeline
+    from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
 
     call = invocation(context)
     workspace = open_workspace(call)
     spec = workspace.pipeline(pipeline)
     chosen = clock_named(clock)
-    plan = plan_of(spec.data, workspace.base, clock=chosen, carry=spec.slices, erasures=workspace.erasures)
+    plan = plan_of(spec.data, workspace.base, clock=chosen, carry=spec.carried, erasures=workspace.erasures)
     told = explain_dataset(
         plan,
         base=workspace.base,

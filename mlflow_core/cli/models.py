@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
+from mlflow_core.errors import UsageError, nearest
 
-__all__ = ["alias", "app", "history", "list_models", "promote", "show"]
+__all__ = ["alias", "app", "export", "history", "list_models", "promote", "show"]
 
 app = typer.Typer(
-    help="List, show and promote models.", rich_markup_mode=None, add_completion=False, no_args_is_help=True
+    help="List, show, promote and export models.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
 )
 
 Model = Annotated[str, typer.Argument(help="A model: NAME, NAME:VERSION or NAME@ALIAS.")]
@@ -21,7 +26,7 @@ Model = Annotated[str, typer.Argument(help="A model: NAME, NAME:VERSION or NAME@
 
 @app.callback()
 def models() -> None:
-    """List, show and promote models."""
+    """List, show, promote and export models."""
 
 
 @app.command("list")
@@ -113,6 +118,52 @@ def alias(
     Example: mlcore models alias late_arrival champion 3 --why "version 4 was worse"
     """
     _move(invocation(context), model, name, version, why or "by hand")
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    model: Model,
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where it goes: a new or empty folder.")],
+    form: Annotated[
+        str, typer.Option("--format", metavar="onnx|native", help="As ONNX, or as this package keeps it.")
+    ] = "onnx",
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows",
+            metavar="FILE",
+            help="Parquet file of real rows on which the ONNX model must predict the same; by default rows of "
+            "the dataset that the model was trained on.",
+        ),
+    ] = None,
+) -> None:
+    """Write a model into a folder; one as ONNX is compared with the model first, and refused if it differs.
+
+    Example: mlcore models export late_arrival@champion --to exported
+    """
+    from mlflow_core.artifacts import ArtifactStore
+    from mlflow_core.workflow.exporting import export_model_as_onnx
+
+    if form not in ("onnx", "native"):
+        raise UsageError(f'"{form}" is no format', hint=nearest(form, ["onnx", "native"]))
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UsageError("is there already", place=str(to), expected="a new or empty folder")
+    call = invocation(context)
+    version = call.metadata.resolve_model(model)
+    artifacts = ArtifactStore(call.settings.artifact_location())
+    data = {"model": version.model, "version": version.version, "format": form, "folder": str(to)}
+    if form == "native":
+        artifacts.fetch_tree(version.artifact_digest, to)
+        call.result(data, f"{version.title} is in {to}")
+        return
+    found = export_model_as_onnx(call.metadata, artifacts, version, to, rows=rows)
+    data |= {name: value for name, value in asdict(found).items() if name != "folder"}
+    call.result(
+        data,
+        f"{version.title} is in {to}, {found.size / 1e6:.1f} MB of ONNX; over {found.rows:,} rows it is at most "
+        f"{found.greatest_absolute:.2g} from the model",
+    )
 
 
 def _move(call: Invocation, model: str, alias: str, version: int, why: str) -> None:

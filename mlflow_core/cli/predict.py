@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -49,16 +50,24 @@ def predict(
     finally:
         features.close()
     who = loaded.describe()
-    lines = [
-        f"{loaded.model.label}: {prediction.values[0]:.6g}  ({loaded.version.title}{_alias(loaded.alias)})"
-    ]
+    value, outputs = prediction.values[0], loaded.model.outputs
+    title = loaded.model.label or loaded.model.task
+    lines = [f"{title}: {_shown(value, outputs)}  ({loaded.version.title}{_alias(loaded.alias)})"]
     if show_features:
         columns = ("feature", "value", "status", "event time")
         lines += ["", table(columns, answer_rows(prediction.answer), width=call.out.width)]
-    data = {"prediction": prediction.values[0], "model": who, "service": service.name}
+    data: dict[str, Any] = {"prediction": value, "model": who, "service": service.name}
+    if outputs:
+        data["outputs"] = list(outputs)
     if show_features:
         data |= (service.short or service.full).compact.data(prediction.answer, times=True, types=True)
     call.result(data, "\n".join(lines))
+
+
+def _shown(value: float | list[float], outputs: Sequence[str]) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(f"{name} {one:.6g}" for name, one in zip(outputs, value, strict=True))
 
 
 def _alias(alias: str | None) -> str:

@@ -31,6 +31,16 @@ def train(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Start no cluster; right for small data.")
     ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh", help="Train anew where an interrupted training could go on from a checkpoint."
+        ),
+    ] = False,
+    profile: Annotated[
+        bool,
+        typer.Option("--profile", help="Show where the training's time goes: data, compute, communication."),
+    ] = False,
 ) -> None:
     """Build the dataset, train, evaluate, hold the gate, register; each step is recorded.
 
@@ -52,6 +62,8 @@ def train(
             compare=compare_clocks,
             client=client,
             progress=call.progress(),
+            fresh=fresh,
+            profile=profile,
         )
     for warning in trained.warnings:
         typer.echo(f"warning: {warning}", err=True)

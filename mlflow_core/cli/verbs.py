@@ -39,7 +39,7 @@ VERBS = (
     Verb("predict", "mlflow_core.cli.predict:app", "Ask a registered model about one entity."),
     Verb("serve", "mlflow_core.cli.serve:app", "Serve features and predictions over HTTP."),
     Verb("runs", "mlflow_core.cli.runs:app", "List and show runs."),
-    Verb("models", "mlflow_core.cli.models:app", "List, show and promote models."),
+    Verb("models", "mlflow_core.cli.models:app", "List, show, promote and export models."),
     Verb("db", "mlflow_core.cli.db:app", "Check and upgrade the metadata database."),
     Verb("audit", "mlflow_core.cli.audit:app", "Check the record of who changed what."),
     Verb("cache", "mlflow_core.cli.cache:app", "List and empty the cache of sources' layouts."),

@@ -89,14 +89,16 @@ class PredictionAnswer:
     """Predictions for some entities, in the order in which these were sent.
 
     Args:
-        predictions: One prediction an entity.
+        predictions: One prediction an entity; of a model with several outputs a list an entity.
         model: Who made them.
         features: The features they were made from, where asked for.
+        outputs: The names of several outputs; else empty.
     """
 
-    predictions: list[float]
+    predictions: list[float] | list[list[float]]
     model: ModelVersion
     features: FeatureAnswer | None = None
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,12 @@ def predictions_of(answer: Any) -> PredictionAnswer:
             answer["model"]["name"], answer["model"]["version"], answer["model"].get("alias")
         )
         features = features_of(answer) if "features" in answer else None
-        return PredictionAnswer([float(one) for one in answer["predictions"]], model, features)
+        outputs = tuple(map(str, answer.get("outputs", ())))
+        given = answer["predictions"]
+        values = (
+            [[float(each) for each in one] for one in given] if outputs else [float(one) for one in given]
+        )
+        return PredictionAnswer(values, model, features, outputs)
     except (KeyError, TypeError, ValueError) as error:
         raise UnexpectedAnswer(f"the answer is no prediction: {error!r}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from mlflow_core.errors import MetadataError, UnknownNameError, nearest
@@ -73,58 +73,49 @@ class Studies(Scope):
                 session.flush()
             return to_record(Study, row)
 
-    def start_trial(self, study_id: int, params: Mapping[str, Any], *, run_id: str | None = None) -> Trial:
-        """Begin the next trial; the first has the number 0.
-
-        Raises:
-            UnknownNameError: There is no such study.
-        """
-        with self._database.writing() as session:
-            study = self._study_row(session, study_id)
-            last = session.scalar(select(func.max(TrialRow.number)).where(TrialRow.study_id == study.id))
-            row = TrialRow(
-                study_id=study.id,
-                number=0 if last is None else last + 1,
-                state="running",
-                params=plain(params),
-                values={},
-                run_id=run_id,
-                started_us=self._clock.now_us(),
-            )
-            session.add(row)
-            session.flush()
-            return to_record(Trial, row)
-
-    def finish_trial(
+    def record_trial(
         self,
-        trial_id: int,
+        study_id: int,
+        number: int,
+        params: Mapping[str, Any],
         state: str,
         value: float | None = None,
         *,
         values: Mapping[str, float] | None = None,
+        started_us: int,
+        ended_us: int,
+        run_id: str | None = None,
     ) -> Trial:
-        """End a trial.
+        """Note a trial that has ended; noted again, e.g. after its driver was killed, it is replaced.
 
         Args:
-            trial_id: ``Trial.id``.
+            study_id: ``Study.id``.
+            number: Its number in the study, from 0.
+            params: Its settings.
             state: ``succeeded``, ``pruned`` or ``failed``.
             value: What it reached.
             values: Intermediate values by step.
+            started_us: When it began, microseconds since the epoch, UTC.
+            ended_us: When it ended.
+            run_id: The run that it belongs to.
 
         Raises:
-            MetadataError: It has ended already, or the state is no way to end.
+            UnknownNameError: There is no such study.
+            MetadataError: The state is no way to end.
         """
         if state not in ("succeeded", "pruned", "failed"):
             raise MetadataError(f'"{state}" is no way to end', expected="succeeded, pruned or failed")
         with self._database.writing() as session:
-            row = session.get(TrialRow, trial_id)
+            study = self._study_row(session, study_id)
+            mine = select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == number)
+            row = session.scalar(mine)
             if row is None:
-                raise UnknownNameError(f"there is no trial {trial_id}")
-            self._study_row(session, row.study_id)
-            if row.state != "running":
-                raise MetadataError(f"is {row.state} and cannot become {state}", object=f"Trial {row.number}")
-            row.state, row.value, row.ended_us = state, value, self._clock.now_us()
-            row.values = plain(values or {})
+                row = TrialRow(study_id=study.id, number=number)
+                session.add(row)
+            row.params, row.state, row.value = plain(params), state, value
+            row.values, row.run_id = plain(values or {}), run_id
+            row.started_us, row.ended_us = started_us, ended_us
+            session.flush()
             return to_record(Trial, row)
 
     def get_study(self, name: str) -> Study:

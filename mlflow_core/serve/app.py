@@ -5,7 +5,8 @@ route                       method  answer
 ==========================  ======  ==================================================================
 ``/get-online-features``    POST    as Feast's own server answers: see ``feast_json``
 ``/v1/features``            POST    ``{"features": {name: [values]}, "statuses": {name: ...}, ...}``, or Arrow
-``/v1/predict/{model}``     POST    ``{"predictions": [...], "model": {"name", "version", "alias"}, ...}``
+``/v1/predict/{model}``     POST    ``{"predictions": [...], "model": {"name", "version", "alias"}, ...}``, and
+                                    ``"outputs": [names]`` where each prediction is a list of several
 ``/v1/push/{source}``       POST    ``{"rows", "written", "views"}``: rows of latest-value views; needs a token
 ``/push``                   POST    the same, as Feast's own clients send it; needs a token
 ``/v1/entities/{entity}``   DELETE  what was erased where; needs a token

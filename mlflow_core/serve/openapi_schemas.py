@@ -24,6 +24,7 @@ def schemas() -> Json:
         "types": {"type": "object", "additionalProperties": text},
     }
     counts = {"type": "object", "additionalProperties": {"type": "integer"}}
+    number = {"type": "number"}
     model = _object(
         ["name", "version"], name=text, version={"type": "integer"}, alias={"oneOf": [text, nothing]}
     )
@@ -34,7 +35,11 @@ def schemas() -> Json:
             ["metadata", "results"], metadata={"type": "object"}, results=list_schema({"type": "object"})
         ),
         "Predictions": _object(
-            ["predictions", "model"], predictions=list_schema({"type": "number"}), model=model, **features
+            ["predictions", "model"],
+            predictions={"oneOf": [list_schema(number), list_schema(list_schema(number))]},
+            outputs=list_schema(text),
+            model=model,
+            **features,
         ),
         "Pushed": _object(
             ["rows", "written", "views"], rows={"type": "integer"}, written={"type": "integer"}, views=counts

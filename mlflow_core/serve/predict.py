@@ -21,7 +21,7 @@ from mlflow_core.online.answer import Answer
 from mlflow_core.serve.features import Features
 from mlflow_core.serve.refusal import Refusal
 from mlflow_core.serve.served import ServedService
-from mlflow_core.train.model import Model
+from mlflow_core.train.models.model import Model
 
 __all__ = ["LoadedModel", "Models", "Prediction", "Predictor"]
 
@@ -61,14 +61,20 @@ class Prediction:
     """What a model says of some rows.
 
     Attributes:
-        values: One prediction a row.
+        values: One prediction a row; of a model with several outputs a list a row.
         model: Who says it.
         answer: The features it was made from.
     """
 
-    values: list[float]
+    values: list[float] | list[list[float]]
     model: LoadedModel
     answer: Answer
+
+    def describe(self) -> dict[str, Any]:
+        """Return what an answer says: the values, the names of several outputs, the model."""
+        outputs = self.model.model.outputs
+        named = {"outputs": list(outputs)} if outputs else {}
+        return {"predictions": self.values, **named, "model": self.model.describe()}
 
 
 class Models:

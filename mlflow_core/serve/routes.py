@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from mlflow_core.errors import UnknownNameError, UsageError
 from mlflow_core.serve.compact import ARROW_STREAM, arrow_body, takes_arrow
@@ -114,7 +113,7 @@ class Routes:
         asked = asked_of_json(body, needs_service=False)
         served, prediction = await self._threads.run(self._predicted, reference, asked)
         self._count(served.tallies(prediction.answer))
-        data: dict[str, Any] = {"predictions": prediction.values, "model": prediction.model.describe()}
+        data = prediction.describe()
         if asked.features:
             data |= served.compact.data(prediction.answer, times=asked.event_timestamps, types=asked.types)
         return json_reply(data)

@@ -17,11 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlflow_core.errors import EngineError
-from mlflow_core.spec import ClockName, Dataset
+from mlflow_core.spec import ClockName, Dataset, Trainer
 from mlflow_core.telemetry.progress import Progress
-from mlflow_core.train.bootstrap import Interval
-from mlflow_core.train.evaluate import Evaluation, evaluate
-from mlflow_core.train.model import Model
+from mlflow_core.train.evaluation.bootstrap import Interval
+from mlflow_core.train.evaluation.evaluate import Evaluation, evaluate
+from mlflow_core.train.evaluation.truth import truth_of
+from mlflow_core.train.models.model import Model
 from mlflow_core.workflow.dataset import StoredDataset
 
 __all__ = ["ClockComparison", "ClockResult", "compare_clocks", "other_clocks"]
@@ -101,6 +102,7 @@ def other_clocks(dataset: Dataset, deployed: ClockName) -> tuple[ClockName, ...]
 
 
 def compare_clocks(
+    trainer: Trainer,
     deployed: tuple[ClockName, StoredDataset, Model],
     others: Mapping[ClockName, tuple[StoredDataset, Model]],
     metric: str,
@@ -112,6 +114,7 @@ def compare_clocks(
     """Measure models of several clocks on the test rows of the deployed one.
 
     Args:
+        trainer: What all of them were trained with.
         deployed: Clock, dataset and model in service.
         others: Dataset and model by further clock; their test parts have the same rows in the same order.
         metric: What is measured.
@@ -130,9 +133,9 @@ def compare_clocks(
         _same_rows(dataset, served, own, other)
         predictions[f"{other} in its own test"] = own_model.predict(own)
         predictions[f"{other} in service"] = own_model.predict(served)
-    y = served[dataset.data.label].cast(pa.float64()).to_numpy()
+    truth = truth_of(trainer, served, dataset.data.label, outputs=model.outputs)
     times = served[dataset.data.time_column].cast(pa.int64()).to_numpy()
-    found = evaluate(y, predictions, [metric], times=times, count=count, seed=seed, progress=progress)
+    found = evaluate(truth, predictions, [metric], times=times, count=count, seed=seed, progress=progress)
     zero = found.difference(metric, clock, clock)
     results = [ClockResult(clock, found.score(metric), found.score(metric), zero, zero)]
     for other in others:
@@ -146,7 +149,7 @@ def compare_clocks(
                 found.difference(metric, deployed_name, clock),
             )
         )
-    return ClockComparison(metric, clock, tuple(results), len(y), found)
+    return ClockComparison(metric, clock, tuple(results), served.num_rows, found)
 
 
 def _same_rows(dataset: StoredDataset, mine: pa.Table, theirs: pa.Table, clock: str) -> None:

@@ -25,7 +25,7 @@ from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.sources import read_schema
 from mlflow_core.spec import ClockName, Dataset
 from mlflow_core.telemetry.progress import Progress, SilentProgress
-from mlflow_core.train.data import TrainingData
+from mlflow_core.train.data.training_set import TrainingData
 
 __all__ = ["StoredDataset", "build_dataset", "open_dataset", "plan_of"]
 
@@ -140,6 +140,7 @@ def open_dataset(artifact: Artifact, artifacts: ArtifactStore) -> StoredDataset:
         features=tuple(manifest["features"]),
         request=tuple(manifest["request"]),
         time_column=manifest["time_column"],
+        named_by_content=True,
     )
     return StoredDataset(artifact, manifest, data)
 

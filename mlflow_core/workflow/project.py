@@ -207,7 +207,7 @@ class Notebook:
         return Explanation(retrieval, estimate(retrieval, given, base=base, cluster=False))
 
     def _built(self, pipeline: str, clock: ClockName | None, *, in_process: bool) -> StoredDataset:
-        from mlflow_core.workflow.training import build_for_pipeline
+        from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
 
         spec = self.workspace.pipeline(pipeline)
         large = not in_process and self.explain(pipeline, clock=clock).estimate.place == "on Dask"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +13,28 @@ from numpy.typing import NDArray
 from mlflow_core.config.times import parse_time
 from mlflow_core.plan.dataset import PARTS
 from mlflow_core.spec import TrainingPipeline
-from mlflow_core.train.curves import importance
-from mlflow_core.train.evaluate import Evaluation
-from mlflow_core.train.gate import GateResult
-from mlflow_core.train.model import Model
-from mlflow_core.train.report import PartFacts, Report, write_report
+from mlflow_core.train.evaluation.contributions import contributions
+from mlflow_core.train.evaluation.drift import Drift, find_drift
+from mlflow_core.train.evaluation.evaluate import Evaluation
+from mlflow_core.train.evaluation.findings import worst_first
+from mlflow_core.train.evaluation.gate import GateResult
+from mlflow_core.train.evaluation.importance import importance
+from mlflow_core.train.evaluation.leakage import find_leakage
+from mlflow_core.train.evaluation.sampling import read_sample
+from mlflow_core.train.evaluation.truth import Truth
+from mlflow_core.train.models.booster import BoosterScorer
+from mlflow_core.train.models.model import Model
+from mlflow_core.train.report.card import ModelCard, feature_facts, write_card
+from mlflow_core.train.report.contents import PartFacts, Report
+from mlflow_core.train.report.report import write_report
 from mlflow_core.workflow.clocks import ClockComparison
 from mlflow_core.workflow.dataset import StoredDataset
 
 __all__ = ["Measured", "write_run_report"]
 
-_EXAMPLES = 12
+_EXAMPLES, _OUTPUTS = 12, 5
 _SAMPLED_ROWS = 4000
+_CHECKED_ROWS = 100_000
 
 Floats = NDArray[np.float64]
 
@@ -35,14 +45,14 @@ class Measured:
 
     Attributes:
         test: The rows, (n,).
-        y: The truth, (n,).
-        predictions: Predictions by model, (n,) each; the first is the model in question.
+        truth: The labels, with what the task's metrics need.
+        predictions: Predictions by model, (n,) or (n, k) each; the first is the model in question.
         evaluation: The figures.
         champion: The champion's name among the models, or None.
     """
 
     test: pa.Table
-    y: Floats
+    truth: Truth
     predictions: Mapping[str, Floats]
     evaluation: Evaluation
     champion: str | None
@@ -59,10 +69,10 @@ def write_run_report(
     clocks: ClockComparison | None,
     facts: Mapping[str, str],
 ) -> Path:
-    """Write the report of a run as one HTML file.
+    """Write the report of a run as one HTML file, and the model's card beside it.
 
     Args:
-        path: The file.
+        path: The file; ``model_card.md`` and ``model_card.html`` stand in its folder.
         spec: The pipeline.
         dataset: What the model was trained on.
         model: The model.
@@ -75,18 +85,29 @@ def write_run_report(
         The path.
     """
     metric = spec.evaluate[0]
+    sample = read_sample(dataset.data, "train", _CHECKED_ROWS)
+    leaks = find_leakage(
+        model.preprocessing,
+        sample,
+        measured.test,
+        model.label,
+        keys=_keys(dataset, measured.test),
+        seed=spec.trainer.seed,
+    )
+    drift = find_drift(model.preprocessing, sample, measured.test, model.label, seed=spec.trainer.seed)
+    explained = isinstance(model.scorer, BoosterScorer)
     report = Report(
         title=spec.name,
-        question=spec.description or f"{dataset.data.label}: {dataset.manifest['label']['meaning']}",
+        question=spec.description or _meaning(dataset),
         model=model,
         evaluation=measured.evaluation,
-        y=measured.y,
+        y=measured.truth,
         predictions=measured.predictions,
         parts=[_part(dataset, name) for name in PARTS],
         importance=importance(
             model,
             measured.test,
-            measured.y,
+            measured.truth,
             metric=metric,
             rows=_SAMPLED_ROWS,
             repeats=2,
@@ -95,15 +116,66 @@ def write_run_report(
         importance_metric=metric,
         clocks=clocks.evaluation if clocks else None,
         gate=gate,
-        examples=_examples(dataset, measured),
+        examples=_examples(dataset, measured, model.outputs),
         facts={
             **facts,
             "clock": dataset.manifest["clock"],
             "dataset": dataset.artifact.digest,
             "features of": spec.data.features.name,
         },
+        contributions=contributions(model, measured.test, seed=spec.trainer.seed) if explained else None,
+        findings=worst_first([*leaks, *drift.findings]),
+        checked=_checked(sample, measured.test, drift),
     )
+    write_card(_card(report, spec, dataset, sample, measured), path.parent)
     return write_report(report, path)
+
+
+def _card(
+    report: Report, spec: TrainingPipeline, dataset: StoredDataset, sample: pa.Table, measured: Measured
+) -> ModelCard:
+    return ModelCard(
+        name=spec.model,
+        purpose=spec.description,
+        owner=spec.owner,
+        label=_meaning(dataset),
+        model=report.model,
+        parts=report.parts,
+        features=feature_facts(report.model, sample, measured.test, report.importance),
+        evaluation=report.evaluation,
+        findings=report.findings,
+        importance_metric=report.importance_metric,
+        facts=report.facts,
+    )
+
+
+def _meaning(dataset: StoredDataset) -> str:
+    return f"{dataset.data.label}: {dataset.manifest['label']['meaning']}"
+
+
+def _checked(sample: pa.Table, test: pa.Table, drift: Drift) -> str:
+    apart = f" A small model tells them apart with AUC {drift.auc:.3f}." if np.isfinite(drift.auc) else ""
+    return (
+        f"{sample.num_rows:,} rows of the training part and {test.num_rows:,} of the test part were compared, and each "
+        f"feature alone was held against the label.{apart}"
+    )
+
+
+def _keys(dataset: StoredDataset, test: pa.Table) -> tuple[str, ...]:
+    """The columns that name a row, with its time; none where the dataset carries no such column."""
+    data = dataset.data
+    own = {*data.features, data.label, data.time_column} - set(data.request)
+    named = [
+        field.name
+        for field in test.schema
+        if field.name not in own
+        and (
+            pa.types.is_string(field.type)
+            or pa.types.is_integer(field.type)
+            or pa.types.is_boolean(field.type)
+        )
+    ]
+    return (data.time_column, *named) if named else ()
 
 
 def _part(dataset: StoredDataset, name: str) -> PartFacts:
@@ -120,10 +192,11 @@ def _part(dataset: StoredDataset, name: str) -> PartFacts:
     )
 
 
-def _examples(dataset: StoredDataset, measured: Measured) -> pa.Table:
+def _examples(dataset: StoredDataset, measured: Measured, outputs: Sequence[str]) -> pa.Table:
     """Take rows evenly from the least to the greatest prediction, so that all kinds are seen."""
     predicted = next(iter(measured.predictions.values()))
-    order = np.argsort(predicted, kind="stable")
+    several = predicted if predicted.ndim == 2 else predicted[:, None]
+    order = np.argsort(several[:, several.shape[1] // 2], kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, min(_EXAMPLES, len(order))).astype(int))]
     data = dataset.data
     keys = [
@@ -132,4 +205,8 @@ def _examples(dataset: StoredDataset, measured: Measured) -> pa.Table:
         if name not in {*data.features, data.label, data.time_column}
     ]
     rows = measured.test.select([data.time_column, *keys[:6], data.label]).take(pa.array(chosen))
-    return rows.append_column("predicted", pa.array(predicted[chosen]))
+    if predicted.ndim == 1:
+        return rows.append_column("predicted", pa.array(predicted[chosen]))
+    for name, values in list(zip(outputs, predicted[chosen].T, strict=True))[:_OUTPUTS]:
+        rows = rows.append_column(f"predicted {name}", pa.array(values))
+    return rows

@@ -17,31 +17,34 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlflow_core.engine.dataset.estimate import rows_of_dataset
 from mlflow_core.engine.files.drafts import draft_folder
-from mlflow_core.engine.route import choose_route
 from mlflow_core.errors import UnknownNameError
 from mlflow_core.metadata import DatasetRecord, Metric
 from mlflow_core.plan.fingerprint import fingerprint
-from mlflow_core.spec import ClockName, TrainingPipeline
+from mlflow_core.spec import ClockName, Trainer, TrainingPipeline
 from mlflow_core.telemetry.progress import Progress, SilentProgress
-from mlflow_core.train import fit
-from mlflow_core.train.baselines import check_baselines, fit_baseline
-from mlflow_core.train.evaluate import Evaluation, evaluate
-from mlflow_core.train.gate import GateResult, judge
-from mlflow_core.train.model import Model
-from mlflow_core.train.plots import why_not_drawn
+from mlflow_core.train import TrainContext, fit
+from mlflow_core.train.evaluation.baselines import check_baselines, fit_baseline
+from mlflow_core.train.evaluation.evaluate import Evaluation, evaluate
+from mlflow_core.train.evaluation.gate import GateResult, judge
+from mlflow_core.train.evaluation.truth import truth_of
+from mlflow_core.train.models.model import Model
+from mlflow_core.train.report.card import CARD_FILES
+from mlflow_core.train.report.drawing import why_not_drawn
+from mlflow_core.train.search.result import SearchResult
 from mlflow_core.workflow.clocks import ClockComparison, compare_clocks, other_clocks
-from mlflow_core.workflow.dataset import StoredDataset, build_dataset, plan_of
-from mlflow_core.workflow.erasure import check_dataset
+from mlflow_core.workflow.dataset import StoredDataset
 from mlflow_core.workflow.journal import Journal, RunRecorder, environment
+from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
 from mlflow_core.workflow.reporting import Measured, write_run_report
+from mlflow_core.workflow.searching import search_settings
+from mlflow_core.workflow.training_folder import training_folder
 from mlflow_core.workflow.workspace import Workspace
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Trained", "build_for_pipeline", "run_pipeline"]
+__all__ = ["Trained", "run_pipeline"]
 
 RESAMPLES = 1000
 CHAMPION = "champion"
@@ -91,6 +94,8 @@ class _Run:
     journal: Journal
     progress: Progress
     draft: Path
+    fresh: bool = False
+    profile: bool = False
     warnings: list[str] = field(default_factory=list)
 
     def dataset(self, clock: ClockName | None, step: str) -> tuple[StoredDataset, DatasetRecord]:
@@ -103,16 +108,42 @@ class _Run:
         self.warnings += [warning for warning in stored.warnings if warning not in self.warnings]
         return stored, record
 
-    def train(self, dataset: StoredDataset, step: str, prefix: str = "") -> Model:
-        with self.journal.step(step) as note:
-            model = fit(
-                self.spec.trainer,
-                dataset.data,
-                client=self.client,
-                workdir=self.draft / step,
-                recorder=RunRecorder(self.journal, prefix=prefix, step=note),
-                progress=self.progress,
+    def search(self, dataset: StoredDataset) -> SearchResult | None:
+        """Look for better settings, if the pipeline asks for it."""
+        if self.spec.search is None:
+            return None
+        with self.journal.step("search") as note:
+            found = search_settings(
+                self.spec,
+                dataset,
+                self._context(self.draft / "search", RunRecorder(self.journal, prefix="search.", step=note)),
+                settings=self.workspace.settings,
+                metadata=self.workspace.metadata,
+                run_id=self.journal.run_id,
             )
+            path = self.draft / "search.json"
+            path.write_bytes(orjson.dumps(found.to_json(), option=orjson.OPT_INDENT_2))
+            self.journal.keep(path.name, path, note)
+        self.warnings += found.notes
+        return found
+
+    def _context(self, workdir: Path, recorder: RunRecorder) -> TrainContext:
+        return TrainContext(
+            workdir=workdir,
+            client=self.client,
+            recorder=recorder,
+            progress=self.progress,
+            cache=self.workspace.layouts.folder,
+            profile=self.profile,
+        )
+
+    def train(self, dataset: StoredDataset, trainer: Trainer, step: str, prefix: str = "") -> Model:
+        place = training_folder(self.workspace.trainings, trainer, dataset.artifact.digest, fresh=self.fresh)
+        with self.journal.step(step) as note, place as folder:
+            if folder.begun:
+                self.warnings.append("a training that was interrupted went on from its last checkpoint")
+            recorder = RunRecorder(self.journal, prefix=prefix, step=note)
+            model = fit(trainer, dataset.data, self._context(folder.path, recorder))
             manifest = dataset.manifest
             return model.with_metadata(
                 service=self.spec.data.features.name,
@@ -123,74 +154,6 @@ class _Run:
             )
 
 
-def build_for_pipeline(
-    workspace: Workspace,
-    spec: TrainingPipeline,
-    *,
-    clock: ClockName | None = None,
-    client: Client | None = None,
-    progress: Progress | None = None,
-) -> tuple[StoredDataset, DatasetRecord]:
-    """Build a pipeline's training set, store it and register it by its content.
-
-    Args:
-        workspace: The project.
-        spec: The pipeline; the columns of its slices are carried along.
-        clock: Which events the features see; by default the dataset's own.
-        client: A cluster for large retrievals; small ones run in this process anyway.
-        progress: Who is told.
-
-    Returns:
-        The dataset and its record; the same recipe over the same sources gives the same ones.
-
-    Raises:
-        PlanError: The dataset does not fit its sources.
-        SourceError: A source cannot be read, or a check does not hold.
-        TrainError: Nothing is left to train on.
-    """
-    erasures = workspace.erasures
-    plan = plan_of(spec.data, workspace.base, clock=clock, carry=spec.slices, erasures=erasures)
-    route = choose_route(
-        plan.retrieval,
-        rows_of_dataset(plan, base=workspace.base),
-        base=workspace.base,
-        client=client,
-        workdir=workspace.workdir,
-        worth_a_cluster=workspace.settings.cluster.worth_from,
-        cache=workspace.layouts,
-    )
-    stored = build_dataset(
-        plan,
-        base=workspace.base,
-        artifacts=workspace.artifacts,
-        workdir=workspace.workdir,
-        name=spec.name,
-        route=route,
-        progress=progress,
-    )
-    manifest = stored.manifest
-    record = workspace.metadata.register_dataset(
-        spec.name,
-        stored.artifact.digest,
-        schema=manifest["schema"],
-        rows=manifest["rows"],
-        clock=manifest["clock"],
-        split=manifest["split"],
-        source_snapshot=stored.sources,
-        spec_fingerprint=fingerprint(spec.data.features),
-        artifact_digest=stored.artifact.digest,
-        uri=stored.artifact.uri,
-        report={
-            "left_out": manifest["left_out"],
-            "parts": manifest["parts"],
-            "checks": manifest["checks"],
-            "warnings": list(plan.warnings),
-        },
-    )
-    check_dataset(record, workspace.erasures.since(erasures), workspace.metadata, workspace.artifacts)
-    return stored, record
-
-
 def run_pipeline(
     workspace: Workspace,
     name: str,
@@ -199,6 +162,8 @@ def run_pipeline(
     compare: bool = False,
     client: Client | None = None,
     progress: Progress | None = None,
+    fresh: bool = False,
+    profile: bool = False,
 ) -> Trained:
     """Run a training pipeline.
 
@@ -209,6 +174,8 @@ def run_pipeline(
         compare: Also train under the other clocks and say what each pretends.
         client: The cluster that trains; None trains in this process.
         progress: Who is told.
+        fresh: Whether to train anew where the same training was interrupted, instead of from its last checkpoint.
+        profile: Whether to record where the training's time goes.
 
     Returns:
         The registered model and everything that was measured.
@@ -227,7 +194,7 @@ def run_pipeline(
     ).id
     journal = Journal(workspace.metadata, workspace.artifacts, run_id, progress)
     with journal.whole(), draft_folder(workspace.workdir, "run") as draft:
-        run = _Run(workspace, spec, clock, client, journal, progress, draft)
+        run = _Run(workspace, spec, clock, client, journal, progress, draft, fresh, profile)
         return _steps(run, compare=compare)
 
 
@@ -235,9 +202,11 @@ def _steps(run: _Run, *, compare: bool) -> Trained:
     journal, spec = run.journal, run.spec
     dataset, record = run.dataset(run.clock, "dataset")
     run.workspace.metadata.use_dataset(journal.run_id, record.id)
-    model = run.train(dataset, "train")
+    found = run.search(dataset)
+    trainer = spec.trainer if found is None else found.trainer
+    model = run.train(dataset, trainer, "train")
     measured = _evaluate(run, dataset, model)
-    clocks = _clocks(run, dataset, model) if compare else None
+    clocks = _clocks(run, dataset, trainer, model) if compare else None
     gate = _gate(spec, measured)
     if (why := why_not_drawn()) is not None:
         run.warnings.append(f"the report has no plots: {why}")
@@ -254,6 +223,8 @@ def _steps(run: _Run, *, compare: bool) -> Trained:
         )
         kept = journal.keep(path.name, path, note)
         note.output_digest = kept.digest
+        for card in CARD_FILES:
+            journal.keep(card, path.with_name(card), note)
         shown = run.workspace.reports / f"{spec.name}-{journal.run_id}.html"
         shown.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, shown)
@@ -280,16 +251,16 @@ def _evaluate(run: _Run, dataset: StoredDataset, model: Model) -> Measured:
     spec, data, journal = run.spec, dataset.data, run.journal
     with journal.step("evaluate") as note:
         test = data.read("test")
-        y = test[data.label].cast(pa.float64()).to_numpy()
+        truth = truth_of(spec.trainer, test, data.label, outputs=model.outputs)
         predictions: dict[str, Floats] = {spec.model: model.predict(test)}
         champion = _champion(run)
         if champion is not None:
             predictions[CHAMPION] = champion.predict(test)
         for baseline in spec.baselines:
-            fitted = fit_baseline(baseline, data)
+            fitted = fit_baseline(baseline, data, spec.trainer)
             predictions[fitted.name] = fitted.predict(test)
         evaluation = evaluate(
-            y,
+            truth,
             predictions,
             spec.evaluate,
             test.select(list(spec.slices)) if spec.slices else None,
@@ -302,7 +273,7 @@ def _evaluate(run: _Run, dataset: StoredDataset, model: Model) -> Measured:
         path = run.draft / "evaluation.json"
         path.write_bytes(orjson.dumps(evaluation.to_json()))
         journal.keep(path.name, path, note)
-    return Measured(test, y, predictions, evaluation, CHAMPION if champion is not None else None)
+    return Measured(test, truth, predictions, evaluation, CHAMPION if champion is not None else None)
 
 
 def _record_scores(recorder: RunRecorder, model: str, evaluation: Evaluation) -> None:
@@ -326,14 +297,15 @@ def _champion(run: _Run) -> Model | None:
     return Model.load(run.workspace.artifacts.fetch_tree(version.artifact_digest, run.draft / CHAMPION))
 
 
-def _clocks(run: _Run, dataset: StoredDataset, model: Model) -> ClockComparison:
+def _clocks(run: _Run, dataset: StoredDataset, trainer: Trainer, model: Model) -> ClockComparison:
     deployed: ClockName = dataset.manifest["clock"]
     others: dict[ClockName, tuple[StoredDataset, Model]] = {}
     for clock in other_clocks(run.spec.data, deployed):
         built, _ = run.dataset(clock, f"dataset_{clock}")
-        others[clock] = (built, run.train(built, f"train_{clock}", prefix=f"{clock}."))
+        others[clock] = (built, run.train(built, trainer, f"train_{clock}", prefix=f"{clock}."))
     with run.journal.step("compare_clocks") as note:
         found = compare_clocks(
+            trainer,
             (deployed, dataset, model),
             others,
             run.spec.gate.metric if run.spec.gate else run.spec.evaluate[0],

@@ -51,6 +51,11 @@ class Workspace:
         return self.settings.root / ".mlcore" / "work"
 
     @property
+    def trainings(self) -> Path:
+        """The folder where trainings keep their checkpoints until they have finished."""
+        return self.settings.root / ".mlcore" / "trainings"
+
+    @property
     def layouts(self) -> Cache:
         """The cache of sources' layouts, for retrievals on a cluster."""
         return Cache(Path(self.settings.cache.location), self.settings.cache.limit)

@@ -31,7 +31,7 @@ def test_a_constraint_is_a_name_and_a_version_and_never_an_address() -> None:
 
 
 def test_constraints_are_sorted_and_name_each_package_once() -> None:
-    assert sorted(LINES, key=str.lower) == LINES
+    assert sorted(LINES, key=str.upper) == LINES
     assert len(PINS) == len(LINES)
 
 

@@ -13,8 +13,9 @@ import pytest
 from tests.house.repository import ROOT
 
 LINTER = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-LAYERS = next(contract["layers"] for contract in LINTER["contracts"] if contract["id"] == "layers")
-ROOMS = [room.strip(" ()") for layer in LAYERS for room in layer.split("|")]
+BY_ID = {contract["id"]: contract for contract in LINTER["contracts"]}
+ROOMS = [room.strip(" ()") for layer in BY_ID["layers"]["layers"] for room in layer.split("|")]
+OF_TRAINING = [one.strip() for layer in BY_ID["training"]["layers"] for one in layer.split("|")]
 NAMES = {contract["id"]: contract["name"] for contract in LINTER["contracts"]}
 
 
@@ -22,7 +23,7 @@ NAMES = {contract["id"]: contract["name"] for contract in LINTER["contracts"]}
 def house(tmp_path: Path) -> Path:
     """A package with every room and nothing in them, under the repository's own contracts."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    for room in ["", *ROOMS, "client"]:
+    for room in ["", *ROOMS, "client", *(f"train/{one}" for one in OF_TRAINING)]:
         folder = tmp_path / "mlflow_core" / room
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "__init__.py").write_text("")
@@ -60,8 +61,11 @@ def test_the_empty_house_keeps_every_contract(house: Path) -> None:
         ("attic/__init__.py", "", "layers"),
         ("engine/a.py", "from feast import Entity", "no-feast-below"),
         ("online/a.py", "def f():\n    import feast", "no-feast-below"),
-        ("train/a.py", "from mlflow_core.metadata import x", "train"),
-        ("train/a.py", "import mlflow_core.sources", "train"),
+        ("train/data/a.py", "from mlflow_core.metadata import x", "train"),
+        ("train/data/a.py", "import mlflow_core.sources", "train"),
+        ("train/models/a.py", "import mlflow_core.train.xgboost", "training"),
+        ("train/torch/a.py", "import mlflow_core.train.sklearn", "training"),
+        ("train/attic/__init__.py", "", "training"),
         ("client/a.py", "from mlflow_core import errors", "client"),
         ("client/a.py", "import pydantic", "client"),
     ],

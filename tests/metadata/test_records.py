@@ -111,24 +111,29 @@ def test_a_deployment_moves_only_as_it_may(store: MetadataStore, clock: HandCloc
     ]
 
 
-def test_a_study_goes_on_where_it_was_and_its_trials_end_once(store: MetadataStore) -> None:
+def test_a_study_goes_on_where_it_was_and_a_trial_that_is_told_again_is_replaced(
+    store: MetadataStore,
+) -> None:
     study = store.create_study("s", metric="auc", direction="maximize", space={"depth": [4, 10]}, seed=7)
     assert store.create_study("s", metric="auc", direction="maximize", space={"depth": [4, 10]}) == study
     assert store.get_study("s") == study
     with pytest.raises(MetadataError, match="another metric"):
         store.create_study("s", metric="loss", direction="minimize", space={})
-    first = store.start_trial(study.id, {"depth": 4})
-    second = store.start_trial(study.id, {"depth": 9})
-    assert (first.number, second.number) == (0, 1)
-    done = store.finish_trial(first.id, "succeeded", 0.7, values={"1": 0.6, "2": 0.7})
-    assert (done.value, done.values) == (0.7, {"1": 0.6, "2": 0.7})
-    with pytest.raises(MetadataError, match="is succeeded and cannot become failed"):
-        store.finish_trial(first.id, "failed")
+    times = {"started_us": 1, "ended_us": 2}
+    lost = store.record_trial(study.id, 1, {"depth": 9}, "failed", **times)
+    done = store.record_trial(
+        study.id, 0, {"depth": 4}, "succeeded", 0.7, values={"1": 0.6, "2": 0.7}, **times
+    )
+    assert (done.number, done.value, done.values) == (0, 0.7, {"1": 0.6, "2": 0.7})
+    again = store.record_trial(study.id, 1, {"depth": 9}, "pruned", 0.6, **times)
+    assert (again.id, again.state) == (lost.id, "pruned")
     with pytest.raises(MetadataError, match="no way to end"):
-        store.finish_trial(second.id, "running")
+        store.record_trial(study.id, 2, {}, "running", **times)
+    with pytest.raises(UnknownNameError, match="no study 99"):
+        store.record_trial(99, 0, {}, "failed", **times)
     with pytest.raises(MetadataError, match="no direction"):
         store.create_study("t", metric="auc", direction="up", space={})
-    assert [t.state for t in store.list_trials(study.id)] == ["succeeded", "running"]
+    assert [t.state for t in store.list_trials(study.id)] == ["succeeded", "pruned"]
     with pytest.raises(UnknownNameError, match="Known: s"):
         store.get_study("sx")
 

@@ -154,8 +154,8 @@ def train_model(
     from mlflow_core.metadata import MetadataStore
     from mlflow_core.serve.features import Features, make_importable
     from mlflow_core.spec import XGBoost
-    from mlflow_core.train.data import TrainingData
-    from mlflow_core.train.xgboost import fit
+    from mlflow_core.train import TrainContext, fit
+    from mlflow_core.train.data.training_set import TrainingData
 
     settings = load_settings(root)
     make_importable(root)
@@ -173,7 +173,7 @@ def train_model(
         pq.write_table(pa.table({**columns, "label": label, "event_timestamp": times}), path)
         shards[part] = (path,)
     data = TrainingData(shards=shards, label="label", features=tuple(features))
-    model = fit(XGBoost(rounds=5, max_depth=3, seed=7), data, workdir=root / "work")
+    model = fit(XGBoost(rounds=5, max_depth=3, seed=7), data, TrainContext(workdir=root / "work"))
     model = model.with_metadata(service="shop", fingerprints=fingerprints)
     artifact = ArtifactStore(settings.artifact_location()).put_tree(model.save(root / "work" / "model"))
     with MetadataStore(settings.metadata_url(), clock, Principal("test"), project="shop") as metadata:

@@ -12,7 +12,7 @@ import pytest
 
 from mlflow_core.serve.app import Limits
 from mlflow_core.serve.run import Served, application
-from mlflow_core.train.model import Model
+from mlflow_core.train.models.model import Model
 from tests.serve.shop import DECLARATIONS, NOW, ROW, mlcore, prepared, running, train_model, until
 
 

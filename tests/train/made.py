@@ -8,7 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlflow_core.train.data import TrainingData
+from mlflow_core import train
+from mlflow_core.spec.trainer import Trainer
+from mlflow_core.train.data.training_set import TrainingData
+from mlflow_core.train.models.model import Model
 
 FEATURES = ("delay", "gust", "late", "carrier", "hour")
 
@@ -63,3 +66,7 @@ def training_set(folder: Path, **more: object) -> TrainingData:
         },
         **more,
     )
+
+
+def fit(trainer: Trainer, data: TrainingData, **context: object) -> Model:
+    return train.fit(trainer, data, train.TrainContext(**context))

@@ -18,7 +18,8 @@ from mlflow_core.sources import open_source
 from mlflow_core.telemetry import SilentProgress
 from mlflow_core.workflow.dataset import open_dataset
 from mlflow_core.workflow.erasure import Places, RemovedLayouts, erase, rows_left
-from mlflow_core.workflow.training import build_for_pipeline, run_pipeline
+from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
+from mlflow_core.workflow.training import run_pipeline
 
 LATER = 1_900_000_000_000_000
 READ_BEFORE = 1_706_745_600_000_000  # 2024-02-01

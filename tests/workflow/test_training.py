@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -19,9 +20,11 @@ from mlflow_core.config import FixedClock, Principal
 from mlflow_core.engine.retrieve import retrieve_to_shards
 from mlflow_core.errors import GateFailed, SourceError, TrainError, UnknownNameError
 from mlflow_core.metadata import MetadataStore
-from mlflow_core.train.model import Model
+from mlflow_core.train.models.model import Model
+from mlflow_core.workflow.journal import RunRecorder
 from mlflow_core.workflow.lease import lease_held
-from mlflow_core.workflow.training import build_for_pipeline, run_pipeline
+from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
+from mlflow_core.workflow.training import run_pipeline
 
 
 def with_pipeline(workspace, **changes):
@@ -104,7 +107,7 @@ def test_the_same_pipeline_gives_the_same_model_byte_for_byte(workspace):
         Model.load(workspace.artifacts.fetch_tree(one.artifact_digest, workspace.workdir / f"v{one.version}"))
         for one in workspace.metadata.list_versions("breakdown")
     )
-    assert first.booster_bytes == second.booster_bytes
+    assert first.scorer.ubj == second.scorer.ubj
 
 
 def test_a_gate_that_does_not_hold_registers_nothing_and_keeps_the_report(workspace):
@@ -276,3 +279,55 @@ def test_a_run_says_what_it_ran_on(workspace):
 def test_an_unknown_pipeline_names_the_nearest(workspace):
     with pytest.raises(UnknownNameError, match='Did you mean "breakdown"'):
         run_pipeline(workspace, "breakdwon")
+
+
+def test_a_search_decides_the_settings_is_recorded_and_is_not_run_twice(workspace):
+    search = ml.Search(trials=3, space={"max_depth": ml.Int(1, 4)}, pruner=None, seed=5)
+    searching = with_pipeline(workspace, search=search)
+
+    trained = run_pipeline(searching, "breakdown")
+    again = run_pipeline(searching, "breakdown")
+
+    store = workspace.metadata
+    steps = [step.name for step in store.list_steps(trained.run_id)]
+    assert steps == ["dataset", "search", "train", "evaluate", "report", "register"]
+    result = json.loads(kept(workspace, trained.run_id, "search.json"))
+    trials = store.list_trials(store.get_study(result["study"]["name"]).id)
+    assert [trial.state for trial in trials] == ["succeeded"] * 3
+    assert {trial.run_id for trial in trials} == {trained.run_id}
+    best = min(trials, key=lambda trial: (trial.value, trial.number))
+    assert store.get_params(trained.run_id)["trainer.max_depth"] == best.params["max_depth"]
+    assert json.loads(kept(workspace, again.run_id, "search.json"))["best"] == result["best"]
+
+
+def kept(workspace, run_id, name):
+    """What a run left under a name."""
+    artifact = next(one for one in workspace.metadata.list_artifacts(run_id) if one.name == name)
+    return workspace.artifacts.read_bytes(artifact.digest)
+
+
+def test_a_training_that_was_interrupted_goes_on_when_the_pipeline_is_run_again(workspace, monkeypatch):
+    trainer = ml.XGBoost(rounds=12, checkpoint_every=4, max_depth=3, subsample=0.7, seed=3)
+    pipeline = with_pipeline(workspace, trainer=trainer)
+    undisturbed = run_pipeline(with_pipeline(workspace, trainer=trainer), "breakdown")
+
+    class Interrupting(RunRecorder):
+        def metrics(self, metrics, *, step=None):
+            super().metrics(metrics, step=step)
+            if step == 6:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mlflow_core.workflow.training.RunRecorder", Interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(pipeline, "breakdown")
+    resumed = run_pipeline(pipeline, "breakdown")
+
+    assert "a training that was interrupted went on from its last checkpoint" in resumed.warnings
+    digests = [workspace.metadata.resolve_model(f"breakdown:{one.version}") for one in (undisturbed, resumed)]
+    boosters = [
+        Model.load(workspace.artifacts.fetch_tree(one.artifact_digest, workspace.workdir / f"m{one.version}"))
+        for one in digests
+    ]
+    assert boosters[0].scorer.ubj == boosters[1].scorer.ubj
+    assert list(workspace.trainings.iterdir()) == []

@@ -80,3 +80,32 @@ def test_without_matplotlib_and_scikit_learn_a_model_is_evaluated_judged_and_reg
     assert "This report has no plots" in page
     assert "Expected calibration error" in page
     assert "<svg" not in page
+
+
+@pytest.mark.parametrize(
+    ("trainer", "missing", "extra"),
+    [
+        ('ml.Torch(module=ml.MLP(), objective="binary")', "torch", "torch"),
+        ('ml.Sklearn(estimator="sklearn.linear_model:LogisticRegression")', "skops", "sklearn"),
+    ],
+)
+def test_a_trainer_without_its_library_says_how_to_install_it(machines, mlcore, trainer, missing, extra):
+    text = (machines / "training" / "breakdown.py").read_text()
+    start = text.index("ml.XGBoost(")
+    declare(machines, (text[start : text.index(")", start) + 1], trainer))
+
+    refused = mlcore("train", "breakdown", "--in-process", missing=[missing])
+
+    assert refused.returncode == 1
+    assert f'pip install "mlflow-core[{extra}]"' in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_export_without_onnx_says_how_to_install_it(machines, mlcore, tmp_path):
+    assert mlcore("train", "breakdown", "--in-process").returncode == 0
+
+    refused = mlcore("models", "export", "breakdown", "--to", str(tmp_path / "out"), missing=["onnx"])
+
+    assert refused.returncode == 1
+    assert 'pip install "mlflow-core[onnx]"' in refused.stderr
+    assert "Traceback" not in refused.stderr
