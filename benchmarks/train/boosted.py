@@ -1,0 +1,113 @@
+"""XGBoost: ours against its Dask interface and against pandas, quality first, then time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.results import Row
+from benchmarks.train.data import training_set
+from benchmarks.train.measured import Trained, measure
+
+__all__ = ["boosted_rows", "external_rows"]
+
+MOST_AUC = 0.002  # difference up to which two models are as good as each other
+PAIRS = (
+    ("ours, two workers", "xgboost.dask", 1 / 0.5, 1 / 0.65),
+    ("ours, one process", "pandas", 1 / 0.7, 1 / 0.35),
+)
+
+
+def boosted_rows(scratch: Path, sizes: Sequence[tuple[int, int]], *, goals: bool = True) -> list[Row]:
+    """Train on each size (rows, features) with everybody; time and memory only where the quality is the same."""
+    rows = []
+    small = training_set(scratch / "warm", 8_000, 50)
+    for count, features in sizes:
+        data = training_set(scratch / f"{count}x{features}", count, features)
+        found = {
+            name: measure(name, small if features == 50 else _like(scratch, features), data, scratch)
+            for pair in PAIRS
+            for name in pair[:2]
+        }
+        case = f"XGBoost, {count:,} x {features}"
+        for ours, peer, time, memory in PAIRS:
+            rows += _compared(
+                case,
+                ours,
+                found[ours],
+                peer,
+                found[peer],
+                goal=time if goals else None,
+                memory=memory if goals else None,
+            )
+    return rows
+
+
+def external_rows(
+    scratch: Path, sizes: Sequence[int], features: int = 50, *, goals: bool = True
+) -> list[Row]:
+    """Memory and time per row of external memory from the smallest to the largest size; both are to stay."""
+    found = []
+    for count in sizes:
+        data = training_set(scratch / f"{count}x{features}", count, features)
+        found.append(measure("ours, external memory", _like(scratch, features), data, scratch, within=900.0))
+    rows = []
+    for count, one in zip(sizes[1:], found[1:], strict=True):
+        case = f"XGBoost in files, {sizes[0]:,} to {count:,} x {features}"
+        first = found[0]
+        rows.append(
+            _grown(case, "peak GiB", first.process / 2**30, one.process / 2**30, 1.5 if goals else None)
+        )
+        if first.seconds and one.seconds:
+            each = [
+                1e6 * run.seconds / size for run, size in ((first, sizes[0]), (one, count)) if run.seconds
+            ]
+            rows.append(_grown(case, "us a row", *each, 1.25 if goals else None))
+    return rows
+
+
+def _like(scratch: Path, features: int):
+    return training_set(scratch / f"warm{features}", 8_000, features)
+
+
+def _grown(case: str, metric: str, first: float, last: float, most: float | None) -> Row:
+    ratio = first / last
+    goal = None if most is None else 1 / most
+    return Row(
+        case,
+        f"{metric}, largest against smallest",
+        last,
+        "ours, smallest",
+        first,
+        ratio,
+        goal,
+        None if goal is None else ratio >= goal,
+    )
+
+
+def _compared(
+    case: str,
+    ours: str,
+    mine: Trained,
+    peer: str,
+    theirs: Trained,
+    *,
+    goal: float | None,
+    memory: float | None,
+) -> list[Row]:
+    case = f"{case}: {ours}"
+    if mine.quality is None or theirs.quality is None:
+        who = f"ours: {mine.outcome}" if mine.quality is None else f"{peer}: {theirs.outcome}"
+        return [Row(case, "wall s", mine.seconds, peer, theirs.seconds, None, goal, False, None, who)]
+    equal = abs(mine.quality - theirs.quality) <= MOST_AUC
+    note = f"AUC {mine.quality:.4f} and {theirs.quality:.4f}"
+    figures = (
+        ("wall s", mine.seconds, theirs.seconds, goal),
+        ("peak GiB of the largest process", mine.process / 2**30, theirs.process / 2**30, memory),
+    )
+    made = []
+    for metric, ours_, peers, wanted in figures:
+        ratio = peers / ours_ if equal and ours_ and peers else None
+        holds = None if wanted is None else ratio is not None and ratio >= wanted
+        made.append(Row(case, metric, ours_, peer, peers, ratio, wanted, holds, equal, note))
+    return made

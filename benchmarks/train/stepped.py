@@ -1,0 +1,266 @@
+"""Networks: the trainer against a bare loop, one worker against two, the data path, and how soon a gang is back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.results import Row
+from benchmarks.train.data import training_set
+from mlflow_core.engine.cluster.environment import WORKER_ENVIRONMENT
+from mlflow_core.spec import GRU, MLP, FTTransformer, Torch
+from mlflow_core.train.data.shuffle import BlockOrder, batches, block_of
+from mlflow_core.train.data.training_set import TrainingData
+
+__all__ = ["data_path_rows", "network_rows", "recovery_rows"]
+
+ROOT = Path(__file__).parents[2]
+MOST_LOSS = 0.01  # relative difference up to which two loops have learned the same
+AHEAD_S = 25.0  # how far ahead two processes agree to start together
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and how much it is trained on."""
+
+    name: str
+    trainer: Torch
+    rows: int
+    features: int = 50
+    sequences: int = 0
+
+
+def cases(small: bool = False) -> tuple[Case, ...]:
+    """The networks; without dropout, so that a bare loop learns the same."""
+    few = 8 if small else 1
+    return (
+        Case("MLP", _torch(MLP(dropout=0.0)), 400_000 // few),
+        Case("GRU", _torch(GRU(dropout=0.0)), 160_000 // few, 20, sequences=16),
+        Case("FT-Transformer", _torch(FTTransformer(blocks=2, width=64, dropout=0.0)), 40_000 // few, 30),
+    )
+
+
+def _torch(module: Any) -> Torch:
+    return Torch(
+        module=module, epochs=1, batch_size=1024, schedule="constant", checkpoint_every=10**9, seed=1
+    )
+
+
+def network_rows(scratch: Path, *, small: bool = False) -> list[Row]:
+    """Rows a second of each network: bare and trainer in one process, on one worker, and on two."""
+    rows = []
+    for case in cases(small):
+        data = training_set(scratch / case.name, case.rows, case.features, sequences=case.sequences)
+        run = Runs(case, data, scratch)
+        bare = run("bare", threads=1)
+        here = run("trainer", threads=1)
+        one = run("trainer", threads=1, workers=1)
+        two = run("trainer", threads=1, workers=2, ranks=2)
+        apart = run.apart()
+        name = f"{case.name}, {case.rows:,} rows"
+        spent = here["seconds.total"] - here["seconds.validation"]
+        rows += [
+            _faster(f"{name}: trainer", here, "bare loop", bare, goal=None if small else 1 / 1.05),
+            _faster(f"{name}: rank in a worker", one, "bare loop", bare, goal=None if small else 0.97),
+            _faster(
+                f"{name}: two workers", two, "two independent processes", apart, goal=None if small else 0.9
+            ),
+            _less(
+                f"{name}: trainer",
+                "share of a step's time spent on data",
+                here["seconds.data"] / spent,
+                0.03,
+                small,
+            ),
+            _less(f"{name}: two workers", "start s, until steps are told of", two["start"], 3.0, small),
+        ]
+    return rows
+
+
+def recovery_rows(scratch: Path, *, small: bool = False) -> list[Row]:
+    """From the kill of one worker of two to steps beyond those that were lost."""
+    case = cases(small)[0]
+    data = training_set(scratch / case.name, case.rows, case.features)
+    trainer = case.trainer.model_copy(update={"checkpoint_every": 20, "epochs": 3})
+    found = Runs(Case(case.name, trainer, case.rows), data, scratch)("killed", threads=1, workers=2, ranks=2)
+    return [
+        _less(f"{case.name}: one worker of two killed", "s until it trains again", found["back"], 5.0, small)
+    ]
+
+
+def data_path_rows(scratch: Path, *, small: bool = False) -> list[Row]:
+    """Rows a second from the cache in the order of training, beside a copy of the same bytes one after the other."""
+    made = []
+    sizes = (100_000, 400_000) if small else (1_000_000, 20_000_000)
+    seconds = []
+    for count in sizes:
+        path = scratch / f"matrix-{count}.f32"
+        matrix = np.memmap(path, np.float32, mode="w+", shape=(count, 50))
+        for start in range(0, count, 1_000_000):
+            matrix[start : start + 1_000_000] = np.arange(50, dtype=np.float32)
+        matrix.flush()
+        array = np.asarray(matrix)
+        ours = min(_through(array, epoch) for epoch in range(3))
+        plain = min(_copied(array) for _ in range(3))
+        seconds.append(ours / count)
+        millions = count / ours / 1e6
+        made.append(
+            Row(
+                f"data path, {count:,} x 50",
+                "million rows/s",
+                millions,
+                "copy in order",
+                count / plain / 1e6,
+                plain / ours,
+                None,
+                None,
+                None,
+            )
+        )
+        goal = None if small else 1.0
+        ratio = millions / 50
+        made.append(
+            Row(
+                f"data path, {count:,} x 50",
+                "million rows/s",
+                millions,
+                "goal",
+                50.0,
+                ratio,
+                goal,
+                None if goal is None else ratio >= goal,
+            )
+        )
+        del matrix, array
+        path.unlink()
+    ratio = seconds[0] / seconds[1]
+    made.append(
+        Row(
+            f"data path, {sizes[0]:,} to {sizes[1]:,} rows",
+            "ns a row",
+            seconds[1] * 1e9,
+            "ours, smallest",
+            seconds[0] * 1e9,
+            ratio,
+        )
+    )
+    return made
+
+
+def _through(matrix: np.ndarray, epoch: int) -> float:
+    start = time.perf_counter()
+    rows = 0
+    for batch in batches(
+        matrix, BlockOrder(len(matrix), block_of(len(matrix), matrix.shape[1]), 1, epoch), 8192
+    ):
+        rows += len(batch)
+    assert rows == len(matrix)
+    return time.perf_counter() - start
+
+
+def _copied(matrix: np.ndarray) -> float:
+    start = time.perf_counter()
+    for first in range(0, len(matrix), 8192):
+        np.array(matrix[first : first + 8192])
+    return time.perf_counter() - start
+
+
+class Runs:
+    """Runs of one case, each in processes of its own."""
+
+    def __init__(self, case: Case, data: TrainingData, scratch: Path) -> None:
+        self.case, self.data, self.scratch = case, data, scratch
+
+    def __call__(self, what: str, *, threads: int, workers: int = 0, ranks: int = 1) -> dict[str, float]:
+        """Let one loop run, and wait for its answer."""
+        print(f"  {self.case.name}: {what}, {workers} workers ...", end="", file=sys.stderr, flush=True)
+        trainer = self.case.trainer.model_copy(update={"workers": ranks})
+        found = _answer(self._start(what, trainer, {"threads": threads, "workers": workers}))
+        print(f" {found.get('rows_per_second', 0):,.0f} rows/s", file=sys.stderr, flush=True)
+        return found
+
+    def apart(self) -> dict[str, float]:
+        """Two bare loops at the same time, each with half of each batch: what two ranks could reach at most."""
+        print(f"  {self.case.name}: two bare loops ...", end="", file=sys.stderr, flush=True)
+        at = time.time() + AHEAD_S
+        order = {"threads": 1, "workers": 0, "share": 2, "start_at": at}
+        started = [self._start("bare", self.case.trainer, order) for _ in range(2)]
+        found = [_answer(one) for one in started]
+        rate = sum(one["rows_per_second"] for one in found)
+        print(f" {rate:,.0f} rows/s", file=sys.stderr, flush=True)
+        return {"rows_per_second": rate, "loss": float("nan")}
+
+    def _start(
+        self, what: str, trainer: Torch, order: Mapping[str, Any]
+    ) -> tuple[subprocess.Popen[bytes], Path]:
+        folder = Path(tempfile.mkdtemp(prefix="steps-", dir=self.scratch))
+        shards = {part: [str(path) for path in paths] for part, paths in self.data.shards.items()}
+        file = folder / "order.json"
+        file.write_text(
+            json.dumps(
+                {
+                    "what": what,
+                    "trainer": trainer.canonical_json().decode(),
+                    "shards": shards,
+                    "features": self.data.features,
+                    "cache": str(self.scratch / "cache"),
+                    **order,
+                }
+            )
+        )
+        (self.scratch / "cache").mkdir(exist_ok=True)
+        environment = {**os.environ, **WORKER_ENVIRONMENT}  # a bare loop has what a worker has
+        with (folder / "log.txt").open("wb") as log:
+            command = [sys.executable, "-m", "benchmarks.train.stepping", str(file)]
+            return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment), folder
+
+
+def _answer(started: tuple[subprocess.Popen[bytes], Path]) -> dict[str, float]:
+    process, folder = started
+    try:
+        process.wait(600)
+    finally:
+        process.kill()
+    if process.returncode:
+        lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
+        raise SystemExit(f"{lines[-1] if lines else 'a loop ended without a word'} ({folder})")
+    found: dict[str, float] = json.loads((folder / "answer.json").read_text())
+    return found
+
+
+def _faster(
+    case: str, ours: Mapping[str, float], peer: str, theirs: Mapping[str, float], *, goal: float | None
+) -> Row:
+    compared = theirs["loss"] == theirs["loss"]
+    equal = abs(ours["loss"] / theirs["loss"] - 1) <= MOST_LOSS if compared else None
+    ratio = None if equal is False else ours["rows_per_second"] / theirs["rows_per_second"]
+    holds = None if goal is None else ratio is not None and ratio >= goal
+    note = f"loss {ours['loss']:.4f} and {theirs['loss']:.4f}" if compared else ""
+    return Row(
+        case,
+        "rows/s",
+        ours["rows_per_second"],
+        peer,
+        theirs["rows_per_second"],
+        ratio,
+        goal,
+        holds,
+        equal,
+        note,
+    )
+
+
+def _less(case: str, metric: str, ours: float, most: float, small: bool) -> Row:
+    ratio = most / ours if ours else float("inf")
+    goal = None if small else 1.0
+    return Row(case, metric, ours, "goal", most, ratio, goal, None if goal is None else ratio >= goal)

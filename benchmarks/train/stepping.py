@@ -1,0 +1,177 @@
+"""One training loop in a process of its own: ``python -m benchmarks.train.stepping ORDER.json``.
+
+``bare`` is a loop as its users would write it: the same network, the same batches, AdamW, clipping, nothing else. The
+others are the trainer's, in this process or on workers. Each writes how many rows it took a second, and the loss.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from distributed import Client
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from mlflow_core.config.cluster import ClusterSettings
+from mlflow_core.engine.cluster.connect import open_cluster
+from mlflow_core.spec import Torch
+from mlflow_core.train import NullRecorder, TrainContext, fit
+from mlflow_core.train.data.matrix import build_matrix
+from mlflow_core.train.data.profile import merge, profile_shard
+from mlflow_core.train.data.shuffle import BlockOrder, batches
+from mlflow_core.train.data.training_set import TrainingData
+from mlflow_core.train.networks.build import build
+from mlflow_core.train.networks.inputs import Inputs
+
+SAMPLE = 10_000  # rows that the trainer takes the bins of numbers from
+
+
+def main(order_file: Path) -> None:
+    """Do what the order says, and write the answer beside it."""
+    order = json.loads(order_file.read_text())
+    trainer = Torch.from_json(order["trainer"])
+    shards = {part: tuple(map(Path, paths)) for part, paths in order["shards"].items()}
+    data = TrainingData(shards=shards, label="label", features=tuple(order["features"]))
+    doing = {"bare": _bare, "trainer": _trainer, "killed": _killed}[order["what"]]
+    answer = doing(trainer, data, Path(order["cache"]), order_file.parent, order)
+    half = order_file.with_suffix(".half")
+    half.write_text(json.dumps(answer))
+    half.rename(order_file.with_name("answer.json"))
+
+
+def _bare(
+    trainer: Torch, data: TrainingData, cache: Path, _: Path, order: Mapping[str, Any]
+) -> dict[str, float]:
+    torch.set_num_threads(order["threads"])
+    profiles = [
+        profile_shard(path, data.label, data.features, with_features=True) for path in data.files("train")
+    ]
+    preprocessing, _notes, _label = merge(profiles, data.features, sequences=True)
+    stored = build_matrix(data, "train", preprocessing, ("label",), cache, seed=trainer.seed)
+    matrix = stored.open()
+    net = build(trainer.module, {}, Inputs.of(preprocessing, matrix[:SAMPLE]), outputs=1, seed=trainer.seed)
+    optimiser = torch.optim.AdamW(
+        net.parameters(), lr=trainer.learning_rate, weight_decay=trainer.weight_decay, fused=True
+    )
+    width = preprocessing.width
+    share = order.get("share", 1)  # of each batch: what one of several ranks would take
+    _wait_for(order.get("start_at"))
+    rows, start, losses = 0, time.perf_counter(), []
+    for epoch in range(trainer.epochs):
+        for array in batches(
+            matrix, BlockOrder(len(matrix), stored.block, trainer.seed, epoch), trainer.batch_size // share
+        ):
+            batch = torch.from_numpy(array)
+            optimiser.zero_grad(set_to_none=True)
+            loss = binary_cross_entropy_with_logits(net(batch[:, :width])[:, 0], batch[:, width])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), trainer.clip or 1.0)
+            optimiser.step()
+            losses.append(loss.item())
+            rows += len(array)
+    taken = time.perf_counter() - start
+    return {"rows_per_second": rows / taken, "loss": sum(losses[-20:]) / len(losses[-20:])}
+
+
+def _trainer(
+    trainer: Torch, data: TrainingData, cache: Path, scratch: Path, order: Mapping[str, Any]
+) -> dict[str, float]:
+    torch.set_num_threads(order["threads"])
+    told = Told()
+    with _cluster(order) as client:
+        # The second time as in a cluster that has trained before: imports done, the matrix there.
+        for number in range(2):
+            told = Told()
+            fit(trainer, data, TrainContext(scratch / str(number), client, told, told, cache, profile=True))
+    spent = {name: value for name, value in told.last.items() if name.startswith("seconds.")}
+    stepping = spent["seconds.total"] - spent["seconds.validation"] - spent["seconds.checkpoints"]
+    rows = told.facts["rows.train"] * trainer.epochs
+    return {
+        "rows_per_second": rows / stepping,
+        "loss": told.losses(20),
+        "start": told.first - told.began,
+        **spent,
+    }
+
+
+def _killed(
+    trainer: Torch, data: TrainingData, cache: Path, scratch: Path, order: Mapping[str, Any]
+) -> dict[str, float]:
+    with _cluster(order) as client:
+        fit(trainer, data, TrainContext(scratch / "warm", client, cache=cache))
+        assert client is not None
+        pids = client.run(os.getpid)
+        told = Told(after=20, then=lambda: os.kill(pids[max(pids)], signal.SIGKILL))
+        fit(trainer, data, TrainContext(scratch / "killed", client, told, told, cache))
+    return {"back": told.back - told.struck}
+
+
+class Told(NullRecorder):
+    """Hears what a training tells, and when.
+
+    Args:
+        after: After so many times that steps were told of ...
+        then: ... this is done, once.
+    """
+
+    def __init__(self, after: int = 0, then: Callable[[], None] | None = None) -> None:
+        self.facts: dict[str, Any] = {}
+        self.last: dict[str, float] = {}
+        self._after, self._then = after, then
+        self._batch_losses: list[float] = []
+        self.began = self.first = self.struck = self.back = 0.0
+        self._times = 0
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        self.facts |= params
+
+    def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:  # noqa: ARG002 the protocol's
+        self.last |= metrics
+        if "batch_loss" in metrics:
+            self._batch_losses.append(metrics["batch_loss"])
+
+    def losses(self, count: int) -> float:
+        last = self._batch_losses[-count:]
+        return sum(last) / len(last)
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> Any:  # noqa: ARG002 the protocol's
+        if unit == "steps":
+            self.began = time.monotonic()
+        return nullcontext(self)
+
+    def advance(self, n: int = 1, *, rows: int = 0, size: int = 0) -> None:  # noqa: ARG002 the protocol's
+        now = time.monotonic()
+        self.first = self.first or now
+        if self.struck and not self.back:
+            self.back = now
+        self._times += 1
+        if self._then is not None and self._times == self._after:
+            self.struck, then = now, self._then
+            threading.Thread(target=then).start()
+
+
+@contextmanager
+def _cluster(order: Mapping[str, Any]) -> Iterator[Client | None]:
+    if not order["workers"]:
+        yield None
+        return
+    with open_cluster(ClusterSettings(workers=order["workers"], memory="4GiB")) as client:
+        yield client
+
+
+def _wait_for(moment: float | None) -> None:
+    if moment is not None:
+        time.sleep(max(0.0, moment - time.time()))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

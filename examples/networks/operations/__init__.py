@@ -1,0 +1,1 @@
+"""What flights out of New York are judged by."""
