@@ -13,7 +13,16 @@ from typing import Literal
 from mlflow_core.errors import nearest
 from mlflow_core.spec.trainer import Family, Sklearn, Torch, Trainer, XGBoost
 
-__all__ = ["DEFAULT_METRICS", "METRICS", "Task", "parse_metric", "task_of", "tasks_of"]
+__all__ = [
+    "DEFAULT_METRICS",
+    "METRICS",
+    "Task",
+    "default_metrics",
+    "has_one_quantile",
+    "parse_metric",
+    "task_of",
+    "tasks_of",
+]
 
 Task = Literal["classification", "multiclass", "regression", "quantile", "ranking", "survival", "anomaly"]
 
@@ -105,6 +114,19 @@ def task_of(trainer: Trainer) -> Task:
             return _OF_TORCH[trainer.objective]
         case XGBoost():
             return _of_objective(trainer.objective)
+
+
+def default_metrics(trainer: Trainer) -> tuple[str, ...]:
+    """What is measured of a trainer's model where nothing else is asked for: of one quantile its loss alone."""
+    metrics = DEFAULT_METRICS[task_of(trainer)]
+    return ("pinball",) if has_one_quantile(trainer) else metrics
+
+
+def has_one_quantile(trainer: Trainer) -> bool:
+    """Whether it predicts a single quantile, which spans no interval and crosses no other."""
+    if isinstance(trainer, Family):
+        trainer = trainer.trainer
+    return isinstance(trainer, XGBoost | Torch) and len(trainer.quantiles) == 1
 
 
 def _of_objective(objective: str) -> Task:

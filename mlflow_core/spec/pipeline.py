@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mlflow_core.spec.dataset import Dataset
-from mlflow_core.spec.metric import DEFAULT_METRICS, METRICS, parse_metric, task_of, tasks_of
+from mlflow_core.spec.metric import (
+    METRICS,
+    default_metrics,
+    has_one_quantile,
+    parse_metric,
+    task_of,
+    tasks_of,
+)
 from mlflow_core.spec.model import NAME, Named, Spec
 from mlflow_core.spec.search import Search
 from mlflow_core.spec.trainer import (
@@ -80,7 +87,7 @@ class TrainingPipeline(Named):
         data: The dataset.
         trainer: The trainer with its settings.
         search: How better settings are looked for; None takes the trainer as it is.
-        evaluate: Metrics on the test part; by default those of ``DEFAULT_METRICS`` for the trainer's task. The first
+        evaluate: Metrics on the test part; by default those of ``default_metrics`` for the trainer. The first
             is the one that reports lead with.
         slices: Columns whose values cut the test part into slices.
         baselines: Simple models trained on the same rows for comparison.
@@ -121,7 +128,7 @@ class TrainingPipeline(Named):
     def _metrics_of_the_task(cls, fields: Any) -> Any:
         trainer = fields.get("trainer") if isinstance(fields, dict) else None
         if isinstance(trainer, XGBoost | Torch | Sklearn | Family) and "evaluate" not in fields:
-            return {**fields, "evaluate": DEFAULT_METRICS[task_of(trainer)]}
+            return {**fields, "evaluate": default_metrics(trainer)}
         return fields
 
     @field_validator("evaluate")
@@ -143,6 +150,25 @@ class TrainingPipeline(Named):
                     f'"{metric}" does not measure a model of the task "{task}", which the trainer\'s objective gives; '
                     f"these do: {fitting}"
                 )
+            if metric in ("coverage_error", "crossing") and has_one_quantile(self.trainer):
+                raise ValueError(f'"{metric}" needs at least two quantiles, and the trainer has one')
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> TrainingPipeline:
+        own = self.trainer.trainer if isinstance(self.trainer, Family) else self.trainer
+        task = task_of(own)
+        if isinstance(own, Torch) and task == "ranking":
+            raise ValueError(
+                f'the objective "{own.objective}" is not for a pipeline: its model is measured by query, and Torch names no '
+                'column of queries; train it with train.fit, or rank with XGBoost(objective="rank:ndcg", group=...)'
+            )
+        logistic = any(isinstance(one, LogisticRegression) for one in self.baselines)
+        if logistic and task not in ("classification", "multiclass"):
+            raise ValueError(
+                f'the baseline LogisticRegression() predicts classes, and the trainer\'s objective gives the task "{task}"; '
+                "compare with Rate(), or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

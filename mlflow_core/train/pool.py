@@ -7,21 +7,26 @@ watched beside the futures. Ranks that train one model together are not this, bu
 
 from __future__ import annotations
 
+import importlib
 import json
 import queue
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from mlflow_core.engine.cluster.project_code import share_modules
 from mlflow_core.errors import TrainError
 from mlflow_core.telemetry.logs import get_logger
+from mlflow_core.train.gang.hearing import take_off
+from mlflow_core.train.gang.on_worker import is_stopped
+from mlflow_core.train.gang.roll import Roll
 from mlflow_core.train.gang.seats import Member, members
 
 if TYPE_CHECKING:
-    from distributed import Client, Future, Worker
+    from distributed import Client, Future
 
 __all__ = ["ClusterPool", "Ended", "LocalPool", "Pool", "Program", "Slot", "Stopped", "open_pool"]
 
@@ -31,7 +36,6 @@ _LOOK_EVERY_S = 0.25
 _FETCH_WITHIN_S = 20.0
 _WORKERS_WITHIN_S = 60.0
 _ATTEMPTS = 3
-_GOING: Final = ("closing", "closing_gracefully", "closed", "stopping", "failed")
 
 
 class Stopped(Exception):
@@ -115,7 +119,14 @@ class Pool(Protocol):
     ) -> None: ...
 
 
-def open_pool(client: Client | None, *, parallel: int | None, told: Told, threads: int | None = None) -> Pool:
+def open_pool(
+    client: Client | None,
+    *,
+    parallel: int | None,
+    told: Told,
+    threads: int | None = None,
+    modules: Iterable[str] = (),
+) -> Pool:
     """A pool on a cluster, or in this process.
 
     Args:
@@ -123,8 +134,9 @@ def open_pool(client: Client | None, *, parallel: int | None, told: Told, thread
         parallel: How many at the same time, at most as many as the workers have threads; by default one a worker.
         told: Called in the caller's thread with a program's key and the facts it tells.
         threads: How many threads a program in this process may use; None for all.
+        modules: The project's own modules that programs import, which workers elsewhere do not know.
     """
-    return LocalPool(told, threads) if client is None else ClusterPool(client, parallel, told)
+    return LocalPool(told, threads) if client is None else ClusterPool(client, parallel, told, tuple(modules))
 
 
 class LocalPool:
@@ -190,11 +202,13 @@ class ClusterPool:
     client: Client
     parallel: int | None
     told: Told
+    modules: tuple[str, ...] = ()
     _topic: str = field(default_factory=lambda: f"mlcore-pool-{uuid.uuid4().hex}")
     _heard: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
     _running: dict[int, _Running] = field(default_factory=dict)
     _ended: list[Ended] = field(default_factory=list)
     _present: Mapping[str, Member] = field(default_factory=dict)
+    _usable: Mapping[str, Member] = field(default_factory=dict)
     _looked: float = 0.0
     _seen: float = field(default_factory=time.monotonic)
 
@@ -237,7 +251,16 @@ class ClusterPool:
             if not self._ended and time.monotonic() >= until:
                 return None
 
+    def __post_init__(self) -> None:
+        self._roll = Roll(self.client)
+
     def __enter__(self) -> Self:
+        for name in self.modules:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:  # the programs say so, each with its own words
+                _log.debug("%s cannot be imported here: %s", name, error)
+        share_modules(self.client, self.modules)
         self.client.subscribe_topic(self._topic, lambda event: self._heard.put(event[1]))
         return self
 
@@ -247,45 +270,52 @@ class ClusterPool:
         if self.client.status != "running":
             return
         self.client.cancel([one.future for one in self._running.values() if one.future is not None])
-        self.client.unsubscribe_topic(self._topic)
-        self.client.run_on_scheduler(_forget, self._topic)
+        try:
+            members(self.client)  # raises where the scheduler is silent: it would be waited for without end
+            take_off(self.client, self._topic)
+        except OSError as lost:
+            _log.debug("the scheduler was lost meanwhile, and all with it: %s", lost)
 
     def _limit(self) -> int:
-        threads = sum(one.threads for one in self._present.values())
-        return min(self.parallel or len(self._present), threads)
+        threads = sum(one.threads for one in self._usable.values())
+        return min(self.parallel or len(self._usable), threads)
 
     def _look(self) -> None:
         now = time.monotonic()
         if now - self._looked < _LOOK_EVERY_S:
             return
         self._looked = now
-        self._present = {at: one for at, one in members(self.client).items() if one.takes_tasks}
-        if self._present:
-            self._seen = now
+        present = self._roll.call()
+        if present is None:
+            return
+        # One that is out of memory for the moment is given nothing more, but goes on with what it has.
+        self._present, self._usable = present, {at: one for at, one in present.items() if one.takes_tasks}
+        if self._usable or any(one.busy for one in present.values()):
+            self._seen = time.monotonic()
         elif now - self._seen > _WORKERS_WITHIN_S:
             raise TrainError(
-                f"the cluster has had no workers for {_WORKERS_WITHIN_S:.0f} seconds",
+                f"the cluster has had no workers that take tasks for {_WORKERS_WITHIN_S:.0f} seconds",
                 hint="Start workers, and run the same again: it goes on.",
             )
 
     def _place(self) -> None:
         """Give each program without a worker one that is there."""
         for key, one in self._running.items():
-            if one.future is not None or not self._present:
+            if one.future is not None or not self._usable:
                 continue
-            loads = dict.fromkeys(self._present, 0)
+            loads = dict.fromkeys(self._usable, 0)
             for other in self._running.values():
                 if other.worker in loads and other.future is not None:
                     loads[other.worker] += 1
-            one.worker = min(loads, key=lambda at: (loads[at], self._present[at].name))
+            one.worker = min(loads, key=lambda at: (loads[at], self._usable[at].name))
             one.attempts += 1
-            at_once = -(-self._limit() // len(self._present))
+            at_once = -(-self._limit() // len(self._usable))
             one.future = self.client.submit(
                 _run_on_worker,
                 one.program,
                 key,
                 self._topic,
-                max(1, self._present[one.worker].threads // at_once),
+                max(1, self._usable[one.worker].threads // at_once),
                 key=f"mlcore-pool-{key}-{uuid.uuid4().hex}",
                 workers=[one.worker],
                 allow_other_workers=False,
@@ -302,7 +332,7 @@ class ClusterPool:
         if future.status == "finished":
             try:
                 kind, said = future.result(timeout=_FETCH_WITHIN_S)
-            except (OSError, TimeoutError) as lost:
+            except OSError as lost:
                 _log.debug("the result of %d is not there: %s", key, lost)
                 self._again(key, one)
                 return
@@ -316,7 +346,10 @@ class ClusterPool:
                 self._ended.append(Ended(key, result, error, worker=one.worker, attempts=one.attempts))
             return
         if future.status == "error" and not gone:
-            failure = future.exception(timeout=_FETCH_WITHIN_S)
+            try:
+                failure = future.exception(timeout=_FETCH_WITHIN_S)
+            except TimeoutError:
+                return  # of a scheduler that is slow; it is asked again
             if failure is not None and type(failure).__name__ != "KilledWorker":
                 raise failure
         self._again(key, one)
@@ -358,18 +391,8 @@ def _run_on_worker(program: Program, key: int, topic: str, threads: int) -> tupl
         worker.log_event(topic, json.dumps([key, facts]))
 
     try:
-        return "result", program(Slot(threads, tell, lambda: _is_stopped(worker, task)))
+        return "result", program(Slot(threads, tell, lambda: is_stopped(worker, task)))
     except Stopped:
         return "stopped", None
     except TrainError as error:
         return "error", error
-
-
-def _is_stopped(worker: Worker, key: Any) -> bool:
-    """The worker's own state of the task changes when the caller cancels it, and as well when the caller dies."""
-    task = worker.state.tasks.get(key)
-    return task is None or task.state not in ("executing", "long-running") or worker.status.name in _GOING
-
-
-def _forget(topic: str, dask_scheduler: Any = None) -> None:
-    dask_scheduler._broker._topics.pop(topic, None)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mlflow_core.workflow.lease import lease_held
 __all__ = ["Journal", "RunRecorder", "StepNote", "environment"]
 
 _PACKAGES = ("mlflow-core", "xgboost", "dask", "feast", "pyarrow", "numpy", "duckdb")
+_OF_EXTRAS = ("torch", "safetensors", "scikit-learn", "skops", "optuna")
 _MEDIA_TYPES = {".html": "text/html", ".json": "application/json", ".png": "image/png"}
 
 
@@ -146,6 +147,9 @@ class RunRecorder:
 def environment() -> dict[str, str]:
     """Name what a run ran on: the machine, Python, and the packages that its figures depend on."""
     packages = {name: version(name) for name in _PACKAGES}
+    for name in _OF_EXTRAS:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {"machine": platform.platform(), "python": platform.python_version(), **packages}
 
 

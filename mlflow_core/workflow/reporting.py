@@ -90,12 +90,12 @@ def write_run_report(
         model.preprocessing,
         sample,
         measured.test,
-        model.label,
+        dataset.data.label,
         keys=_keys(dataset, measured.test),
         seed=spec.trainer.seed,
     )
-    drift = find_drift(model.preprocessing, sample, measured.test, model.label, seed=spec.trainer.seed)
-    explained = isinstance(model.scorer, BoosterScorer)
+    drift = find_drift(model.preprocessing, sample, measured.test, dataset.data.label, seed=spec.trainer.seed)
+    explained = isinstance(model.scorer, BoosterScorer) and model.scorer.explains
     report = Report(
         title=spec.name,
         question=spec.description or _meaning(dataset),

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import orjson
+
 from mlflow_core.config import Settings
 from mlflow_core.errors import SpecError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.spec import TrainingPipeline
 from mlflow_core.train import TrainContext
+from mlflow_core.train.identity import identity_of
 from mlflow_core.train.search.recorder import StudyFacts, Trial
 from mlflow_core.train.search.result import SearchResult
 from mlflow_core.train.search.run import run_search
@@ -22,6 +25,7 @@ from mlflow_core.workflow.dataset import StoredDataset
 __all__ = ["StudyMirror", "search_settings"]
 
 _NAME_DIGITS = 12
+_HOW_FAR = {"trials", "parallel", "within", "start"}  # what may change while a study goes on
 
 
 class StudyMirror:
@@ -92,7 +96,10 @@ def search_settings(
         raise SpecError(
             "declares no search", object=f'TrainingPipeline "{spec.name}"', hint="Add search=ml.Search(...)."
         )
-    told = spec.trainer.canonical_json() + spec.search.canonical_json() + dataset.artifact.digest.encode()
+    searched = spec.search.model_dump(mode="json", exclude=_HOW_FAR)
+    told = orjson.dumps(
+        [identity_of(spec.trainer), searched, dataset.artifact.digest], option=orjson.OPT_SORT_KEYS
+    )
     return run_search(
         spec.trainer,
         spec.search,

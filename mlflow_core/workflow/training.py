@@ -18,7 +18,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlflow_core.engine.files.drafts import draft_folder
-from mlflow_core.errors import UnknownNameError
 from mlflow_core.metadata import DatasetRecord, Metric
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.spec import ClockName, Trainer, TrainingPipeline
@@ -32,6 +31,7 @@ from mlflow_core.train.models.model import Model
 from mlflow_core.train.report.card import CARD_FILES
 from mlflow_core.train.report.drawing import why_not_drawn
 from mlflow_core.train.search.result import SearchResult
+from mlflow_core.workflow.champion import CHAMPION, champion_of
 from mlflow_core.workflow.clocks import ClockComparison, compare_clocks, other_clocks
 from mlflow_core.workflow.dataset import StoredDataset
 from mlflow_core.workflow.journal import Journal, RunRecorder, environment
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["Trained", "run_pipeline"]
 
 RESAMPLES = 1000
-CHAMPION = "champion"
 
 Floats = NDArray[np.float64]
 
@@ -202,10 +201,11 @@ def _steps(run: _Run, *, compare: bool) -> Trained:
     journal, spec = run.journal, run.spec
     dataset, record = run.dataset(run.clock, "dataset")
     run.workspace.metadata.use_dataset(journal.run_id, record.id)
+    champion = champion_of(run.workspace, spec, dataset, run.draft / CHAMPION)
     found = run.search(dataset)
     trainer = spec.trainer if found is None else found.trainer
     model = run.train(dataset, trainer, "train")
-    measured = _evaluate(run, dataset, model)
+    measured = _evaluate(run, dataset, model, champion)
     clocks = _clocks(run, dataset, trainer, model) if compare else None
     gate = _gate(spec, measured)
     if (why := why_not_drawn()) is not None:
@@ -247,13 +247,12 @@ def _steps(run: _Run, *, compare: bool) -> Trained:
     )
 
 
-def _evaluate(run: _Run, dataset: StoredDataset, model: Model) -> Measured:
+def _evaluate(run: _Run, dataset: StoredDataset, model: Model, champion: Model | None) -> Measured:
     spec, data, journal = run.spec, dataset.data, run.journal
     with journal.step("evaluate") as note:
         test = data.read("test")
         truth = truth_of(spec.trainer, test, data.label, outputs=model.outputs)
         predictions: dict[str, Floats] = {spec.model: model.predict(test)}
-        champion = _champion(run)
         if champion is not None:
             predictions[CHAMPION] = champion.predict(test)
         for baseline in spec.baselines:
@@ -283,18 +282,6 @@ def _record_scores(recorder: RunRecorder, model: str, evaluation: Evaluation) ->
         for one in evaluation.models
     ]
     recorder.intervals(Metric(name, told.value, 0, told.low, told.high) for name, told in scores)
-
-
-def _champion(run: _Run) -> Model | None:
-    """Load the champion if the gate asks for it and there is one."""
-    gate = run.spec.gate
-    if gate is None or gate.better_than != "champion":
-        return None
-    try:
-        version = run.workspace.metadata.resolve_model(f"{run.spec.model}@{CHAMPION}")
-    except UnknownNameError:
-        return None
-    return Model.load(run.workspace.artifacts.fetch_tree(version.artifact_digest, run.draft / CHAMPION))
 
 
 def _clocks(run: _Run, dataset: StoredDataset, trainer: Trainer, model: Model) -> ClockComparison:

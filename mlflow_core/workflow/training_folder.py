@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import IO
 
 from mlflow_core.spec import Trainer
+from mlflow_core.train.gang.checkpoints import SUFFIX
+from mlflow_core.train.identity import identity_of
 
 __all__ = ["TrainingFolder", "training_folder"]
 
-_CHECKPOINTS = "checkpoints"
 _KEPT_FOR_S = 14 * 86_400.0
 
 
@@ -55,16 +56,18 @@ def training_folder(
         trains the same, a second folder is used, which is removed in any case.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    _take_away_old(parent)
-    name = hashlib.sha256(trainer.canonical_json() + dataset.encode()).hexdigest()[:32]
+    name = hashlib.sha256(f"{identity_of(trainer)} {dataset}".encode()).hexdigest()[:32]
     with _first_free(parent, name) as (folder, is_first):
+        _take_away_old(parent)
         if fresh or not is_first:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(exist_ok=True)
         try:
             yield TrainingFolder(folder, _has_checkpoints(folder))
         except BaseException:
-            if not is_first or not _has_checkpoints(folder):
+            if is_first:
+                _keep_checkpoints(folder)
+            else:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,15 +102,35 @@ def _locked(path: Path) -> IO[str] | None:
 
 
 def _has_checkpoints(folder: Path) -> bool:
-    checkpoints = folder / _CHECKPOINTS
-    return checkpoints.is_dir() and any(checkpoints.iterdir())
+    return any(folder.rglob(f"*{SUFFIX}"))
+
+
+def _keep_checkpoints(folder: Path) -> None:
+    """Remove everything but checkpoints: copies of rows must not lie where no erasure looks for them."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if path.is_dir():
+            with suppress(OSError):  # a checkpoint is in it
+                path.rmdir()
+        elif path.suffix != SUFFIX:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _take_away_old(parent: Path) -> None:
+    """Remove what has not changed for long; the caller's own folder is locked, and so is everybody's who trains."""
     for folder in parent.iterdir():
-        if not folder.is_dir() or time.time() - folder.stat().st_mtime < _KEPT_FOR_S:
+        if not folder.is_dir() or time.time() - _changed(folder) < _KEPT_FOR_S:
             continue
         if (lock := _locked(parent / f".{folder.name}.lock")) is not None:
             with lock:
                 shutil.rmtree(folder, ignore_errors=True)
                 Path(lock.name).unlink(missing_ok=True)
+
+
+def _changed(folder: Path) -> float:
+    """When a folder or anything in it changed last; now, if somebody is just removing it."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        return time.time()

@@ -9,6 +9,11 @@ from mlflow_core.errors import SpecError
 from mlflow_core.spec.metric import DEFAULT_METRICS, METRICS, parse_metric, task_of, tasks_of
 from mlflow_core.spec.pipeline import TrainingPipeline
 
+ONE_QUANTILE = ml.XGBoost(objective="reg:quantileerror", quantiles=(0.5,))
+FAMILY_OF_ONE = ml.Family(
+    trainer=ml.Torch(module=ml.MLP(), objective="quantile", quantiles=(0.5,)), by=("a",)
+)
+
 
 def pipeline(trainer: object, **more: object) -> TrainingPipeline:
     source = ml.ParquetSource(
@@ -32,7 +37,7 @@ def pipeline(trainer: object, **more: object) -> TrainingPipeline:
         (ml.XGBoost(objective="multi:softprob", classes=3), "multiclass"),
         (ml.XGBoost(objective="reg:tweedie"), "regression"),
         (ml.XGBoost(objective="count:poisson"), "regression"),
-        (ml.XGBoost(objective="reg:quantileerror", quantiles=(0.5,)), "quantile"),
+        (ml.XGBoost(objective="reg:quantileerror", quantiles=(0.1, 0.5)), "quantile"),
         (ml.XGBoost(objective="rank:pairwise", group="query"), "ranking"),
         (ml.XGBoost(objective="survival:cox"), "survival"),
         (ml.Torch(module=ml.MLP(), objective="regression"), "regression"),
@@ -50,6 +55,26 @@ def test_a_pipeline_measures_what_its_trainer_predicts(trainer: object, task: st
 
 def test_the_default_of_a_binary_label_is_left_out_of_the_canonical_json() -> None:
     assert b"evaluate" not in pipeline(ml.XGBoost()).canonical_json()
+
+
+@pytest.mark.parametrize("trainer", [ONE_QUANTILE, FAMILY_OF_ONE])
+def test_one_quantile_is_measured_by_its_loss_alone(trainer: object) -> None:
+    assert pipeline(trainer).evaluate == ("pinball",)
+
+
+@pytest.mark.parametrize("family", [False, True])
+def test_a_retrieval_is_refused_where_it_is_declared_since_no_query_is_named(family: bool) -> None:
+    trainer = ml.Torch(module=ml.TwoTower(left=("a",), right=("b",)), objective="retrieval")
+
+    with pytest.raises(SpecError, match=r"not for a pipeline.*train it with train.fit"):
+        pipeline(ml.Family(trainer=trainer, by=("a",)) if family else trainer)
+
+
+def test_a_logistic_regression_is_refused_beside_what_predicts_no_classes() -> None:
+    with pytest.raises(SpecError, match=r'predicts classes.*the task "quantile".*compare with Rate\(\)'):
+        pipeline(ONE_QUANTILE, baselines=[ml.LogisticRegression()])
+    many = ml.Family(trainer=ml.XGBoost(objective="multi:softprob", classes=3), by=("a",))
+    assert len(pipeline(many, baselines=[ml.LogisticRegression(), ml.Rate()]).baselines) == 2
 
 
 def test_every_default_metric_measures_its_task() -> None:
@@ -76,6 +101,8 @@ def test_names_with_a_k_are_read() -> None:
         ("ndgc@10", ml.XGBoost(), 'Did you mean "ndcg"'),
         ("precision", ml.XGBoost(), 'needs to know of how many rows, e.g. "precision@100"'),
         ("brier@2", ml.XGBoost(), 'is not a metric: write "brier"'),
+        ("crossing", ONE_QUANTILE, "needs at least two quantiles, and the trainer has one"),
+        ("coverage_error", FAMILY_OF_ONE, "needs at least two quantiles"),
         ("map@ten", ml.XGBoost(), "its k is a whole number above 0"),
     ],
 )

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mlflow_core.train.data.spread import spread
 from mlflow_core.train.data.training_set import TrainingData
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ __all__ = ["Assign", "partition"]
 Assign = Callable[[pa.Table], NDArray[np.int64]]
 """Says for each row of a table which place it goes to, from 0; -1 leaves it out. Picklable."""
 
-_FLUSH_ROWS = 1_000_000
+_FLUSH_BYTES = 64 * 2**20  # kept in memory for each shard that is read, until it is written
 _GROUP_ROWS = 65_536
 
 
@@ -55,6 +56,9 @@ def partition(
 
     Returns:
         The files of each place that has rows, in the order of the shards.
+
+    Raises:
+        TrainError: There are no workers.
     """
     files = data.files(part)
     facts = [data.identity(path) for path in files]
@@ -65,11 +69,7 @@ def partition(
         aside.mkdir(parents=True)
         try:
             calls = [(path, number, assign, aside) for number, path in enumerate(files)]
-            if client is None:
-                for call in calls:
-                    _cut_shard(*call)
-            else:
-                client.gather([client.submit(_cut_shard, *call, pure=False) for call in calls])
+            spread(_cut_shard, calls, client)
             if not whole.is_dir():  # another process may have been as quick
                 aside.rename(whole)
         finally:
@@ -80,9 +80,10 @@ def partition(
     return {place: tuple(paths) for place, paths in sorted(found.items())}
 
 
-def _cut_shard(path: Path, number: int, assign: Assign, folder: Path) -> None:
+def _cut_shard(call: tuple[Path, int, Assign, Path]) -> None:
+    path, number, assign, folder = call
     kept: dict[int, list[pa.Table]] = {}
-    rows, turn = 0, 0
+    size, turn = 0, 0
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
@@ -91,19 +92,19 @@ def _cut_shard(path: Path, number: int, assign: Assign, folder: Path) -> None:
             found, first = np.unique(places[order], return_index=True)
             for place, start, stop in zip(found, first, [*first[1:], len(order)], strict=True):
                 if place >= 0:
-                    kept.setdefault(int(place), []).append(table.take(pa.array(order[start:stop])))
-            rows += table.num_rows
-            if rows >= _FLUSH_ROWS:
+                    rows = table.take(pa.array(order[start:stop]))
+                    kept.setdefault(int(place), []).append(rows)
+                    size += rows.nbytes
+            if size >= _FLUSH_BYTES:
                 _write(kept, folder, number, turn)
-                kept, rows, turn = {}, 0, turn + 1
+                kept, size, turn = {}, 0, turn + 1
     _write(kept, folder, number, turn)
 
 
 def _write(kept: Mapping[int, Sequence[pa.Table]], folder: Path, number: int, turn: int) -> None:
     for place, tables in kept.items():
-        pq.write_table(
-            pa.concat_tables(tables),
-            folder / f"{place:06d}-{number:06d}-{turn:04d}.parquet",
-            row_group_size=_GROUP_ROWS,
-            compression="lz4",
-        )
+        whole = folder / f"{place:06d}-{number:06d}-{turn:04d}.parquet"
+        # Under a name of its own: one that was taken for lost may still write the same.
+        part = whole.with_suffix(f".{uuid.uuid4().hex}")
+        pq.write_table(pa.concat_tables(tables), part, row_group_size=_GROUP_ROWS, compression="lz4")
+        part.replace(whole)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mlflow_core.engine.cluster.tasks import patience
 from mlflow_core.errors import TrainError
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ _MAX_THREADS = 8
 
 
 def spread(
-    work: Callable[[T], R], pieces: Sequence[T], client: Client | None, done: Callable[[R], None]
+    work: Callable[[T], R],
+    pieces: Sequence[T],
+    client: Client | None,
+    done: Callable[[R], None] = lambda _: None,
 ) -> list[R]:
     """Do every piece of work.
 
@@ -39,7 +43,7 @@ def spread(
         The results in the order of the pieces.
 
     Raises:
-        TrainError: Workers were lost again and again over one piece.
+        TrainError: Workers were lost again and again over one piece, or there are none.
         Exception: What the work raised first; pieces that have not begun are left undone.
     """
     return _here(work, pieces, done) if client is None else _on_workers(work, pieces, client, done)
@@ -53,7 +57,7 @@ def _here(work: Callable[[T], R], pieces: Sequence[T], done: Callable[[R], None]
             for future in as_completed(futures):
                 done(future.result())
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
         return [future.result() for future in futures]
 
 
@@ -63,6 +67,8 @@ def _on_workers(
     from distributed import KilledWorker
     from distributed import as_completed as completed
 
+    if pieces:
+        _wait_for_a_worker(client)
     futures = [client.submit(work, piece, pure=False) for piece in pieces]
     results: dict[Any, R] = {}
     try:
@@ -77,3 +83,14 @@ def _on_workers(
     finally:
         client.cancel(futures)
     return [results[future.key] for future in futures]
+
+
+def _wait_for_a_worker(client: Client) -> None:
+    """Dask itself would wait for ever for one."""
+    try:
+        client.wait_for_workers(1, timeout=patience())
+    except TimeoutError as error:
+        raise TrainError(
+            f"the Dask cluster has had no worker that takes tasks for {patience():g} s",
+            hint="Start workers, and run the same again.",
+        ) from error

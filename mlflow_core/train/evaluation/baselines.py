@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError, nearest
 from mlflow_core.spec.metric import Task, task_of
-from mlflow_core.spec.trainer import Baseline, LogisticRegression, Rate, Torch, Trainer, XGBoost
+from mlflow_core.spec.trainer import Baseline, Family, LogisticRegression, Rate, Torch, Trainer, XGBoost
 from mlflow_core.train.data.preprocess import Feature, as_floats, kind_of
 from mlflow_core.train.data.profile import check_label, merge, profile_shard
 from mlflow_core.train.data.training_set import TrainingData
@@ -39,7 +39,7 @@ class FittedBaseline(Protocol):
         ...
 
     def predict(self, table: pa.Table) -> Floats:
-        """Predict each row, float64: (n_rows,), or (n_rows, k) with one column for each class or quantile."""
+        """Predict each row, float64: (n_rows,), or (n_rows, k), a column a class, quantile or target."""
         ...
 
 
@@ -69,12 +69,15 @@ def fit_baseline(baseline: Baseline, data: TrainingData, trainer: Trainer | None
     Raises:
         TrainError: A column does not exist, the label is not what the task needs, or scikit-learn is not installed.
     """
+    if isinstance(trainer, Family):
+        trainer = trainer.trainer
     task = task_of(trainer) if trainer is not None else "classification"
     if isinstance(baseline, Rate):
-        label = as_floats(data.read("train", [data.label]).column(data.label))
-        if not len(label) or not np.isfinite(label).all():
-            raise TrainError(f'label "{data.label}" in the part "train" is empty, null or infinite somewhere')
-        return _Rate(_constant(label, task, trainer))
+        targets = trainer.targets if isinstance(trainer, XGBoost) else ()
+        labels = [_label(data, name) for name in (data.label, *targets)]
+        return _Rate(
+            np.array([label.mean() for label in labels]) if targets else _constant(labels[0], task, trainer)
+        )
     if task not in ("classification", "multiclass"):
         raise TrainError(
             f'a logistic regression predicts classes, and the task is "{task}"',
@@ -87,7 +90,7 @@ def fit_baseline(baseline: Baseline, data: TrainingData, trainer: Trainer | None
 
 @dataclass(frozen=True)
 class _Rate:
-    """The same prediction for every row: one value, or one for each class or quantile."""
+    """The same prediction for every row: one value, or one for each class, quantile or target."""
 
     constant: Floats
     name: str = "rate"
@@ -162,6 +165,13 @@ def _estimator_of(baseline: LogisticRegression) -> Any:
             hint='Install the extra: pip install "mlflow-core[sklearn]", or leave the baseline out.',
         ) from None
     return Estimator
+
+
+def _label(data: TrainingData, name: str) -> Floats:
+    label = as_floats(data.read("train", [name]).column(name))
+    if not len(label) or not np.isfinite(label).all():
+        raise TrainError(f'label "{name}" in the part "train" is empty, null or infinite somewhere')
+    return label
 
 
 def _constant(label: Floats, task: Task, trainer: Trainer | None) -> Floats:

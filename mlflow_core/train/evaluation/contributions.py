@@ -66,13 +66,18 @@ def contributions(model: Model, table: pa.Table, *, rows: int = 1000, seed: int 
         seed: Seed of the sample.
 
     Raises:
-        TrainError: There are no rows, or the model is not made of trees.
+        TrainError: There are no rows, or the model is not made of trees with one value a leaf.
     """
     scorer = model.scorer
     if not isinstance(scorer, BoosterScorer):
         raise TrainError(
             f"a model of the kind {model.kind} has no contributions: they come from trees",
             hint="Use importance(model, ...), which any model has.",
+        )
+    if not scorer.explains:
+        raise TrainError(
+            "trees with several values a leaf have no contributions",
+            hint='Train without params={"multi_strategy": "multi_output_tree"}, or use importance(model, ...).',
         )
     if not table.num_rows:
         raise TrainError("there are no rows to explain")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlflow_core.train.evaluation.metrics import greater_is_better, measure
 from mlflow_core.train.evaluation.truth import Truth
+from mlflow_core.train.models.family import FamilyScorer
 from mlflow_core.train.models.model import Model
 
 __all__ = ["Importance", "importance", "sampled"]
@@ -67,8 +68,9 @@ def importance(
     matrix, slices = model.preprocessing.matrix(table), model.preprocessing.slices
     base, sign = measure(metric, truth, model.score(matrix)), 1.0 if greater_is_better(metric) else -1.0
     gains, made = _gains(model), []
+    by = model.scorer.by if isinstance(model.scorer, FamilyScorer) else ()  # a key chooses the model
     for name, columns in slices.items():
-        if gains.get(name) == 0.0:
+        if gains.get(name) == 0.0 and name not in by:
             made.append(Importance(name, 0.0, 0.0, 0.0))  # no tree looks at it: shuffling changes nothing
             continue
         kept, losses = matrix[:, columns].copy(), []

@@ -7,9 +7,12 @@ to the model of all rows, and noted.
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +27,10 @@ from mlflow_core.spec.trainer import Family, Trainer
 from mlflow_core.train.context import TrainContext
 from mlflow_core.train.data.partition import partition
 from mlflow_core.train.data.preprocess import Preprocessing, as_floats
+from mlflow_core.train.data.spread import spread
 from mlflow_core.train.data.training_set import TrainingData
-from mlflow_core.train.models.family import FamilyScorer, Member, key_values
+from mlflow_core.train.identity import modules_of
+from mlflow_core.train.models.family import EXACT_BELOW, FamilyScorer, Member, key_values
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.pool import Slot, Stopped, open_pool
 
@@ -36,6 +41,7 @@ __all__ = ["fit"]
 
 Key = tuple[float, ...]
 _WAIT_S = 0.25
+_ROWS, _MEMBERS = "family", "members"
 
 
 def fit(trainer: Family, data: TrainingData, context: TrainContext) -> Model:
@@ -50,8 +56,8 @@ def fit(trainer: Family, data: TrainingData, context: TrainContext) -> Model:
         The model, whose history is that of the model of all rows.
 
     Raises:
-        TrainError: The key is not among the features, the model of all rows cannot be trained, or no entity has
-            enough rows for one of its own.
+        TrainError: The key is not among the features, the model of all rows cannot be trained, no entity has enough
+            rows for one of its own or none can be trained from them, workers were lost, or a disk is full.
     """
     for name in trainer.by:
         if name not in data.features:
@@ -76,8 +82,20 @@ def fit(trainer: Family, data: TrainingData, context: TrainContext) -> Model:
             hint="Lower least_rows, or train one model without a family.",
         )
     entities = [_label(trainer.by, values) for values in key_values(key, trainer.by, chosen)]
-    sets = _apart(data, key, chosen, context)
-    models, failed = _train_members(trainer.trainer, sets, entities, context)
+    try:
+        sets = _apart(data, key, chosen, context)
+        models, failed = _train_members(trainer.trainer, sets, entities, everyone.outputs, context)
+    finally:
+        for name in (_ROWS, _MEMBERS):
+            shutil.rmtree(context.workdir / name, ignore_errors=True)
+    if not models:
+        entity, reason = next(iter(failed.items()))
+        raise TrainError(
+            f"no entity can have a model of its own: {entity}, and others: {reason}",
+            object="Family",
+            place=trainer.place,
+            hint="Train one model without a family, or tell other entities apart.",
+        )
     members = tuple(
         Member(one, counts["train"][one], models[number].preprocessing, models[number].scorer)
         for number, one in enumerate(chosen)
@@ -117,14 +135,8 @@ def _key(trainer: Family, preprocessing: Preprocessing) -> Preprocessing:
 
 
 def _counts(data: TrainingData, part: str, key: Preprocessing, client: Client | None) -> Counter[Key]:
-    calls = [(path, key) for path in data.files(part)]
-    if client is None:
-        found = [_count(*call) for call in calls]
-    else:
-        found = list(client.gather([client.submit(_count, *call, pure=False) for call in calls]))
     total: Counter[Key] = Counter()
-    for one in found:
-        total.update(one)
+    spread(partial(_count, key=key), data.files(part), client, total.update)
     return total
 
 
@@ -148,11 +160,11 @@ def _check_exact(path: Path, table: pa.Table, key: Preprocessing) -> None:
             continue
         values = as_floats(table.column(feature.name))
         values = values[np.isfinite(values)]
-        if (values.astype(np.float32) != values).any():
+        if (values.astype(np.float32) != values).any() or (np.abs(values) >= EXACT_BELOW).any():
             raise TrainError(
                 f'the family\'s key "{feature.name}" has numbers that float32 cannot tell apart',
                 place=str(path),
-                expected="strings, booleans, or whole numbers up to 16,777,216",
+                expected="strings, booleans, or whole numbers below 16,777,216",
                 hint="Make a string of it in an on-demand feature.",
             )
 
@@ -162,7 +174,7 @@ def _apart(
 ) -> list[TrainingData]:
     """A training set for each entity."""
     assign = _OfEntity(key, tuple(chosen))
-    folder = (context.cache or context.workdir / "cache") / "family"
+    folder = context.workdir / _ROWS
     files = {
         part: partition(
             data, part, assign, folder, described=["family", key.digest, chosen], client=context.client
@@ -195,20 +207,57 @@ class _OfEntity:
 
 
 @dataclass(frozen=True)
+class _Refused:
+    """Why no model can be trained from an entity's rows."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class _MemberProgram:
     """The training of one entity's model; its result is the folder that it was saved in."""
 
     trainer: Trainer
     data: TrainingData
     workdir: Path
-    cache: Path
 
-    def __call__(self, slot: Slot) -> Path:
-        """Train and save."""
+    def __call__(self, slot: Slot) -> Path | _Refused:
+        """Train and save.
+
+        Raises:
+            TrainError: It is not the rows that are at fault, but a file or the memory.
+        """
+        # Made here: where it is started again, the first may still be ending on a worker that seems lost.
+        folder = self.workdir / uuid.uuid4().hex
         context = TrainContext(
-            workdir=self.workdir, recorder=_Ending(slot), cache=self.cache, threads=slot.threads
+            workdir=folder / "work",
+            recorder=_Ending(slot),
+            # No cleaning of a common cache would know whose rows these are.
+            cache=folder / "work" / "cache",
+            threads=slot.threads,
         )
-        return train.fit(self.trainer, self.data, context).save(self.workdir / "model")
+        try:
+            saved = train.fit(self.trainer, self.data, context).save(folder / "model")
+            if slot.stopped():
+                raise Stopped
+        except TrainError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            if _is_of_the_machine(error):
+                raise
+            return _Refused(str(error))
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        shutil.rmtree(context.workdir, ignore_errors=True)
+        return saved
+
+
+def _is_of_the_machine(error: TrainError) -> bool:
+    """Whether another machine, or this one at another time, would have trained with the same rows."""
+    cause = error.__cause__
+    return isinstance(cause, OSError | MemoryError | pa.ArrowException) or (
+        type(cause).__name__ == "OutOfMemoryError"  # torch's, which is imported by those only who use it
+    )
 
 
 @dataclass(frozen=True)
@@ -230,32 +279,59 @@ class _Ending:
 
 
 def _train_members(
-    trainer: Trainer, sets: Sequence[TrainingData], entities: Sequence[str], context: TrainContext
+    trainer: Trainer,
+    sets: Sequence[TrainingData],
+    entities: Sequence[str],
+    outputs: Sequence[str],
+    context: TrainContext,
 ) -> tuple[dict[int, Model], dict[str, str]]:
-    """Each entity's model by its number, and why those that failed did."""
+    """Each entity's model by its number, and why those that have none cannot be trained from their rows."""
     alone = trainer.model_copy(update={"workers": 1})
     models: dict[int, Model] = {}
     failed: dict[str, str] = {}
     with (
         context.progress.stage("training the family", len(sets), "models") as stage,
-        open_pool(context.client, parallel=None, told=lambda _, __: None, threads=context.threads) as pool,
+        open_pool(
+            context.client,
+            parallel=None,
+            told=lambda _, __: None,
+            threads=context.threads,
+            modules=modules_of(trainer),
+        ) as pool,
     ):
         left = list(range(len(sets)))
         while left or pool.running:
             while left and pool.free:
                 number = left.pop(0)
-                folder = context.workdir / "members" / f"{number:05d}"
-                cache = context.cache or context.workdir / "cache"
-                pool.start(number, _MemberProgram(alone, sets[number], folder, cache))
+                pool.start(number, _MemberProgram(alone, sets[number], context.workdir / _MEMBERS))
             ended = pool.wait(_WAIT_S)
             if ended is None:
                 continue
             if ended.error is not None:
-                failed[entities[ended.key]] = str(ended.error)
+                raise _of_entity(ended.error, entities[ended.key])
+            if isinstance(ended.result, _Refused):
+                failed[entities[ended.key]] = ended.result.reason
             else:
-                models[ended.key] = Model.load(ended.result)
+                model = Model.load(ended.result)
+                shutil.rmtree(ended.result.parent, ignore_errors=True)
+                if model.outputs == tuple(outputs):
+                    models[ended.key] = model
+                else:
+                    failed[entities[ended.key]] = (
+                        f"its model gives {len(model.outputs)} values a row, that of all rows {len(outputs)}"
+                    )
             stage.advance()
     return models, failed
+
+
+def _of_entity(error: TrainError, entity: str) -> TrainError:
+    return TrainError(
+        f"the model of {entity}: {error.what}",
+        object=error.object,
+        place=error.place,
+        expected=error.expected,
+        hint=error.hint,
+    )
 
 
 def _notes(members: Sequence[Member], rest: int, every: int, failed: Mapping[str, str]) -> tuple[str, ...]:

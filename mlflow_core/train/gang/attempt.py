@@ -23,17 +23,17 @@ from mlflow_core.train.gang.hearing import Hearing
 from mlflow_core.train.gang.on_worker import Failed, Started, get_ready, run_rank
 from mlflow_core.train.gang.rank import Disrupted, Rank, Told
 from mlflow_core.train.gang.rendezvous import Rendezvous
+from mlflow_core.train.gang.roll import Roll, gone_away
 from mlflow_core.train.gang.seats import Member, Seat, members, reachable_host
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-__all__ = ["Done", "GivenUp", "attempt", "gone_away"]
+__all__ = ["Done", "GivenUp", "attempt"]
 
 _log = get_logger(__name__)
 
 _LOOK_EVERY_S = 0.25
-_SILENT_S = 60.0  # a scheduler that has not answered for so long is taken for lost
 _REASON_WITHIN_S = (
     3.0  # a rank fails when its peer's worker dies, a moment before the scheduler knows of that
 )
@@ -131,7 +131,7 @@ class _Ranks:
         self._hearing = Hearing(client, len(chosen), number, told, began)
         self._futures: list[Future[Any]] = []
         self._met = ExitStack()
-        self._answered = self._moved = time.monotonic()
+        self._roll, self._moved = Roll(client), time.monotonic()
         self._stuck: set[str] = set()
 
     def run(self, program: Callable[[Rank], Any], rendezvous: Rendezvous | None) -> tuple[Any, ...]:
@@ -236,14 +236,9 @@ class _Ranks:
 
     def _look(self, waiting: Sequence[int]) -> None:
         """Raise if a worker that is waited for is no member any more, or the scheduler itself is lost."""
-        try:
-            present = members(self._client)
-        except OSError as error:
-            # While the client tries to reach its scheduler again nothing is known of the workers.
-            if self._client.status in ("closing", "closed") or time.monotonic() - self._answered > _SILENT_S:
-                raise gone_away() from error
+        present = self._roll.call()
+        if present is None:
             return
-        self._answered = time.monotonic()
         lost = [(rank, at) for rank in waiting if (at := self._chosen[rank].address) not in present]
         if lost:
             raise _Broken("", lost)
@@ -309,14 +304,6 @@ class _Ranks:
         except OSError as error:
             _log.debug("the scheduler does not answer: %s", error)
             return {}
-
-
-def gone_away() -> TrainError:
-    """The error of a cluster that does not answer any more."""
-    return TrainError(
-        "the Dask cluster went away while it trained",
-        hint="Start a cluster and run it again in the same folder: it goes on from the last checkpoint.",
-    )
 
 
 def _told_of(failed: Failed, rank: int, address: str) -> TrainError:

@@ -19,13 +19,14 @@ from typing import Any, BinaryIO, Final
 from mlflow_core.errors import TrainError, disk_is_full
 from mlflow_core.telemetry.logs import get_logger
 
-__all__ = ["Checkpoint", "Checkpoints"]
+__all__ = ["SUFFIX", "Checkpoint", "Checkpoints"]
 
 _log = get_logger(__name__)
 
 _MAGIC: Final = b"MLCCKPT1"
 _KEPT: Final = 2
-_SUFFIX: Final = ".checkpoint"
+SUFFIX: Final = ".checkpoint"
+"""How a checkpoint's file ends."""
 _ASIDE: Final = ".part"
 _ABANDONED_S: Final = 60.0
 
@@ -80,7 +81,7 @@ class Checkpoints:
             with aside.open("xb") as file:
                 self._fill(file, at, files, facts)
             written = aside.stat().st_mtime
-            os.replace(aside, self._folder / f"{at:012d}{_SUFFIX}")  # noqa: PTH105 the atomic one
+            os.replace(aside, self._folder / f"{at:012d}{SUFFIX}")  # noqa: PTH105 the atomic one
         except OSError as error:
             aside.unlink(missing_ok=True)
             if disk_is_full(error):
@@ -107,23 +108,24 @@ class Checkpoints:
         """
         found: Checkpoint | None = None
         for path in self._newest_first():
-            header, body = self._header(path)
-            if header is None:
-                self._warn(f"the checkpoint {path} is damaged and is passed over")
-                continue
-            if header["identity"] != self._identity:
-                raise TrainError(
-                    f"the checkpoint is of another training ({header['identity']}), not of this one ({self._identity})",
-                    place=str(path),
-                    hint="Use another folder; or delete its checkpoints, if what they were made for is no more.",
-                )
-            if found is None:
-                files = _files(path, header, body)
-                if files is None:
-                    self._warn(f"the checkpoint {path} is damaged and is passed over")
-                else:
-                    found = Checkpoint(header["at"], files, header["facts"])
+            # Older ones are looked at too, so that one of another training is told wherever it is.
+            header, body = self._checked(path)
+            if header is not None and found is None:
+                found = self._opened(path, header, body)
         return found
+
+    def at(self, at: int) -> Checkpoint | None:
+        """Read one checkpoint; None where it is not there or not whole.
+
+        Args:
+            at: How far the training had come.
+
+        Raises:
+            TrainError: It is of another training; names both.
+        """
+        path = self._folder / f"{at:012d}{SUFFIX}"
+        header, body = self._checked(path) if path.exists() else (None, 0)
+        return None if header is None else self._opened(path, header, body)
 
     def clear(self) -> None:
         """Delete all that was written here, after the training has ended well; the folder too, if nothing else is in it."""
@@ -144,7 +146,27 @@ class Checkpoints:
         os.fsync(file.fileno())
 
     def _newest_first(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{_SUFFIX}"), reverse=True)
+        return sorted(self._folder.glob(f"*{SUFFIX}"), reverse=True)
+
+    def _checked(self, path: Path) -> tuple[dict[str, Any] | None, int]:
+        """Read a header of this training and where the files begin; None, with a warning, if it is not whole."""
+        header, body = self._header(path)
+        if header is None:
+            self._warn(f"the checkpoint {path} is damaged and is passed over")
+        elif header["identity"] != self._identity:
+            raise TrainError(
+                f"the checkpoint is of another training ({header['identity']}), not of this one ({self._identity})",
+                place=str(path),
+                hint="Use another folder, or start anew: mlcore train --fresh, or delete the checkpoints.",
+            )
+        return header, body
+
+    def _opened(self, path: Path, header: Mapping[str, Any], body: int) -> Checkpoint | None:
+        files = _files(path, header, body)
+        if files is None:
+            self._warn(f"the checkpoint {path} is damaged and is passed over")
+            return None
+        return Checkpoint(header["at"], files, header["facts"])
 
     def _header(self, path: Path) -> tuple[dict[str, Any] | None, int]:
         """Read a header and where the files begin; None if it is not whole."""

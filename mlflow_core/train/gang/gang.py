@@ -17,10 +17,11 @@ from mlflow_core.errors import TrainError
 from mlflow_core.spec.recovery import Recovery
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.telemetry.progress import Progress, SilentProgress
-from mlflow_core.train.gang.attempt import Done, GivenUp, attempt, gone_away
+from mlflow_core.train.gang.attempt import Done, GivenUp, attempt
 from mlflow_core.train.gang.rank import CHECKPOINT, Disrupted, Rank, Told
 from mlflow_core.train.gang.rendezvous import Rendezvous
-from mlflow_core.train.gang.seats import Member, Seat, members, seats
+from mlflow_core.train.gang.roll import Roll
+from mlflow_core.train.gang.seats import Member, Seat, seats
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -30,7 +31,6 @@ __all__ = ["CHECKPOINT", "Disrupted", "GangResult", "Lost", "Rank", "Rendezvous"
 _log = get_logger(__name__)
 
 _ASK_EVERY_S = 0.1
-_SILENT_S = 60.0
 
 T = TypeVar("T")
 
@@ -236,12 +236,8 @@ def _what(end: GivenUp) -> str:
 
 
 def _answered(client: Client) -> Mapping[str, Member]:
-    """The workers, from a scheduler that may be silent for a while but not for long."""
-    until = time.monotonic() + _SILENT_S
-    while True:
-        try:
-            return members(client)
-        except OSError as error:
-            if client.status in ("closing", "closed") or time.monotonic() >= until:
-                raise gone_away() from error
+    """The workers, once the scheduler answers."""
+    roll = Roll(client)
+    while (present := roll.call()) is None:
         time.sleep(_ASK_EVERY_S)
+    return present

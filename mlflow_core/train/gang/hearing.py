@@ -20,7 +20,7 @@ from mlflow_core.train.gang.rank import Disrupted, Told
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Hearing"]
+__all__ = ["Hearing", "take_off"]
 
 _AT_ONCE_S = 0.25
 _LAST_WORDS_S = 2.0
@@ -102,8 +102,7 @@ class Hearing:
         Raises:
             OSError: There is no scheduler any more.
         """
-        self._client.unsubscribe_topic(self.topic)
-        self._client.run_on_scheduler(_forget, self.topic)
+        take_off(self._client, self.topic)
 
     def _take(self, text: str) -> None:
         rank, kind, name, facts = json.loads(text)
@@ -117,6 +116,16 @@ class Hearing:
             self.began.add(rank)
             if len(self.began) == self._count:
                 self._all_began()
+
+
+def take_off(client: Client, topic: str) -> None:
+    """Listen to a topic no more, and leave nothing of it on the scheduler.
+
+    Raises:
+        OSError: There is no scheduler any more.
+    """
+    client.unsubscribe_topic(topic)
+    client.run_on_scheduler(_forget, topic)
 
 
 async def _forget(topic: str, dask_scheduler: Any = None) -> None:

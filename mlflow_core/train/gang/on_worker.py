@@ -20,7 +20,7 @@ from mlflow_core.train.gang.rank import Disrupted, Rank
 if TYPE_CHECKING:
     from distributed import Worker
 
-__all__ = ["BEGAN", "ENDED", "TOLD", "Failed", "Ready", "Started", "get_ready", "run_rank"]
+__all__ = ["BEGAN", "ENDED", "TOLD", "Failed", "Ready", "Started", "get_ready", "is_stopped", "run_rank"]
 
 _log = get_logger(__name__)
 
@@ -112,7 +112,7 @@ def run_rank(program: Callable[[Rank], Any], start: Started) -> Any:
         worker.log_event(start.topic, json.dumps([start.index, kind, name, facts]))
 
     def stopped() -> bool:
-        return _is_stopped(worker, key)
+        return is_stopped(worker, key)
 
     if worker.id != start.process:
         return Failed(Disrupted(f"the worker {worker.address} was started anew"), "")
@@ -149,6 +149,14 @@ def _failed(error: Exception) -> Failed:
     return Failed(error.with_traceback(None), trace)
 
 
-def _is_stopped(worker: Worker, key: Any) -> bool:
+def is_stopped(worker: Worker, key: Any) -> bool:
+    """Whether nobody wants a task of this worker any more, or the worker leaves.
+
+    The worker's own state of the task changes when the caller cancels it, and as well when the caller dies.
+
+    Args:
+        worker: The worker that runs it.
+        key: The task's key.
+    """
     task = worker.state.tasks.get(key)
     return task is None or task.state not in ("executing", "long-running") or worker.status.name in _GOING

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError
 from mlflow_core.train.data.preprocess import Preprocessing
+from mlflow_core.train.models.trees import check_booster, has_vector_leaves
 
 if TYPE_CHECKING:
     import xgboost
@@ -57,7 +58,9 @@ class BoosterScorer:
         """Read it back; see ``load_scorer``."""
         if _FILE not in files:
             raise TrainError(f"there is no {_FILE}, so this is not a model's folder", place=place)
-        return cls._of(files[_FILE], preprocessing, place=str(Path(place) / _FILE))
+        file = str(Path(place) / _FILE)
+        check_booster(files[_FILE], width=preprocessing.width, place=file)
+        return cls._of(files[_FILE], preprocessing, place=file)
 
     @classmethod
     def _of(cls, ubj: bytes, preprocessing: Preprocessing, *, place: str) -> Self:
@@ -70,6 +73,11 @@ class BoosterScorer:
         if list(booster.feature_names or ()) != list(preprocessing.columns):
             raise TrainError("the booster reads other features than the model says", place=place)
         return cls(ubj, booster.num_boosted_rounds(), booster)
+
+    @property
+    def explains(self) -> bool:
+        """Whether XGBoost says what each feature adds to a prediction: of trees with several values a leaf it cannot."""
+        return not has_vector_leaves(self.ubj)
 
     @property
     def kind(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,11 +64,14 @@ class EstimatorScorer:
         if _FILE not in files:
             raise TrainError(f"there is no {_FILE}, so this is not a model's folder", place=place)
         file = str(Path(place) / _FILE)
+        output = facts["output"]
+        if output not in get_args(Output):
+            raise TrainError(f'"{output}" is asked of it', place=place, expected=f"one of {get_args(Output)}")
         encoding = Encoding.from_json(facts["encoding"], preprocessing)
         estimator = load_estimator(files[_FILE], facts["estimator"], place=file)
         if estimator.n_features_in_ != encoding.width:
             raise TrainError("the estimator reads other features than the model says", place=file)
-        return cls(files[_FILE], facts["estimator"], encoding, facts["output"], estimator)
+        return cls(files[_FILE], facts["estimator"], encoding, output, estimator)
 
     @property
     def kind(self) -> str:

@@ -16,9 +16,13 @@ from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError
 from mlflow_core.train.data.preprocess import Feature, Preprocessing
+from mlflow_core.train.models.facts import preprocessing_of
 from mlflow_core.train.models.scorer import Scorer
 
-__all__ = ["FamilyScorer", "Member", "key_values"]
+__all__ = ["EXACT_BELOW", "FamilyScorer", "Member", "key_values"]
+
+EXACT_BELOW = 2.0**24
+"""From here on float32, which a matrix is of, does not tell one whole number from the next."""
 
 _ALL = "all"
 
@@ -84,7 +88,7 @@ class FamilyScorer:
 
         members = []
         for number, told in enumerate(facts["members"]):
-            own = Preprocessing.from_json(told["features"])
+            own = preprocessing_of(told["features"])
             members.append(Member(tuple(told["key"]), told["rows"], own, of(_name(number), told, own)))
         everyone = of(_ALL, facts[_ALL], preprocessing)
         return cls(preprocessing, tuple(facts["by"]), everyone, facts["rest"], tuple(members))
@@ -113,10 +117,13 @@ class FamilyScorer:
         return out
 
     def member_of(self, matrix: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Which member scores each row, (n_rows,); -1 for the model of all rows."""
+        """Which member scores each row, (n_rows,); -1 for the model of all rows.
+
+        Numbers that float32 cannot tell apart are of no entity: another one's model would answer for it.
+        """
         keys = matrix[:, [self.preprocessing.slices[name].start for name in self.by]]
         found = np.full(len(matrix), -1, dtype=np.int64)
-        known = np.flatnonzero(~np.isnan(keys).any(axis=1))
+        known = np.flatnonzero((np.abs(keys) < EXACT_BELOW).all(axis=1))  # which no missing value is
         if len(known):
             distinct, inverse = np.unique(keys[known], axis=0, return_inverse=True)
             numbers = [self._numbers.get(tuple(float(v) for v in one), -1) for one in distinct]

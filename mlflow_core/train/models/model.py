@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError
 from mlflow_core.train.data.preprocess import Preprocessing
+from mlflow_core.train.models.facts import Facts, preprocessing_of, readable
 from mlflow_core.train.models.loading import load_scorer
 from mlflow_core.train.models.scorer import Scorer, Task
 
@@ -141,31 +142,33 @@ class Model:
         Raises:
             TrainError: A file is missing, damaged, or of a format this version does not know.
         """
-        manifest = _read_json(folder / _MANIFEST)
-        _check_schema(manifest, folder / _MANIFEST)
-        files = {name: _read(folder / name) for name in manifest.get("files", {})}
-        for name, data in files.items():
-            if manifest["files"][name] != _digest(data):
+        files = {}
+        for name, digest in _manifest(folder / _MANIFEST).items():
+            files[name] = data = _read(folder / name)
+            if digest != _digest(data):
                 raise TrainError(
                     "the file is not the one that was saved: its digest differs from the manifest",
                     place=str(folder / name),
                     hint="Fetch the model again.",
                 )
-        facts = _read_json(folder / _FACTS)
-        _check_schema(facts, folder / _FACTS)
-        preprocessing = Preprocessing.from_json(facts["features"])
+        told = _json_object(files[_FACTS], folder / _FACTS)
+        _check_schema(told, folder / _FACTS)
+        facts = Facts.of(told, folder / _FACTS)
+        with readable(folder / _FACTS):
+            preprocessing = preprocessing_of(facts.features)
+            scorer = load_scorer(facts.kind, files, facts.scorer, preprocessing, place=str(folder))
         return cls(
             preprocessing=preprocessing,
-            label=facts["label"],
-            request=tuple(facts["request"]),
-            objective=facts["objective"],
-            task=facts["task"],
-            scorer=load_scorer(facts["kind"], files, facts["scorer"], preprocessing, place=str(folder)),
-            outputs=tuple(facts["outputs"]),
-            history={metric: tuple(values) for metric, values in facts["history"].items()},
-            best=facts["best"],
-            notes=tuple(facts["notes"]),
-            metadata=facts["metadata"],
+            label=facts.label,
+            request=tuple(facts.request),
+            objective=facts.objective,
+            task=facts.task,
+            scorer=scorer,
+            outputs=tuple(facts.outputs),
+            history={metric: tuple(values) for metric, values in facts.history.items()},
+            best=facts.best,
+            notes=tuple(facts.notes),
+            metadata=facts.metadata,
         )
 
     def _facts(self) -> bytes:
@@ -203,9 +206,24 @@ def _read(path: Path) -> bytes:
         raise TrainError("there is no such file, so this is not a model's folder", place=str(path)) from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> dict[str, str]:
+    """The digest of each file, all of them in the manifest's own folder."""
+    manifest = _json_object(_read(path), path)
+    _check_schema(manifest, path)
+    files = manifest.get("files")
+    if not isinstance(files, dict) or not all(isinstance(one, str) for one in files.values()):
+        raise TrainError("does not say which files there are", place=str(path), expected="digests by name")
+    for name in files:
+        if name in (".", "..") or Path(name).name != name:
+            raise TrainError(f'names "{name}", which is no file of the folder', place=str(path))
+    if _FACTS not in files:
+        raise TrainError(f"does not name {_FACTS}", place=str(path), hint="Fetch the model again.")
+    return files
+
+
+def _json_object(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        value = orjson.loads(_read(path))
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise TrainError(f"is not JSON: {error}", place=str(path)) from None
     if not isinstance(value, dict):

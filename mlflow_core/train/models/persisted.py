@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 import itertools
+import sys
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -24,6 +25,9 @@ __all__ = ["dump_estimator", "estimator_class", "load_estimator"]
 
 _SCHEMA = "schema.json"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_MADE_OF = frozenset(
+    {"builtins", "collections", "datetime", "functools", "numpy", "operator", "scipy", "sklearn"}
+)
 _ALSO = frozenset({"functools.partial", "sklearn.utils.validation.check_array"})
 """HistGradientBoosting checks columns of categories by a partial of this one function; no other function is trusted."""
 
@@ -41,6 +45,7 @@ def estimator_class(path: str, *, place: str | None = None) -> type[Any]:
     from sklearn.base import BaseEstimator
 
     module, _, name = path.partition(":")
+    _check_import_path(path, place)
     try:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
@@ -95,11 +100,14 @@ def load_estimator(data: bytes, path: str, *, place: str) -> Any:
     """
     import skops.io
 
-    expected = estimator_class(path, place=place)
+    _check_import_path(path, place)
+    library = path.partition(":")[0].partition(".")[0]
     try:
+        _check_modules(data, library, place)
+        expected = estimator_class(path, place=place)
         types = skops.io.get_untrusted_types(data=data)
         for name in types:
-            _check_type(name, path.partition(".")[0].partition(":")[0], place)
+            _check_type(name, library, place)
         estimator = skops.io.loads(data, trusted=types)
     except TrainError:
         raise
@@ -117,8 +125,9 @@ def load_estimator(data: bytes, path: str, *, place: str) -> Any:
         raise TrainError(
             f"holds a {type(estimator).__name__}", place=place, expected=f"a {expected.__name__}"
         )
-    for held in _held(estimator, set()):
-        _check_nodes(held, int(estimator.n_features_in_), place)
+    for held, width in _held(estimator, _width(estimator, 0), set()):
+        _check_nodes(held, width, place)
+        _check_stages(held, place)
     return estimator
 
 
@@ -159,6 +168,44 @@ def _rename(state: Any, names: dict[str, str], numbers: dict[int, int]) -> None:
         _rename(one, names, numbers)
 
 
+def _check_import_path(path: str, place: str | None) -> None:
+    """Refuse, before anything is imported, what names no class of a library."""
+    module, colon, name = path.partition(":")
+    names = [*module.split("."), name]
+    if not colon or not all(one.isidentifier() for one in names) or names[0] in sys.stdlib_module_names:
+        raise TrainError(
+            f'"{path}" is no import path of an estimator',
+            place=place,
+            expected='one such as "sklearn.linear_model:LogisticRegression"',
+        )
+
+
+def _check_modules(data: bytes, library: str, place: str) -> None:
+    """Refuse, before anything is imported, an archive that names a module outside what estimators are made of."""
+    with zipfile.ZipFile(io.BytesIO(data)) as given:
+        named = _types(orjson.loads(given.read(_SCHEMA)))
+    allowed = {library, *_MADE_OF}
+    for module, name in sorted(named):
+        parts = module.split(".")
+        if parts[0] not in allowed or not all(one.isidentifier() for one in parts):
+            raise TrainError(
+                f'holds the type "{module}.{name}", which is not trusted',
+                place=place,
+                expected=f'only classes that the library "{library}" defines',
+                hint="Train the model again, or ask whoever made the file.",
+            )
+
+
+def _types(state: Any) -> set[tuple[str, str]]:
+    inner: list[Any] = state if isinstance(state, list) else []
+    found = set()
+    if isinstance(state, dict):
+        inner = list(state.values())
+        if "__loader__" in state and "__module__" in state:
+            found.add((str(state["__module__"]), str(state.get("__class__"))))
+    return found.union(*(_types(one) for one in inner))
+
+
 def _check_type(name: str, library: str, place: str) -> None:
     """Refuse a type unless it is a class that the library defines under this very name."""
     module, _, attribute = name.rpartition(".")
@@ -178,8 +225,8 @@ def _check_type(name: str, library: str, place: str) -> None:
         )
 
 
-def _held(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Everything inside an estimator that is not a plain value."""
+def _held(value: Any, width: int, seen: set[int]) -> Iterator[tuple[Any, int]]:
+    """Everything inside an estimator that is not a plain value, with the features that its own estimator reads."""
     if id(value) in seen or isinstance(value, str | bytes | int | float | type(None)):
         return
     seen.add(id(value))
@@ -190,10 +237,26 @@ def _held(value: Any, seen: set[int]) -> Iterator[Any]:
     elif isinstance(value, list | tuple | set):
         inner = iter(value)
     else:
-        yield value
+        width = _width(value, width)
+        yield value, width
         inner = iter(vars(value).values()) if hasattr(value, "__dict__") else iter(())
     for one in inner:
-        yield from _held(one, seen)
+        yield from _held(one, width, seen)
+
+
+def _width(value: Any, otherwise: int) -> int:
+    """How many features an estimator checks that it is given; those of the one around it where it does not say."""
+    own = getattr(value, "__dict__", {}).get("n_features_in_")
+    return int(own) if isinstance(own, int | np.integer) and not isinstance(own, bool) else otherwise
+
+
+def _check_stages(held: Any, place: str) -> None:
+    """Gradient boosting follows its stages' trees without asking them how many features they read."""
+    if not type(held).__name__.startswith("GradientBoosting"):
+        return
+    stages = np.asarray(getattr(held, "estimators_", ()), dtype=object).ravel().tolist()
+    if any(_width(one, -1) != _width(held, -2) for one in stages):
+        raise _nowhere(place)
 
 
 def _check_nodes(held: Any, width: int, place: str) -> None:
@@ -223,11 +286,15 @@ def _check_nodes(held: Any, width: int, place: str) -> None:
         bool((side[inner] > after).all()) and _within(side[inner], len(leaf)) for side in (left, right)
     )
     if not (sound and _within(feature[inner], width)):
-        raise TrainError(
-            "holds a tree whose nodes lead nowhere, so it is damaged or was made to do harm",
-            place=place,
-            hint="Train the model again, or ask whoever made the file.",
-        )
+        raise _nowhere(place)
+
+
+def _nowhere(place: str) -> TrainError:
+    return TrainError(
+        "holds a tree whose nodes lead nowhere, so it is damaged or was made to do harm",
+        place=place,
+        hint="Train the model again, or ask whoever made the file.",
+    )
 
 
 def _within(indices: NDArray[Any], bound: int) -> bool:

@@ -103,18 +103,16 @@ def _users(path: str, arguments: Mapping[str, Any], inputs: Inputs, outputs: int
     make = _imported(path)
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = _called(path, arguments, lambda: make(inputs, outputs, **arguments))
-    if not isinstance(made, nn.Module):
-        raise TrainError(
-            f"gives a {type(made).__name__}", object=f'module "{path}"', expected="a torch.nn.Module"
-        )
+        made: nn.Module = _called(path, arguments, lambda: make(inputs, outputs, **arguments))
     _try(path, made, inputs, outputs)
     return made
 
 
-def _imported(path: str) -> Callable[..., Any]:
-    package, _, name = path.partition(":")
+def _imported(path: str) -> type[nn.Module]:
+    package, colon, name = path.partition(":")
     what = f'module "{path}"'
+    if not colon or not all(one.isidentifier() for one in (*package.split("."), name)):
+        raise TrainError("is no import path", object=what, expected='one such as "my_project.networks:Tower"')
     try:
         imported = importlib.import_module(package)
     except Exception as error:  # importing runs the user's code, which may raise anything
@@ -127,13 +125,14 @@ def _imported(path: str) -> Callable[..., Any]:
         public = [one for one in vars(imported) if not one.startswith("_")]
         raise TrainError(f'"{package}" has no "{name}"', object=what, hint=nearest(name, public))
     found = getattr(imported, name)
-    if not callable(found) or (isinstance(found, type) and not issubclass(found, nn.Module)):
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise TrainError(
             "is no torch.nn.Module",
             object=what,
-            expected="a class that extends torch.nn.Module, or a function that gives one",
+            expected="a class that extends torch.nn.Module",
+            hint="A model's folder names what is called, so nothing else ever is.",
         )
-    made: Callable[..., Any] = found
+    made: type[nn.Module] = found
     return made
 
 

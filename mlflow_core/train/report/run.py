@@ -37,10 +37,8 @@ def data_section(report: Report) -> str:
     kinds = [feature.kind for feature in report.model.preprocessing.features]
     names = {"number": "number", "bool": "boolean", "category": "category"}
     told = ", ".join(_counted(kinds.count(kind), names[kind]) for kind in dict.fromkeys(kinds))
-    note = (
-        f"{_counted(len(kinds), 'feature')} ({told}), label “{report.model.label}”. Parts are cut in query time; times "
-        "are UTC."
-    )
+    label = f"label “{report.model.label}”" if report.model.label else "trained without a label"
+    note = f"{_counted(len(kinds), 'feature')} ({told}), {label}. Parts are cut in query time; times are UTC."
     head = [
         "part",
         "rows",

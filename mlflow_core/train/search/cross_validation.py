@@ -9,11 +9,11 @@ Source: Bergmeir and Benítez 2012 (rolling origin); the embargo is that of Lóp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,15 +24,16 @@ from mlflow_core.errors import TrainError
 from mlflow_core.spec.search import CrossValidation
 from mlflow_core.train.context import TrainContext
 from mlflow_core.train.data.partition import partition
+from mlflow_core.train.data.spread import spread
 from mlflow_core.train.data.training_set import TrainingData, check_columns
 
-if TYPE_CHECKING:
-    from distributed import Client
-
-__all__ = ["GRID", "Fold", "cut_folds", "folds_of"]
+__all__ = ["FOLDS", "GRID", "Fold", "cut_folds", "folds_of"]
 
 GRID = 65_536
 """Steps of the grid that instants lie on."""
+
+FOLDS = "folds"
+"""Where in the folder of the training folds are written: copies of rows, which the caller removes."""
 
 _FIRST, _LAST = -(2**62), 2**62
 
@@ -85,15 +86,14 @@ def cut_folds(
         TrainError: There is no time column, a time is null, or a fold has no rows to train or to validate with.
     """
     files, client = data.files("train"), context.client
-    ranges = _on_workers(client, _range, [(path, data.time_column) for path in files])
+    ranges = spread(partial(_range, column=data.time_column), files, client)
     known = [one for one in ranges if one is not None]
     if not known:
         raise TrainError('the part "train" of the dataset has no rows', hint="Move the cuts of the split.")
     least, greatest = min(one[0] for one in known), max(one[1] for one in known)
     width = max(1, -(-(greatest - least + 1) // GRID))
-    counts = np.sum(
-        _on_workers(client, _histogram, [(path, data.time_column, least, width) for path in files]), axis=0
-    )
+    count = partial(_histogram, column=data.time_column, least=least, width=width)
+    counts = np.sum(spread(count, files, client), axis=0)
     instants = _instants(counts, least, width, validation.folds)
     folds = folds_of(instants, validation)
     cuts = sorted({at for fold in folds for at in vars(fold).values() if _FIRST < at < _LAST})
@@ -101,7 +101,7 @@ def cut_folds(
         data,
         "train",
         _Segment(data.time_column, tuple(cuts)),
-        (context.cache or context.workdir / "cache") / "folds",
+        context.workdir / FOLDS,
         described=["folds", data.time_column, cuts],
         client=client,
     )
@@ -160,14 +160,6 @@ def _between(
         if low <= edges[place] and edges[place + 1] <= high
         for path in paths
     )
-
-
-def _on_workers(
-    client: Client | None, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]
-) -> list[Any]:
-    if client is None:
-        return [function(*call) for call in calls]
-    return list(client.gather([client.submit(function, *call, pure=False) for call in calls]))
 
 
 def _range(path: Path, column: str) -> tuple[int, int] | None:

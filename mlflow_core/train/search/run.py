@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import shutil
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from mlflow_core.spec.trainer import Trainer
 from mlflow_core.telemetry.progress import Stage
 from mlflow_core.train.context import TrainContext
 from mlflow_core.train.data.training_set import TrainingData
+from mlflow_core.train.identity import modules_of
 from mlflow_core.train.pool import Ended, Pool, open_pool
 from mlflow_core.train.search.conditions import conditions_of
-from mlflow_core.train.search.cross_validation import cut_folds
+from mlflow_core.train.search.cross_validation import FOLDS, cut_folds
 from mlflow_core.train.search.judging import judge_of
 from mlflow_core.train.search.proposing import check_library, looks_of
 from mlflow_core.train.search.recorder import NullStudyRecorder, StudyRecorder, Trial
@@ -31,7 +32,7 @@ from mlflow_core.train.search.result import SearchResult, importance_of
 from mlflow_core.train.search.space import apply_settings, space_of
 from mlflow_core.train.search.storage import SCHEMA, open_storage
 from mlflow_core.train.search.study import Asked, Plan, Study, begin, quiet
-from mlflow_core.train.search.trial import Outcome, TrialProgram
+from mlflow_core.train.search.trial import TRIALS, Outcome, TrialProgram
 
 __all__ = ["plan_search", "run_search"]
 
@@ -100,8 +101,7 @@ def run_search(
     began = time.monotonic()
     plan = plan_search(trainer, search)
     context.workdir.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(context.workdir / "trials", ignore_errors=True)  # of a driver that was killed
-    with quiet(), open_storage(storage, name, schema=schema) as opened:
+    with quiet(), open_storage(storage, name, schema=schema) as opened, _cleaned(context.workdir):
         folds = (data,) if search.validation is None else cut_folds(data, search.validation, context)
         study = begin(opened, name, plan, data, recorder or NullStudyRecorder())
         run = _Run(plan, folds, context, study)
@@ -118,6 +118,16 @@ def run_search(
             notes=notes,
             seconds=time.monotonic() - began,
         )
+
+
+@contextmanager
+def _cleaned(workdir: Path) -> Iterator[None]:
+    """Leave no trial's folder of a driver that was killed, and in the end no copies of rows."""
+    shutil.rmtree(workdir / TRIALS, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(workdir / FOLDS, ignore_errors=True)
 
 
 class _Run:
@@ -137,7 +147,11 @@ class _Run:
         with (
             context.progress.stage("searching settings", search.trials, "trials") as stage,
             open_pool(
-                context.client, parallel=search.parallel, told=self._hear, threads=context.threads
+                context.client,
+                parallel=search.parallel,
+                told=self._hear,
+                threads=context.threads,
+                modules=modules_of(self._plan.trainer),
             ) as pool,
         ):
             self._pool = pool
@@ -146,7 +160,7 @@ class _Run:
             while True:
                 while more and pool.free and time.monotonic() < until:
                     more = self._launch(pool, stage)
-                if not pool.running or time.monotonic() >= until:
+                if not (more or pool.running) or time.monotonic() >= until:
                     break
                 ended = pool.wait(_WAIT_S)
                 if ended is not None:
@@ -183,15 +197,16 @@ class _Run:
     def _program(self, asked: Asked) -> TrialProgram:
         plan, context = self._plan, self._context
         trainer = apply_settings(plan.trainer, asked.settings)
+        # Matrices of folds are removed with them: no cleaning of the cache would know whose rows they hold.
+        own = context.workdir / FOLDS / "cache" if plan.search.validation is not None else None
         return TrialProgram(
             trainer=trainer.model_copy(update={"workers": 1}) if trainer.workers != 1 else trainer,
             folds=self._folds,
             judge=plan.judge,
             also=plan.also,
             looks=plan.looks.at,
-            # Never that of an earlier attempt, which may still be ending on its worker.
-            workdir=context.workdir / "trials" / f"{asked.number}-{uuid.uuid4().hex[:8]}",
-            cache=context.cache or context.workdir / "cache",
+            workdir=context.workdir / TRIALS,
+            cache=own or context.cache or context.workdir / "cache",
         )
 
     def _hear(self, number: int, said: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,10 @@ from mlflow_core.train.models.model import Model
 from mlflow_core.train.pool import Slot, Stopped
 from mlflow_core.train.search.judging import Judge, measured, told_value
 
-__all__ = ["Outcome", "TrialProgram"]
+__all__ = ["TRIALS", "Outcome", "TrialProgram"]
+
+TRIALS = "trials"
+"""Where in the folder of the search trials work."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class TrialProgram:
         judge: What decides.
         also: Metrics that conditions ask for.
         looks: After which steps it tells its value.
-        workdir: A folder of its own, which is gone afterwards.
+        workdir: Where each run of it makes a folder of its own, which is gone afterwards.
         cache: Where matrices are kept, shared by all trials.
     """
 
@@ -72,18 +76,20 @@ class TrialProgram:
             TrainError: The settings or the data cannot be trained with, or the figure is not a number.
             Stopped: The caller wants it no more.
         """
+        # Made here: where it is started again, the first may still be ending on a worker that seems lost.
+        folder = self.workdir / uuid.uuid4().hex
         try:
-            return self._outcome(slot)
+            return self._outcome(slot, folder)
         finally:
-            shutil.rmtree(self.workdir, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def _outcome(self, slot: Slot) -> Outcome:
+    def _outcome(self, slot: Slot, folder: Path) -> Outcome:
         began, folded = time.monotonic(), len(self.folds) > 1
         seen = _Looking(slot, self.judge, frozenset() if folded else self.looks)
         found: list[Mapping[str, float]] = []
         for number, data in enumerate(self.folds):
             try:
-                found.append(self._one(slot, seen, number, data))
+                found.append(self._one(slot, seen, folder / f"fold-{number}", data))
             except TrainError as error:
                 raise _in_fold(error, number + 1) if folded else error from None
             if folded and number + 1 in self.looks:
@@ -94,9 +100,9 @@ class TrialProgram:
             raise TrainError(f'the metric "{self.judge.name}" is {value}')
         return Outcome(value, seen.values, {**facts, "seconds": time.monotonic() - began})
 
-    def _one(self, slot: Slot, seen: _Looking, number: int, data: TrainingData) -> Mapping[str, float]:
+    def _one(self, slot: Slot, seen: _Looking, folder: Path, data: TrainingData) -> Mapping[str, float]:
         context = TrainContext(
-            workdir=self.workdir / f"fold-{number}",
+            workdir=folder,
             recorder=seen,
             cache=self.cache,
             threads=slot.threads,

@@ -28,6 +28,7 @@ from mlflow_core.train.data.survey import survey
 from mlflow_core.train.data.training_set import PARTS, TrainingData
 from mlflow_core.train.gang.checkpoints import Checkpoints
 from mlflow_core.train.gang.gang import GangResult, run_gang
+from mlflow_core.train.identity import identity_of
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.models.network import NetworkScorer
 from mlflow_core.train.networks.build import build
@@ -200,8 +201,7 @@ def _identity(
     trainer: Torch, train: StoredMatrix, validate: StoredMatrix, preprocessing: Preprocessing
 ) -> str:
     """Digest of what decides the weights; not of where they are computed, or how often they are kept."""
-    told = trainer.model_dump(mode="json", exclude={"workers", "recovery", "checkpoint_every", "device"})
-    text = json.dumps([told, train.digest, validate.digest, preprocessing.digest], sort_keys=True)
+    text = json.dumps([identity_of(trainer), train.digest, validate.digest, preprocessing.digest])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -265,7 +265,7 @@ def _model(
     trained = result.results[0]
     model = Model(
         preprocessing=seen.preprocessing,
-        label=data.label or "",
+        label=seen.label or "",
         request=data.request,
         objective=program.trainer.objective,
         task=program.objective.task,

@@ -29,7 +29,7 @@ from mlflow_core.train.torch.gradients import gradients
 from mlflow_core.train.torch.objectives import Learner, Objective
 from mlflow_core.train.torch.optimise import average_decay, optimiser, rate
 from mlflow_core.train.torch.peers import Peers
-from mlflow_core.train.torch.state import State, weights_of
+from mlflow_core.train.torch.state import State, agreed, weights_of
 from mlflow_core.train.torch.stream import Batch, Data, Stream
 
 __all__ = ["GivenUp", "Outcome", "Training"]
@@ -148,7 +148,7 @@ class Training:
         )
 
     def _resume(self) -> None:
-        last = self._checkpoints.last()
+        last = agreed(self._checkpoints, self._peers)
         if last is None:
             return
         self.state.restore(last)

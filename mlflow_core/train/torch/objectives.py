@@ -65,8 +65,9 @@ class Objective:
         if name == "regression":
             return cls(name, "regression", 1, mean=mean, std=scale)
         if name == "quantile":
-            names = tuple(f"{one:g}" for one in trainer.quantiles)
-            return cls(name, "quantile", len(names), "none", names, trainer.quantiles, mean, scale)
+            levels = trainer.quantiles
+            names = tuple(f"{one:g}" for one in levels) if len(levels) > 1 else ()
+            return cls(name, "quantile", len(levels), "none", names, levels, mean, scale)
         return cls(name, "anomaly" if name == "reconstruction" else "ranking", 1)
 
     @property

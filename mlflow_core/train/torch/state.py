@@ -18,9 +18,11 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mlflow_core.errors import TrainError
-from mlflow_core.train.gang.checkpoints import Checkpoint
+from mlflow_core.train.gang.checkpoints import Checkpoint, Checkpoints
+from mlflow_core.train.gang.rank import Disrupted
+from mlflow_core.train.torch.peers import Peers
 
-__all__ = ["Position", "State", "weights_of"]
+__all__ = ["Position", "State", "agreed", "weights_of"]
 
 _NETWORK, _OPTIMISER, _AVERAGE, _BEST = "network", "optimiser", "average", "best"
 
@@ -121,6 +123,28 @@ class State:
             name, _, key = full.rpartition("/")
             one = named[name]
             self.optimiser.state[one][key] = value.to(one.device)
+
+
+def agreed(checkpoints: Checkpoints, peers: Peers) -> Checkpoint | None:
+    """The checkpoint that all ranks go on from: rank 0's newest, for shared storage may show others an older folder.
+
+    Args:
+        checkpoints: As this rank sees them.
+        peers: The other ranks.
+
+    Raises:
+        Disrupted: This rank does not see the checkpoint, or a peer is gone.
+    """
+    last = checkpoints.last()
+    told = torch.tensor([-1 if last is None else last.at], device=peers.device)
+    peers.copy([told])
+    at = int(told)
+    if at < 0:
+        return None
+    found = last if last is not None and last.at == at else checkpoints.at(at)
+    if found is None:
+        raise Disrupted(f"rank {peers.index} does not see the checkpoint {at} that rank 0 sees")
+    return found
 
 
 def weights_of(net: nn.Module) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from mlflow_core.train.data.spread import spread
 from mlflow_core.train.data.survey import survey
 from mlflow_core.train.data.training_set import PARTS, TrainingData
 from mlflow_core.train.gang.gang import GangResult, run_gang
+from mlflow_core.train.identity import identity_of
 from mlflow_core.train.models.booster import BoosterScorer
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.recorder import Recorder
@@ -191,7 +192,7 @@ def _identity(trainer: XGBoost, data: TrainingData, preprocessing: Preprocessing
 
     files = [data.identity(path) for part in PARTS[:2] for path in data.files(part)]
     of = {
-        "trainer": trainer.model_dump(mode="json", exclude={"recovery"}),
+        "trainer": identity_of(trainer),
         "label": data.label,
         "files": files,
         "preprocessing": preprocessing.digest,

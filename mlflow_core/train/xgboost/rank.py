@@ -44,7 +44,7 @@ __all__ = ["BOOSTER", "Part", "Program", "RankResult", "state_of"]
 BOOSTER: Final = "booster.ubj"
 
 _SHARE_OF_MEMORY: Final = 0.4
-_OF_PEERS: Final = ("collective", "rabit", "socket", "/comm", "tracker", "connection", "broken pipe")
+_OF_PEERS: Final = ("collective", "rabit", "socket", "tracker", "connection", "broken pipe")
 
 
 @dataclass(frozen=True)

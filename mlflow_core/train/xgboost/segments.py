@@ -19,7 +19,7 @@ from mlflow_core.errors import TrainError
 
 __all__ = ["Boosted", "Plan", "State", "best_round", "boost", "is_over"]
 
-_GREATER_IS_BETTER: Final = ("auc", "aucpr", "pre", "map", "ndcg")
+_GREATER_IS_BETTER: Final = ("auc", "aucpr", "pre", "map", "ndcg", "ams", "interval-regression-accuracy")
 
 History = dict[str, list[float]]
 

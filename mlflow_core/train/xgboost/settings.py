@@ -146,6 +146,12 @@ def check_settings(trainer: XGBoost, features: Sequence[str], label: str) -> Non
 
 def _check_fields(trainer: XGBoost) -> None:
     family = trainer.objective.partition(":")[0]
+    if trainer.objective == "binary:hinge":
+        raise _refused(
+            trainer,
+            'the objective "binary:hinge" gives 0 or 1, not probabilities',
+            hint='Use "binary:logistic".',
+        )
     if trainer.objective in _SAME_TREES:
         instead = _SAME_TREES[trainer.objective]
         raise _refused(

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from mlflow_core.errors import TrainError
-from mlflow_core.spec.trainer import LogisticRegression, Rate, XGBoost
+from mlflow_core.spec.trainer import Family, LogisticRegression, Rate, XGBoost
 from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.evaluation.baselines import fit_baseline
 from mlflow_core.train.evaluation.metrics import measure
@@ -70,6 +70,25 @@ def test_a_logistic_regression_of_classes_gives_each_its_column(labelled: Traini
     assert (said[:, 3] == 0).all()
     rate = fit_baseline(Rate(), labelled, CLASSES).predict(test)
     assert measure("log_loss", y, said) < measure("log_loss", y, rate) - 0.1
+
+
+def test_baselines_beside_a_family_are_those_of_its_members(labelled: TrainingData) -> None:
+    test, family = labelled.read("test"), Family(trainer=CLASSES, by=("carrier",))
+
+    for baseline in (Rate(), LogisticRegression()):
+        own, alone = (fit_baseline(baseline, labelled, one).predict(test) for one in (family, CLASSES))
+        assert own.shape == (900, 4)
+        np.testing.assert_array_equal(own, alone)
+
+
+def test_the_rate_of_several_targets_is_the_mean_of_each(labelled: TrainingData) -> None:
+    trainer = XGBoost(objective="reg:squarederror", targets=("amount", "hour"))
+    train, test = labelled.read("train"), labelled.read("test")
+
+    said = fit_baseline(Rate(), labelled, trainer).predict(test)
+
+    assert said.shape == (900, 3)
+    assert said[4] == pytest.approx([train[name].to_numpy().mean() for name in ("kind", "amount", "hour")])
 
 
 def test_the_rate_of_a_quantity_is_its_mean_and_of_quantiles_its_own(labelled: TrainingData) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from mlflow_core.errors import TrainError
-from mlflow_core.spec.trainer import XGBoost
+from mlflow_core.spec.trainer import Family, XGBoost
 from mlflow_core.train.data.preprocess import Feature
 from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.evaluation.contributions import contributions
@@ -137,3 +137,45 @@ def test_what_is_not_made_of_trees_is_not_explained_row_by_row() -> None:
 def test_nothing_to_explain_is_said(model: Model, data: TrainingData) -> None:
     with pytest.raises(TrainError, match="there are no rows to explain"):
         contributions(model, data.read("test").slice(0, 0))
+
+
+def test_a_family_s_key_is_worth_what_choosing_the_wrong_model_costs(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    trainer = Family(trainer=XGBoost(rounds=20, max_depth=3), by=("late",), least_rows=10)
+    family, test = fit(trainer, data, workdir=tmp_path), data.read("test")
+
+    found = importance(family, test, test.column("label").to_numpy().astype(float))
+
+    key = next(one for one in found if one.feature == "late")
+    assert key.gain == 0, "no member's tree looks at what is the same in all its rows"
+    assert key.permutation > 0.01
+
+
+def test_trees_for_all_targets_at_once_have_importance_and_no_contributions(tmp_path: Path) -> None:
+    rows = table(300, 1)
+    parts = {part: [rows] for part in ("train", "validate", "test")}
+    data = write(tmp_path / "data", parts, label="amount", features=("delay", "gust"), request=())
+    trainer = XGBoost(
+        objective="reg:squarederror",
+        targets=("label",),
+        rounds=3,
+        params={"multi_strategy": "multi_output_tree"},
+    )
+    model = fit(trainer, data, workdir=tmp_path)
+    again = Model.load(model.save(tmp_path / "model"))
+
+    for one in (model, again):
+        assert not one.scorer.explains
+        with pytest.raises(TrainError, match="several values a leaf have no contributions"):
+            contributions(one, rows)
+    assert (
+        importance(
+            again,
+            rows,
+            Truth(np.column_stack([rows["amount"], rows["label"]]).astype(float), "regression"),
+            metric="rmse",
+            repeats=1,
+        )[0].permutation
+        > 0
+    )

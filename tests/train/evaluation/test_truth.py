@@ -134,7 +134,11 @@ def test_every_task_has_intervals_slices_and_differences(kind: str) -> None:
     assert found.task == truth.task
     for metric in metrics:
         score = found.score(metric)
-        assert score.low <= score.value <= score.high or metric in ("coverage_error",)
+        if metric == "coverage_error":  # a distance from what is promised: resamples may all be farther
+            assert 0 <= score.low < score.high <= 1
+            assert score.value < score.high
+        else:
+            assert score.low <= score.value <= score.high
     assert found.difference(metrics[0], "m", "other").low > 0
     assert [one.value for one in found.slices] == ["a", "b"]
     inside = np.flatnonzero(np.array(parts["half"].to_pylist()) == "a")

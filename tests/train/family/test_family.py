@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import pytest
 from distributed import Client, LocalCluster
 
 from mlflow_core.errors import SpecError, TrainError
-from mlflow_core.spec.trainer import Family, Trainer, XGBoost
+from mlflow_core.spec.trainer import Family, Sklearn, Trainer, XGBoost
 from mlflow_core.train.data.preprocess import Feature, Preprocessing
 from mlflow_core.train.data.training_set import TrainingData
-from mlflow_core.train.models.family import _View
+from mlflow_core.train.family.fit import _is_of_the_machine, _MemberProgram
+from mlflow_core.train.models.family import FamilyScorer, _View
 from mlflow_core.train.models.model import Model
+from mlflow_core.train.pool import Slot, Stopped
 from tests.train import made
 from tests.train.made import FEATURES, table, training_set, write
 
@@ -208,3 +211,119 @@ def test_a_member_that_knows_less_sees_the_matrix_of_its_own_rows() -> None:
     made = _View.between(common, own).of(common.matrix(given))
 
     np.testing.assert_array_equal(made, own.matrix(seen))
+
+
+def _classes(one: pa.Table) -> pa.Table:
+    """Three classes, the highest of which the carrier UA never has."""
+    hours = one.column("hour").to_numpy() % 3
+    of_ua = pa.compute.fill_null(pa.compute.equal(one.column("carrier"), "UA"), False)
+    label = np.where(of_ua.to_numpy(zero_copy_only=False), hours % 2, hours)
+    return one.set_column(one.column_names.index("label"), "label", pa.array(label))
+
+
+def test_an_entity_without_the_highest_class_is_left_to_the_model_of_all_rows(tmp_path: Path) -> None:
+    member = Sklearn(
+        estimator="sklearn.tree:DecisionTreeClassifier", arguments={"max_depth": 3}, objective="multiclass"
+    )
+    parts = {p: [_classes(table(900, n))] for n, p in enumerate(("train", "validate", "test"))}
+    data = write(tmp_path / "data", parts)
+
+    model = fit(Family(trainer=member, by=("carrier",), least_rows=50), data, workdir=tmp_path / "work")
+
+    assert model.predict(data.read("test")).shape == (900, 3)
+    assert [one["entity"]["carrier"] for one in model.scorer.facts()["members"]] == ["AA", "B6", "DL"]
+    note = next(note for note in model.notes if "carrier=UA" in note)
+    assert "gives 2 values a row, that of all rows 3" in note
+
+
+def test_a_family_of_which_no_entity_can_be_trained_is_refused_with_the_reason(tmp_path: Path) -> None:
+    def all_of_one_class(one: pa.Table) -> pa.Table:
+        known = pa.compute.is_valid(one.column("carrier"))
+        return one.set_column(
+            one.column_names.index("label"), "label", pa.compute.if_else(known, False, one.column("label"))
+        )
+
+    parts = {p: [all_of_one_class(table(900, n))] for n, p in enumerate(("train", "validate", "test"))}
+    data = write(tmp_path / "data", parts)
+
+    with pytest.raises(TrainError, match=r"no entity can have a model of its own: carrier=AA, .*no positive"):
+        fit(FAMILY, data, workdir=tmp_path / "work")
+
+
+def _program(tmp_path: Path) -> _MemberProgram:
+    return _MemberProgram(MEMBER, training_set(tmp_path / "data"), tmp_path / "members")
+
+
+def _slot(stopped: Callable[[], bool]) -> Slot:
+    return Slot(1, lambda _: None, stopped)
+
+
+def test_what_is_no_fault_of_the_rows_does_not_decide_the_model(tmp_path: Path) -> None:
+    (tmp_path / "members").write_text("a file where a folder should be made")
+
+    with pytest.raises((OSError, TrainError), match=r"(?i)not a directory"):
+        _program(tmp_path)(_slot(lambda: False))
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [(OSError(28, "No space left on device"), True), (MemoryError(), True), (ValueError(), False), (None, False)],
+)  # fmt: skip
+def test_the_machine_is_told_from_the_rows(cause: Exception | None, expected: bool) -> None:
+    error = TrainError("it did not go")
+    error.__cause__ = cause
+
+    assert _is_of_the_machine(error) is expected
+
+
+def test_a_second_attempt_never_shares_the_folder_of_the_first(tmp_path: Path) -> None:
+    program = _program(tmp_path)
+    seen: list[set[Path]] = []
+
+    def look() -> bool:
+        if not seen:
+            first = set(program.workdir.iterdir())
+            seen.append(first)
+            seen.append({program(_slot(lambda: False)).parent})  # the second runs while the first does
+        return False
+
+    saved = program(_slot(look))
+
+    assert {saved.parent} == seen[0]
+    assert seen[0].isdisjoint(seen[1])
+    assert {path.name for path in program.workdir.rglob("*") if path.is_dir() and path.parent != program.workdir} == {"model"}  # fmt: skip
+    assert Model.load(saved).scorer.files() == Model.load(next(iter(seen[1])) / "model").scorer.files()
+    with pytest.raises(Stopped):
+        program(_slot(lambda: True))
+    assert set(program.workdir.iterdir()) == seen[0] | seen[1]
+
+
+def test_no_copies_of_rows_are_left(tmp_path: Path) -> None:
+    data = training_set(tmp_path / "data")
+
+    fit(FAMILY, data, workdir=tmp_path / "work", cache=tmp_path / "cache")
+
+    assert not {"family", "members"} & {path.name for path in (tmp_path / "work").iterdir()}
+    assert not (tmp_path / "cache" / "family").exists()
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_of_no_entity(tmp_path: Path) -> None:
+    data = training_set(tmp_path / "data")
+    model = fit(Family(trainer=MEMBER, by=("hour",), least_rows=150), data, workdir=tmp_path / "work")
+    scorer = model.scorer
+    assert isinstance(scorer, FamilyScorer)
+    column = model.preprocessing.slices["hour"].start
+    for key, expected in ((2.0**24 - 1, 0), (2.0**24, -1), (-(2.0**24), -1)):
+        of_key = replace(scorer, members=(replace(scorer.members[0], key=(key,)),))
+        matrix = np.zeros((1, model.preprocessing.width), dtype=np.float32)
+        matrix[0, column] = key
+        assert of_key.member_of(matrix).tolist() == [expected]
+
+    hours = data.read("train").column("hour").to_numpy().copy()
+    hours[0] = 2**24
+    far = data.read("train").set_column(
+        data.read("train").column_names.index("hour"), "hour", pa.array(hours)
+    )
+    other = write(tmp_path / "far", {part: [far] for part in ("train", "validate", "test")})
+    with pytest.raises(TrainError, match=r"float32 cannot tell apart.*below 16,777,216"):
+        fit(Family(trainer=MEMBER, by=("hour",), least_rows=150), other, workdir=tmp_path / "work2")

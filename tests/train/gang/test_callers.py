@@ -129,7 +129,7 @@ def test_ctrl_c_ends_the_driver_its_workers_and_ranks(tmp_path: Path):
 def test_a_scheduler_that_is_lost_ends_the_gang_with_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ):
-    monkeypatch.setattr("mlflow_core.train.gang.attempt._SILENT_S", 6.0)
+    monkeypatch.setattr("mlflow_core.train.gang.roll._SILENT_S", 6.0)
     scheduler = subprocess.Popen(
         [
             *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import signal
 import socket
 import time
 from pathlib import Path
@@ -18,7 +16,6 @@ from mlflow_core.errors import TrainError
 from mlflow_core.spec.recovery import Recovery
 from mlflow_core.train.gang.gang import GangResult, Told, run_gang
 from mlflow_core.train.gang.rank import CHECKPOINT
-from mlflow_core.train.gang.seats import members
 from tests.train.gang.counting import Adder, Counting, Disaster, truth
 
 pytestmark = pytest.mark.chaos
@@ -80,35 +77,6 @@ def test_a_worker_killed_at_any_moment_costs_the_work_since_the_last_checkpoint(
         sorted(path.suffix for path in (tmp_path / "kept").iterdir() if path.suffix != ".part")
         == [".checkpoint"] * 2
     )
-
-
-def test_a_killed_worker_is_back_in_training_soon(two: Client, tmp_path: Path, record_property):
-    took, noticed, floor = [], [], []
-    for turn in range(3):
-        program = Counting(tmp_path / f"kept{turn}", disasters=(Disaster(turn % 2, "step", 20),))
-        result, told = run(two, program, shrink=False)
-        died = next(one.facts["when"] for one in told if one.name == "disaster")
-        back = max(one.facts["when"] for one in told if one.name == "began" and one.attempt == 1)
-        took.append(back - died)
-        noticed.append(result.lost[0].seconds)
-        floor.append(time_of_a_nanny(two))
-    record_property(
-        "figures",
-        f"from SIGKILL to all ranks running again {min(took):.2f} to {max(took):.2f} s, of it from when it was "
-        f"noticed {min(noticed):.2f} to {max(noticed):.2f} s; a nanny alone needs {min(floor):.2f} to {max(floor):.2f} s",
-    )
-
-    assert min(took) < max(5, 3 * min(floor))
-
-
-def time_of_a_nanny(client: Client) -> float:
-    """From SIGKILL until a new worker is a member, with no gang at all."""
-    address, pid = next(iter(client.run(os.getpid).items()))
-    start = time.monotonic()
-    os.kill(pid, signal.SIGKILL)
-    while address in (now := members(client)) or len(now) < 2:
-        time.sleep(0.01)
-    return time.monotonic() - start
 
 
 def test_where_nobody_comes_back_the_gang_goes_on_with_fewer(bare, tmp_path: Path):

@@ -13,10 +13,17 @@ import orjson
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    BaggingClassifier,
+    GradientBoostingClassifier,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures
+from sklearn.tree import DecisionTreeClassifier
 
 from mlflow_core.errors import TrainError
 from mlflow_core.train.models.persisted import dump_estimator, load_estimator
@@ -173,3 +180,61 @@ def test_neighbours_that_are_not_there_are_refused() -> None:
 
     with pytest.raises(TrainError, match=r"leads? nowhere"):
         load_estimator(changed(dump_estimator(MADE[path].fit(X, Y)), change), path, place="here")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "os:system",
+        "antigravity:fly",
+        "sklearn.linear_model",
+        "sklearn..linear_model:Ridge",
+        "sklearn.linear_model:Ridge.fit",
+        "../evil:Ridge",
+        "",
+    ],
+)
+def test_a_path_that_names_no_class_of_a_library_is_never_imported(path: str) -> None:
+    with pytest.raises(TrainError, match=r"here: .* is no import path of an estimator"):
+        load_estimator(dump_estimator(LogisticRegression().fit(X, Y)), path, place="here")
+    assert "antigravity" not in sys.modules
+
+
+def test_a_module_that_the_archive_names_is_refused_before_it_is_imported() -> None:
+    data = dump_estimator(LogisticRegression().fit(X, Y))
+    with zipfile.ZipFile(io.BytesIO(data)) as given:
+        members = {name: given.read(name) for name in given.namelist()}
+    schema = orjson.loads(members["schema.json"]) | {"__module__": "antigravity"}
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as written:
+        for name, content in (members | {"schema.json": orjson.dumps(schema)}).items():
+            written.writestr(name, content)
+
+    with pytest.raises(
+        TrainError, match=r'holds the type "antigravity.LogisticRegression", which is not trusted'
+    ):
+        load_estimator(out.getvalue(), "sklearn.linear_model:LogisticRegression", place="here")
+    assert "antigravity" not in sys.modules
+
+
+def test_trees_inside_others_are_held_to_the_features_that_they_read_themselves() -> None:
+    wide = Pipeline([("more", PolynomialFeatures(2)), ("tree", DecisionTreeClassifier(max_depth=3))]).fit(
+        X, Y
+    )
+    few = BaggingClassifier(DecisionTreeClassifier(), n_estimators=3, max_features=2, random_state=0).fit(
+        X, Y
+    )
+    stages = GradientBoostingClassifier(n_estimators=3).fit(X, Y)
+
+    for one, path in ((wide, "sklearn.pipeline:Pipeline"), (few, "sklearn.ensemble:BaggingClassifier")):
+        np.testing.assert_array_equal(
+            load_estimator(dump_estimator(one), path, place="here").predict(X), one.predict(X)
+        )
+    path = "sklearn.ensemble:GradientBoostingClassifier"
+    assert load_estimator(dump_estimator(stages), path, place="here").n_features_in_ == 4
+    stages.estimators_[1, 0].n_features_in_ = 1_000
+    with pytest.raises(TrainError, match="whose nodes lead nowhere"):
+        load_estimator(dump_estimator(stages), path, place="here")
+    few.estimators_[0].n_features_in_ = 1
+    with pytest.raises(TrainError, match="whose nodes lead nowhere"):
+        load_estimator(dump_estimator(few), "sklearn.ensemble:BaggingClassifier", place="here")

@@ -68,9 +68,8 @@ def made(path: str, outputs: int = 1, seed: int = 0, **arguments: object) -> tor
     return build(path, arguments, INPUTS, outputs, seed=seed)
 
 
-@pytest.mark.parametrize("path", ["their_networks:Tower", "their_networks:tower"])
-def test_a_user_s_class_or_function_is_called_with_inputs_outputs_and_arguments(path):
-    network = made(path, 3, width=7)
+def test_a_user_s_class_is_called_with_inputs_outputs_and_arguments():
+    network = made("their_networks:Tower", 3, width=7)
     assert network.layers[0].out_features == 7
     assert network.training
     assert network(tensor(5, 1)).shape == (5, 3)
@@ -123,7 +122,11 @@ def test_two_threads_that_build_at_once_do_not_disturb_each_other():
         ("their_networks:Towr", r'"their_networks" has no "Towr".*Did you mean "Tower"'),
         ("their_networks:Other", r"is no torch.nn.Module. Expected a class that extends torch.nn.Module"),
         ("their_networks:constant", "is no torch.nn.Module"),
-        ("their_networks:number", "gives a int. Expected a torch.nn.Module"),
+        ("their_networks:number", "is no torch.nn.Module"),
+        ("their_networks:tower", "is no torch.nn.Module"),
+        ("their_networks:Tower.forward", "is no import path"),
+        ("their networks:Tower", "is no import path"),
+        ("their_networks", "is no import path"),
         (
             "their_networks:Flat",
             r"gives \(2,\) torch.float32 of two trial rows. Expected \(n, 1\) floats of \(n, 12\)",

@@ -121,7 +121,7 @@ def test_rows_are_written_once_and_found_again(tmp_path: Path, monkeypatch: pyte
 
     assert [fold.shards for fold in again] == [fold.shards for fold in first]
     assert {path: path.stat().st_mtime_ns for path in written} == stamps
-    kept = list((tmp_path / "work" / "cache" / "folds").rglob("*.parquet"))
+    kept = list((tmp_path / "work" / "folds").rglob("*.parquet"))
     assert sum(pa.parquet.read_metadata(path).num_rows for path in kept) == 1100
     other = cut_folds(data, CrossValidation(folds=2), context)
     assert {path.parent for path in other[0].shards["train"]} != {
@@ -210,6 +210,6 @@ def test_a_cut_that_was_interrupted_leaves_nothing_that_is_taken_for_whole(
         patch.setattr(cross_validation, "_Segment", Interrupted)
         cut_folds(data, CrossValidation(folds=2), context)
 
-    assert list((tmp_path / "work" / "cache" / "folds").iterdir()) == []
+    assert list((tmp_path / "work" / "folds").iterdir()) == []
     cut = cut_folds(data, CrossValidation(folds=2), context)
     assert [(_rows(fold, "train"), _rows(fold, "validate")) for fold in cut] == expected

@@ -16,8 +16,11 @@ from mlflow_core.spec.trainer import Family, Sklearn, XGBoost
 from mlflow_core.train import TrainContext
 from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.evaluation.metrics import measure
+from mlflow_core.train.pool import Slot
 from mlflow_core.train.search.cross_validation import cut_folds
+from mlflow_core.train.search.run import plan_search
 from mlflow_core.train.search.storage import open_storage
+from mlflow_core.train.search.trial import TrialProgram
 from tests.train import made
 from tests.train.search.searched import SPACE, TRAINER, Mirror, outcomes, search, settings_of, small_set
 
@@ -118,9 +121,50 @@ def test_folds_judge_a_trial_by_their_mean(data: TrainingData, tmp_path: Path) -
         Search(trials=2, space={"max_depth": Int(2, 3)}, validation=validation, pruner=None), data, tmp_path
     )
 
+    assert not (
+        tmp_path / "work" / "folds"
+    ).exists()  # copies of rows, which no cleaning of a cache would find
     folds = cut_folds(data, validation, TrainContext(workdir=tmp_path / "folds"))
     values = [_retrained(result.trainer, fold, tmp_path / f"f{n}")[0] for n, fold in enumerate(folds)]
     assert result.best.value == pytest.approx(np.mean(values), rel=1e-12)
+
+
+def test_a_driver_that_may_not_run_a_study_leaves_its_trials_alone(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    running = tmp_path / "work" / "trials" / "of-the-other-driver"
+    running.mkdir(parents=True)
+
+    with (
+        open_storage(tmp_path / "studies" / "study.sqlite", "study"),
+        pytest.raises(TrainError, match="is being run by another process"),
+    ):
+        search(Search(trials=1, space=SPACE), data, tmp_path)
+
+    assert running.is_dir()
+
+
+def test_a_second_attempt_of_a_trial_never_shares_the_folder_of_the_first(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    plan = plan_search(TRAINER, Search(trials=1, space=SPACE))
+    program = TrialProgram(
+        TRAINER, (data,), plan.judge, plan.also, plan.looks.at, tmp_path / "trials", tmp_path / "cache"
+    )
+    seen: list[int] = []
+
+    def second() -> bool:
+        if not seen:
+            (first,) = program.workdir.iterdir()
+            seen.append(0)
+            program(Slot(1, lambda _: None, lambda: bool(seen.append(len(list(program.workdir.iterdir()))))))
+            assert list(program.workdir.iterdir()) == [first]
+        return False
+
+    program(Slot(1, lambda _: None, second))
+
+    assert set(seen[1:]) == {2}
+    assert list(program.workdir.iterdir()) == []
 
 
 def test_first_settings_are_tried_first(data: TrainingData, tmp_path: Path) -> None:

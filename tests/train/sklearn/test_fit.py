@@ -165,7 +165,7 @@ def test_what_scikit_learn_warns_of_is_noted(data: TrainingData, tmp_path: Path)
             r'no "LogisticRegresion".*Did you mean "LogisticRegression',
         ),
         ("sklearn.lineer:Ridge", {}, "cannot be imported"),
-        ("os:path", {}, "is no estimator"),
+        ("os:path", {}, "is no import path of an estimator"),
         ("sklearn.linear_model:Ridge", {}, 'does not go with the objective "binary".*Expected a classifier'),
         ("sklearn.linear_model:LogisticRegression", {"objective": "anomaly"}, "IsolationForest"),
         ("sklearn.svm:LinearSVC", {}, "gives no probabilities"),

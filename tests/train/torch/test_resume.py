@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from distributed import Client
 
 from mlflow_core.config.cluster import ClusterSettings
@@ -23,7 +24,10 @@ from mlflow_core.errors import TrainError
 from mlflow_core.spec.network import MLP
 from mlflow_core.spec.trainer import Torch
 from mlflow_core.train.data.training_set import PARTS, TrainingData
+from mlflow_core.train.gang.checkpoints import Checkpoints
+from mlflow_core.train.gang.rank import Disrupted
 from mlflow_core.train.models.model import Model
+from mlflow_core.train.torch.state import agreed
 from tests.train.made import FEATURES, fit, training_set
 
 TRAINER = Torch(
@@ -330,3 +334,29 @@ def test_a_killed_driver_is_run_again_and_goes_on(tmp_path: Path) -> None:
 @pytest.mark.chaos
 def test_a_killed_driver_of_a_gang_is_run_again_and_goes_on(tmp_path: Path, two: Client) -> None:
     _killed_driver(tmp_path, two)
+
+
+class OfRankZero:
+    """The peers of rank 1, to whom rank 0 says where it goes on."""
+
+    device, index = torch.device("cpu"), 1
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def copy(self, tensors: list[torch.Tensor]) -> None:
+        tensors[0].fill_(self.at)
+
+
+def test_all_ranks_go_on_from_the_checkpoint_that_rank_0_sees(tmp_path: Path) -> None:
+    kept = Checkpoints(tmp_path, "mine")
+    assert agreed(kept, OfRankZero(-1)) is None
+    for at in (40, 48):
+        kept.write(at, {}, {"at": at})
+
+    older, newest = agreed(kept, OfRankZero(40)), agreed(kept, OfRankZero(48))
+
+    assert (older.facts, newest.facts) == ({"at": 40}, {"at": 48})
+    assert agreed(kept, OfRankZero(-1)) is None
+    with pytest.raises(Disrupted, match="rank 1 does not see the checkpoint 56 that rank 0 sees"):
+        agreed(kept, OfRankZero(56))

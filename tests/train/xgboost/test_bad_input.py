@@ -41,6 +41,7 @@ def first(value: Any) -> Any:
         ({"objective": "multi:softprob"}, 'the objective "multi:softprob" needs the field "classes"'),
         ({"objective": "multi:softmax", "classes": 3}, r'does not give probabilities. Use "multi:softprob"'),
         ({"objective": "binary:logitraw"}, 'Use "binary:logistic"'),
+        ({"objective": "binary:hinge"}, 'gives 0 or 1, not probabilities.*Use "binary:logistic"'),
         ({"objective": "rank:ndcg"}, 'needs the field "group"'),
         ({"group": "query"}, 'the objective "reg:squarederror" does not use the field "group"'),
         ({"objective": "survival:aft"}, 'needs the field "bounds"'),

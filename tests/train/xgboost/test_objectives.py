@@ -58,7 +58,6 @@ CASES = {
     "tweedie": Case("positive", {"objective": "reg:tweedie", "params": {"tweedie_variance_power": 1.3}}, {}, "regression"),
     "counts": Case("count", {"objective": "count:poisson"}, {}, "regression"),
     "binary": Case("binary", {"objective": "binary:logistic", "metric": "auc"}, {}, "classification"),
-    "hinge": Case("binary", {"objective": "binary:hinge"}, {}, "classification", far=1.0),
     "weights": Case("binary", {"objective": "binary:logistic", "weight": "heavy"}, {}, "classification", {"weight": column("heavy")}),
     "weights of classes": Case(
         "binary", {"objective": "binary:logistic", "class_weights": {"0": 1.0, "1": 3.0}}, {}, "classification",

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mlflow_core.errors import TrainError
 from mlflow_core.train.data.preprocess import Preprocessing
 from mlflow_core.train.models.extras import check_installed
+from mlflow_core.train.models.facts import preprocessing_of
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -66,7 +67,7 @@ class OnnxScorer:
                 place=str(folder / GRAPH),
                 hint="Export the model again.",
             )
-        return cls(Preprocessing.from_json(facts["features"]), tuple(facts["outputs"]), graph)
+        return cls(preprocessing_of(facts["features"]), tuple(facts["outputs"]), graph)
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Predict each row; see ``Model.predict``."""
