@@ -163,51 +163,6 @@ def test_ctrl_c_ends_all_ranks_and_leaves_the_checkpoint(two: Client, left, tmp_
     assert len(names) == 2
 
 
-def test_a_gang_starts_in_a_moment(two: Client, record_property, tmp_path):
-    """Compared with trips to the workers in the same run, because this machine may be busy."""
-    run_gang(two, describe, ranks=2, recovery=Recovery(), rendezvous=Adder())
-
-    def starting() -> float:
-        start = time.perf_counter()
-        run_gang(two, describe, ranks=2, recovery=Recovery(), rendezvous=Adder())
-        return time.perf_counter() - start
-
-    def going() -> float:
-        start = time.perf_counter()
-        two.gather([two.submit(abs, n, pure=False) for n in range(2)])
-        return time.perf_counter() - start
-
-    trip, took = (min(one() for _ in range(5)) for one in (going, starting))
-    record_property(
-        "figures",
-        f"a gang of 2 ranks starts and ends in {took * 1e3:.0f} ms; a trip to both takes {trip * 1e3:.0f} ms",
-    )
-
-    assert took < max(0.3, 20 * trip)
-
-
-def test_telling_and_asking_cost_little(two: Client, record_property):
-    ((telling, asking),) = run_gang(two, time_both, ranks=1, recovery=Recovery()).results
-    record_property(
-        "figures",
-        f"telling takes a rank {telling * 1e6:.0f} us, asking whether it was stopped {asking * 1e6:.1f} us",
-    )
-
-    assert telling < 1e-3
-    assert asking < 1e-4
-
-
-def time_both(rank: Rank) -> tuple[float, float]:
-    facts = {"round": 17, "metrics": {"auc": 0.7213, "logloss": 0.481}}
-    start = time.perf_counter()
-    for _ in range(2000):
-        rank.tell("round", facts)
-    told = time.perf_counter()
-    for _ in range(2000):
-        rank.stopped()
-    return (told - start) / 2000, (time.perf_counter() - told) / 2000
-
-
 def test_a_module_of_the_project_is_found_on_workers_that_do_not_know_its_folder(bare, tmp_path, monkeypatch):
     (tmp_path / "towers.py").write_text("def height(rank):\n    return 10 + rank.index\n")
     monkeypatch.syspath_prepend(str(tmp_path))
