@@ -160,9 +160,7 @@ def data_path_rows(scratch: Path, *, small: bool = False) -> list[Row]:
 def _through(matrix: np.ndarray, epoch: int) -> float:
     start = time.perf_counter()
     rows = 0
-    for batch in batches(
-        matrix, BlockOrder(len(matrix), block_of(len(matrix), matrix.shape[1]), 1, epoch), 8192
-    ):
+    for batch in batches(matrix, BlockOrder(len(matrix), block_of(matrix.shape[1]), 1, epoch), 8192):
         rows += len(batch)
     assert rows == len(matrix)
     return time.perf_counter() - start

@@ -91,7 +91,13 @@ def _trainer(
         # The second time as in a cluster that has trained before: imports done, the matrix there.
         for number in range(2):
             told = Told()
-            fit(trainer, data, TrainContext(scratch / str(number), client, told, told, cache, profile=True))
+            fit(
+                trainer,
+                data,
+                TrainContext(
+                    scratch / str(number), client, told, told, cache, profile=True, threads=order["threads"]
+                ),
+            )
     spent = {name: value for name, value in told.last.items() if name.startswith("seconds.")}
     stepping = spent["seconds.total"] - spent["seconds.validation"] - spent["seconds.checkpoints"]
     rows = told.facts["rows.train"] * trainer.epochs

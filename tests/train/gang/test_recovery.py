@@ -162,7 +162,7 @@ def test_what_starting_again_would_not_mend_is_told_at_once(
     with pytest.raises(TrainError, match=message):
         run(two, program)
 
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 20, "nobody waits for a replacement, which may take 30 s"
     assert left() == {}
 
 
