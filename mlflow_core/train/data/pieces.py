@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["READ_BYTES", "Piece", "cut", "read_batches", "read_piece", "share"]
+__all__ = ["READ_BYTES", "Piece", "cut", "read_batches", "read_piece"]
 
 _ROWS, _BYTES = 65_536, 16 << 20
 
@@ -61,24 +61,6 @@ def read_batches(
     for group in of:  # one by one: asked for several, Arrow reads ahead all of them
         for batch in file.iter_batches(batch_size=rows, columns=list(columns), row_groups=[group]):
             yield pa.Table.from_batches([batch])
-
-
-def share(pieces: Sequence[Piece], ranks: int) -> tuple[tuple[Piece, ...], ...]:
-    """Divide rows among ranks: each a contiguous run of them, their lengths differing by at most one.
-
-    Args:
-        pieces: All rows, in order.
-        ranks: How many shares.
-
-    Returns:
-        The pieces of each rank; together they are exactly the rows given, in order.
-    """
-    total = sum(piece.rows for piece in pieces)
-    shares: list[tuple[Piece, ...]] = []
-    for rank in range(ranks):
-        first, last = total * rank // ranks, total * (rank + 1) // ranks
-        shares.append(cut(pieces, first, last))
-    return tuple(shares)
 
 
 def cut(pieces: Sequence[Piece], first: int, last: int) -> tuple[Piece, ...]:

@@ -38,15 +38,6 @@ class BoosterScorer:
     _booster: xgboost.Booster = field(repr=False, compare=False)
 
     @classmethod
-    def of_file(cls, path: Path, preprocessing: Preprocessing) -> Self:
-        """Read a booster's file.
-
-        Raises:
-            TrainError: The file is not a booster, or reads other features.
-        """
-        return cls._of(path.read_bytes(), preprocessing, place=str(path))
-
-    @classmethod
     def load(
         cls,
         files: Mapping[str, bytes],

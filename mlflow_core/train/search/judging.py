@@ -17,12 +17,11 @@ from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.evaluation.metrics import greater_is_better
 from mlflow_core.train.evaluation.truth import truth_of
 from mlflow_core.train.models.model import Model
+from mlflow_core.train.xgboost.direction import is_maximised
 
 __all__ = ["Judge", "judge_of", "measured", "told_value"]
 
-_GREATER_OF_XGBOOST = ("auc", "aucpr", "ndcg", "map", "pre", "interval-regression-accuracy")
 _OF_OBJECTIVE: Mapping[str, str] = {
-    "binary:hinge": "error",
     "binary:": "logloss",
     "multi:": "mlogloss",
     "rank:map": "map",
@@ -134,7 +133,7 @@ def _own(trainer: Trainer) -> tuple[str | None, bool]:
     if isinstance(trainer, XGBoost):
         by_prefix = (metric for of, metric in _OF_OBJECTIVE.items() if trainer.objective.startswith(of))
         name = trainer.metric or next(by_prefix, "loss")
-        return name, name.partition("@")[0] in _GREATER_OF_XGBOOST
+        return name, is_maximised(name)
     return ("loss", False) if isinstance(trainer, Torch) else (None, False)
 
 

@@ -11,15 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import xgboost
 
 from mlflow_core.errors import TrainError
+from mlflow_core.train.xgboost.direction import is_maximised
 
 __all__ = ["Boosted", "Plan", "State", "best_round", "boost", "is_over"]
-
-_GREATER_IS_BETTER: Final = ("auc", "aucpr", "pre", "map", "ndcg", "ams", "interval-regression-accuracy")
 
 History = dict[str, list[float]]
 
@@ -122,7 +121,7 @@ def boost(
 def best_round(history: Mapping[str, Sequence[float]]) -> int:
     """The first round with the best value of the last metric, which is the one that XGBoost too would watch."""
     name, values = list(history.items())[-1]
-    wanted = max(values) if _greater_is_better(name) else min(values)
+    wanted = max(values) if is_maximised(name) else min(values)
     return list(values).index(wanted)
 
 
@@ -137,10 +136,6 @@ def is_over(history: Mapping[str, Sequence[float]], early_stopping: int) -> bool
         return False
     rounds = len(list(history.values())[-1])
     return rounds - 1 - best_round(history) >= early_stopping
-
-
-def _greater_is_better(metric: str) -> bool:
-    return metric != "mape" and metric.startswith(_GREATER_IS_BETTER)
 
 
 def _begin(

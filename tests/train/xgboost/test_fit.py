@@ -14,8 +14,9 @@ from distributed import Client
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.telemetry.progress import SilentProgress
-from mlflow_core.train.data.pieces import Piece, share
+from mlflow_core.train.data.pieces import Piece
 from mlflow_core.train.evaluation.metrics import measure
+from mlflow_core.train.xgboost.rank import Part
 from tests.train.made import FEATURES, fit, table, training_set, write
 from tests.train.xgboost.kept import Kept
 
@@ -218,9 +219,9 @@ def test_a_regression_is_trained_with_its_own_objective(tmp_path: Path) -> None:
 
 
 def test_shares_are_balanced_contiguous_and_complete() -> None:
-    pieces = [Piece(Path("a"), g, 0, rows) for g, rows in enumerate((5, 1, 9, 2))]
+    pieces = tuple(Piece(Path("a"), g, 0, rows) for g, rows in enumerate((5, 1, 9, 2)))
 
-    shares = share(pieces, 4)
+    shares = [Part(pieces).share(index, 4).pieces for index in range(4)]
 
     assert [sum(piece.rows for piece in own) for own in shares] == [4, 4, 4, 5]
     rows = [(piece.group, piece.start + n) for own in shares for piece in own for n in range(piece.rows)]
