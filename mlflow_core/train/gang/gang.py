@@ -21,7 +21,7 @@ from mlflow_core.train.gang.attempt import Done, GivenUp, attempt
 from mlflow_core.train.gang.rank import CHECKPOINT, Disrupted, Rank, Told
 from mlflow_core.train.gang.rendezvous import Rendezvous
 from mlflow_core.train.gang.roll import Roll
-from mlflow_core.train.gang.seats import Member, Seat, seats
+from mlflow_core.train.gang.seats import Member, Seat, check_cluster, seats
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -115,11 +115,7 @@ def _nobody(told: Told) -> None:
 
 
 def _alone(ranks: int, told: Callable[[Told], None], threads: int | None) -> Rank:
-    if ranks > 1:
-        raise TrainError(
-            f"{ranks} workers were asked for, but there is no cluster",
-            hint="Use workers=1, which takes all threads of this machine, or start a cluster.",
-        )
+    check_cluster(None, ranks)
     return Rank(
         index=0,
         count=1,

@@ -13,7 +13,7 @@ from mlflow_core.errors import TrainError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Member", "Seat", "members", "reachable_host", "seats"]
+__all__ = ["Member", "Seat", "check_cluster", "members", "reachable_host", "seats"]
 
 _ANSWER_WITHIN_S = 5.0
 
@@ -48,6 +48,29 @@ class Seat:
 
     address: str
     threads: int
+
+
+def check_cluster(
+    client: Client | None, ranks: int, *, object: str | None = None, place: str | None = None
+) -> None:
+    """Refuse several ranks where there is no cluster.
+
+    Args:
+        client: The cluster, if there is one.
+        ranks: How many are asked for.
+        object: Which trainer asks.
+        place: Where it was declared.
+
+    Raises:
+        TrainError: Says what to do instead.
+    """
+    if client is None and ranks > 1:
+        raise TrainError(
+            f"{ranks} workers were asked for, but there is no cluster",
+            object=object,
+            place=place,
+            hint="Use workers=1, which takes all threads of this machine, or start a cluster.",
+        )
 
 
 def members(client: Client) -> dict[str, Member]:

@@ -28,6 +28,7 @@ from mlflow_core.train.data.survey import survey
 from mlflow_core.train.data.training_set import PARTS, TrainingData
 from mlflow_core.train.gang.checkpoints import Checkpoints
 from mlflow_core.train.gang.gang import GangResult, run_gang
+from mlflow_core.train.gang.seats import check_cluster
 from mlflow_core.train.identity import identity_of
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.models.network import NetworkScorer
@@ -113,13 +114,7 @@ class _Seen:
 
 
 def _check_settings(trainer: Torch, data: TrainingData, client: Client | None) -> None:
-    if client is None and trainer.workers > 1:
-        raise TrainError(
-            f"{trainer.workers} workers were asked for, but there is no cluster",
-            object="Torch",
-            place=trainer.place,
-            hint="Use workers=1, which takes all threads of this machine, or start a cluster.",
-        )
+    check_cluster(client, trainer.workers, object="Torch", place=trainer.place)
     if trainer.batch_size < trainer.workers:
         raise TrainError(
             f"a batch of {trainer.batch_size} rows cannot be shared by {trainer.workers} workers",

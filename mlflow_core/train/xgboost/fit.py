@@ -24,6 +24,7 @@ from mlflow_core.train.data.spread import spread
 from mlflow_core.train.data.survey import survey
 from mlflow_core.train.data.training_set import PARTS, TrainingData
 from mlflow_core.train.gang.gang import GangResult, run_gang
+from mlflow_core.train.gang.seats import check_cluster
 from mlflow_core.train.identity import identity_of
 from mlflow_core.train.models.booster import BoosterScorer
 from mlflow_core.train.models.model import Model
@@ -35,8 +36,6 @@ from mlflow_core.train.xgboost.settings import check_settings, names_of_outputs,
 from mlflow_core.train.xgboost.tracker import Tracker
 
 if TYPE_CHECKING:
-    from distributed import Client
-
     from mlflow_core.train.gang.rank import Told
 
 __all__ = ["fit"]
@@ -62,7 +61,7 @@ def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
         TrainError: The settings or the data cannot be trained with, or more workers were lost than may be.
     """
     check_settings(trainer, data.features, data.label)
-    _check_cluster(trainer, context.client)
+    check_cluster(context.client, trainer.workers, object="XGBoost", place=trainer.place)
     further = tuple(name for name in trainer.columns if name != trainer.group)
     profiles = survey(data, further=further, client=context.client, progress=context.progress)
     preprocessing, notes, label = merge(profiles["train"], data.features)
@@ -101,16 +100,6 @@ def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
         notes=notes,
         metadata={"trainer": trainer.model_dump(mode="json")},
     )
-
-
-def _check_cluster(trainer: XGBoost, client: Client | None) -> None:
-    if client is None and trainer.workers > 1:
-        raise TrainError(
-            f"{trainer.workers} workers were asked for, but there is no cluster",
-            object="XGBoost",
-            place=trainer.place,
-            hint="Use workers=1, which takes all threads of this machine, or start a cluster.",
-        )
 
 
 def _check_categories(trainer: XGBoost, preprocessing: Preprocessing) -> None:
