@@ -105,6 +105,8 @@ docs: $(STAMP) ## the documentation into site/, warnings are errors
 
 bench-online: SERVERS += $(if $(shell command -v wrk),,wrk) $(if $(shell command -v redis-benchmark),,redis-tools)
 bench-online: servers ## that benchmark, and what it drives servers with, as Debian packages
+bench-train-gpu: $(STAMP) ## what training reaches on this machine's card; without one it says so
+	$(BIN)/python -m benchmarks.train.gpu $(ARGS)
 bench-%: $(STAMP) ## one benchmark, e.g. make bench-engine; results go to benchmarks/results/
 	$(BIN)/python -m benchmarks.$* $(ARGS)
 

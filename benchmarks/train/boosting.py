@@ -19,7 +19,7 @@ from mlflow_core.spec import XGBoost
 from mlflow_core.train import TrainContext, fit
 from mlflow_core.train.data.training_set import TrainingData
 
-__all__ = ["CONTESTANTS"]
+__all__ = ["CONTESTANTS", "auc"]
 
 ROUNDS, DEPTH, RATE = 50, 6, 0.1
 SETTINGS = {
@@ -34,7 +34,7 @@ SETTINGS = {
 Train = Callable[[TrainingData, Path], float]
 
 
-def _auc(booster: xgboost.Booster, data: TrainingData) -> float:
+def auc(booster: xgboost.Booster, data: TrainingData) -> float:
     """The quality, measured in the same way for all and not timed: AUC on the validation part."""
     truth, said = [], []
     for path in data.files("validate"):
@@ -50,7 +50,7 @@ def _ours(client: Client | None, workers: int, memory: str = "auto") -> Any:
         trainer = XGBoost(rounds=ROUNDS, max_depth=DEPTH, learning_rate=RATE, workers=workers, memory=memory)
         model = fit(trainer, data, TrainContext(workdir=scratch, client=client))
         booster = xgboost.Booster(model_file=bytearray(model.scorer.ubj))
-        return lambda: _auc(booster, data)
+        return lambda: auc(booster, data)
 
     return train
 
@@ -93,7 +93,7 @@ def xgboost_dask() -> Iterator[Any]:
             found = dxgb.train(
                 client, SETTINGS, rows, num_boost_round=ROUNDS, evals=[(valid, "v")], verbose_eval=False
             )
-            return lambda: _auc(found["booster"], data)
+            return lambda: auc(found["booster"], data)
 
         yield train
 
@@ -112,7 +112,7 @@ def pandas_here() -> Iterator[Any]:
         rows = matrix(data, "train")
         valid = matrix(data, "validate", rows)
         booster = xgboost.train(SETTINGS, rows, ROUNDS, evals=[(valid, "v")], verbose_eval=False)
-        return lambda: _auc(booster, data)
+        return lambda: auc(booster, data)
 
     yield train
 

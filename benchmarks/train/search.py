@@ -160,8 +160,8 @@ def build(folder: Path, thin: int) -> None:
     if (folder / "data.json").exists():
         return
     from feature_repo.prepare_data import prepare
+    from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
     from mlflow_core.workflow.project import open_workspace
-    from mlflow_core.workflow.training import build_for_pipeline
 
     prepare()
     project = folder / "project"

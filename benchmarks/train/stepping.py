@@ -41,7 +41,7 @@ def main(order_file: Path) -> None:
     trainer = Torch.from_json(order["trainer"])
     shards = {part: tuple(map(Path, paths)) for part, paths in order["shards"].items()}
     data = TrainingData(shards=shards, label="label", features=tuple(order["features"]))
-    doing = {"bare": _bare, "trainer": _trainer, "killed": _killed}[order["what"]]
+    doing = {"bare": _bare, "trainer": trainer_steps, "killed": _killed}[order["what"]]
     answer = doing(trainer, data, Path(order["cache"]), order_file.parent, order)
     half = order_file.with_suffix(".half")
     half.write_text(json.dumps(answer))
@@ -65,7 +65,7 @@ def _bare(
     width = preprocessing.width
     share = order.get("share", 1)  # of each batch: what one of several ranks would take
     _wait_for(order.get("start_at"))
-    rows, start, losses = 0, time.perf_counter(), []
+    rows, start, losses, processor = 0, time.perf_counter(), [], time.process_time()
     for epoch in range(trainer.epochs):
         for array in batches(
             matrix, BlockOrder(len(matrix), stored.block, trainer.seed, epoch), trainer.batch_size // share
@@ -78,11 +78,15 @@ def _bare(
             optimiser.step()
             losses.append(loss.item())
             rows += len(array)
-    taken = time.perf_counter() - start
-    return {"rows_per_second": rows / taken, "loss": sum(losses[-20:]) / len(losses[-20:])}
+    taken, processor = time.perf_counter() - start, time.process_time() - processor
+    return {
+        "rows_per_second": rows / taken,
+        "us_a_row": 1e6 * processor / rows,
+        "loss": sum(losses[-20:]) / len(losses[-20:]),
+    }
 
 
-def _trainer(
+def trainer_steps(
     trainer: Torch, data: TrainingData, cache: Path, scratch: Path, order: Mapping[str, Any]
 ) -> dict[str, float]:
     torch.set_num_threads(order["threads"])
@@ -103,6 +107,7 @@ def _trainer(
     rows = told.facts["rows.train"] * trainer.epochs
     return {
         "rows_per_second": rows / stepping,
+        "us_a_row": 1e6 * spent["seconds.processor"] * trainer.workers / rows,
         "loss": told.losses(20),
         "start": told.first - told.began,
         **spent,

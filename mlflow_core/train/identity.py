@@ -14,7 +14,7 @@ import orjson
 
 from mlflow_core.spec.trainer import Family, Sklearn, Torch, Trainer
 
-__all__ = ["identity_of", "modules_of"]
+__all__ = ["identity_of", "modules_of", "settings_of"]
 
 _HOW_IT_RUNS = {"recovery"}
 _HOW_TORCH_RUNS = {"recovery", "workers", "device", "checkpoint_every"}
@@ -36,6 +36,22 @@ def identity_of(trainer: Trainer) -> str:
         (True, False)
     """
     return hashlib.sha256(orjson.dumps(_deciding(trainer), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def settings_of(trainer: Trainer) -> dict[str, Any]:
+    """The settings of a trainer that decide its model, JSON-able; those of ``identity_of`` without a user's code.
+
+    Example:
+        >>> from mlflow_core.spec import XGBoost
+        >>> settings_of(XGBoost(rounds=7))["rounds"]
+        7
+    """
+    told = _deciding(trainer)
+    inner = told.get("trainer")
+    return {
+        **{name: value for name, value in told.items() if name not in ("code", "trainer")},
+        **({"trainer": {n: v for n, v in inner.items() if n != "code"}} if isinstance(inner, dict) else {}),
+    }
 
 
 def modules_of(trainer: Trainer) -> tuple[str, ...]:

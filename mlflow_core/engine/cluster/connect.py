@@ -14,6 +14,7 @@ from mlflow_core.config.cluster import ClusterSettings
 from mlflow_core.config.secret import reveal
 from mlflow_core.config.times import parse_duration
 from mlflow_core.engine.cluster.environment import WORKER_ENVIRONMENT
+from mlflow_core.engine.cluster.noted import address_of_standing, is_standing
 from mlflow_core.engine.cluster.profiles import client_of_profile
 from mlflow_core.engine.files.drafts import draft_folder
 from mlflow_core.errors import ConfigError, EngineError
@@ -73,7 +74,8 @@ def open_cluster(settings: ClusterSettings) -> Iterator[Client]:
 def _client(settings: ClusterSettings) -> AbstractContextManager[Client]:
     security = _security(settings)
     if settings.address is not None:
-        return _connected(reveal(settings.address), security)
+        address = reveal(settings.address)
+        return _connected(address_of_standing(address) if is_standing(address) else address, security)
     if settings.profile == "local":
         return _on_this_machine(settings)
     return _started(settings, security)

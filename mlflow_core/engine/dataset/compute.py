@@ -30,7 +30,7 @@ from mlflow_core.plan.dataset import PARTS, TIME_COLUMN, DatasetPlan
 from mlflow_core.sources import snapshot
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 
-__all__ = ["MANIFEST", "ComputedDataset", "compute_dataset"]
+__all__ = ["MANIFEST", "ComputedDataset", "compute_dataset", "snapshots"]
 
 MANIFEST = "dataset.json"
 _ROWS_PER_SHARD = 131_072
@@ -87,7 +87,7 @@ def compute_dataset(
         TrainError: No row, or not one positive, is left for training.
     """
     route, progress = route or InProcess(), progress or SilentProgress()
-    before = _snapshots(plan, base)
+    before = snapshots(plan, base)
     with progress.stage("entity rows and labels", unit="rows") as stage:
         spine = entity_rows(plan, base)
         stage.advance(spine.table.num_rows)
@@ -113,8 +113,26 @@ def compute_dataset(
     manifest["fingerprints"] = dict(sorted(fingerprints.items()))
     text = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
     (out / MANIFEST).write_bytes(text)
-    _unchanged(plan, before, _snapshots(plan, base))
+    _unchanged(plan, before, snapshots(plan, base))
     return ComputedDataset(out, shards, features, request, orjson.loads(text), checks, before)
+
+
+def snapshots(plan: DatasetPlan, base: str) -> dict[str, str]:
+    """Fingerprint what each source of a training set holds now, by the source's name.
+
+    Args:
+        plan: What would be computed.
+        base: Folder that relative source paths start at.
+
+    Raises:
+        SourceError: A source cannot be listed.
+    """
+    sources = [
+        plan.dataset.spine.source,
+        plan.label.source,
+        *(read.view.source for read in plan.retrieval.reads),
+    ]
+    return {name: snapshot(source, base) for name, source in {one.name: one for one in sources}.items()}
 
 
 def _trainable(plan: DatasetPlan, spine: EntityRows) -> None:
@@ -223,15 +241,6 @@ def _parts(plan: DatasetPlan, spine: EntityRows) -> dict[str, dict[str, Any]]:
         ):
             told[part]["label_mean"] = pc.mean(label.cast(pa.float64())).as_py()
     return told
-
-
-def _snapshots(plan: DatasetPlan, base: str) -> dict[str, str]:
-    sources = [
-        plan.dataset.spine.source,
-        plan.label.source,
-        *(read.view.source for read in plan.retrieval.reads),
-    ]
-    return {name: snapshot(source, base) for name, source in {one.name: one for one in sources}.items()}
 
 
 def _unchanged(plan: DatasetPlan, before: Mapping[str, str], after: Mapping[str, str]) -> None:

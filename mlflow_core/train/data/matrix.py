@@ -1,7 +1,7 @@
 """The training set as float32 rows in a file that is mapped into memory: made once, found again by its content's name.
 
 It holds what ``Preprocessing`` makes of the features, not scaled, and behind it the label and other columns that a
-trainer reads. Rows for training were shuffled once, when it was written; others keep their order. It is an entry of a
+trainer reads. Rows that networks train on were shuffled once, when it was written; others keep their order. It is an entry of a
 cache (``engine.files.entries``): whole or not there, and of two who build it at once the first wins. A matrix that is
 found is read once to its end before it is used: what was truncated or damaged is built again.
 """
@@ -104,6 +104,35 @@ class StoredMatrix:
         Raises:
             TrainError: It is not there, or not as long as it was.
         """
+        self._check()
+        if not self.rows:
+            return np.empty((self.rows, self.width), dtype=np.float32)
+        # A plain array on the map: numpy.memmap's own class costs microseconds at each slice.
+        return np.asarray(np.memmap(self.path, np.float32, mode="r", shape=(self.rows, self.width)))
+
+    def read(self, starts: Sequence[int], rows: int) -> NDArray[np.float32]:
+        """Read runs of rows; unlike what is mapped, they take memory only as long as they are kept.
+
+        Args:
+            starts: The first row of each run.
+            rows: How many rows a run has.
+
+        Returns:
+            Array (n_runs * rows, width), float32.
+
+        Raises:
+            TrainError: It is not there, or not as long as it was.
+        """
+        self._check()
+        found = np.empty((len(starts), rows * self.width), dtype=np.float32)
+        with self.path.open("rb", buffering=0) as file:
+            for start, run in zip(starts, found, strict=True):
+                _read_into(
+                    file.fileno(), memoryview(run.view(np.uint8).data), start * self.width * 4, self.path
+                )
+        return found.reshape(-1, self.width)
+
+    def _check(self) -> None:
         size = self.rows * self.width * 4
         try:
             found = self.path.stat().st_size
@@ -111,10 +140,6 @@ class StoredMatrix:
             raise TrainError(f"the matrix cannot be read: {error.strerror}", place=str(self.path)) from error
         if found != size:
             raise TrainError(f"the matrix has {found:,} bytes", place=str(self.path), expected=f"{size:,}")
-        if not size:
-            return np.empty((self.rows, self.width), dtype=np.float32)
-        # A plain array on the map: numpy.memmap's own class costs microseconds at each slice.
-        return np.asarray(np.memmap(self.path, np.float32, mode="r", shape=(self.rows, self.width)))
 
 
 def build_matrix(
@@ -126,19 +151,19 @@ def build_matrix(
     *,
     client: Client | None = None,
     progress: Progress | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> StoredMatrix:
     """Find a part's matrix in the cache, or build it there.
 
     Args:
         data: The training set.
-        part: ``train``, whose rows are shuffled; ``validate`` or ``test``, whose are not.
+        part: ``train``, whose rows are shuffled if there is a seed; ``validate`` or ``test``, whose are not.
         preprocessing: How the features become numbers.
         columns: Further columns behind them, numbers or booleans: the label, weights.
         folder: The cache; all workers reach it.
         client: The cluster on whose workers it is built; None for this process.
         progress: Told of the rows written.
-        seed: Seed of the order of a training part.
+        seed: Seed of the order of a training part; None keeps the rows' own.
 
     Returns:
         The matrix. Whether it was there already changes nothing in it.
@@ -343,6 +368,14 @@ def _reserve(file: Path, size: int) -> None:
     with file.open("wb") as opened:
         if size:
             os.posix_fallocate(opened.fileno(), 0, size)
+
+
+def _read_into(handle: int, room: memoryview, at: int, path: Path) -> None:
+    while room:
+        read = os.preadv(handle, [room], at)
+        if not read:
+            raise TrainError("the matrix ended while it was read", place=str(path))
+        room, at = room[read:], at + read
 
 
 def _told(stage: Stage, written: Range) -> None:

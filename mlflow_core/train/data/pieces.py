@@ -9,9 +9,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["READ_BYTES", "Piece", "cut", "read_batches", "read_piece"]
+__all__ = ["READ_BYTES", "Piece", "read_batches", "read_piece", "read_tables"]
 
 _ROWS, _BYTES = 65_536, 16 << 20
+_FEW_ROWS, _COLUMNS = 16_384, 8
+_PAGE_BYTES, _GROUP_BYTES = 64 << 10, 48 << 20
 
 READ_BYTES = 1 << 20
 """What of each column is read of a file at once; not mapped, because what is mapped counts as a worker's memory."""
@@ -63,12 +65,40 @@ def read_batches(
             yield pa.Table.from_batches([batch])
 
 
-def cut(pieces: Sequence[Piece], first: int, last: int) -> tuple[Piece, ...]:
-    """The rows from ``first`` up to ``last``, counted over all pieces in order."""
-    chosen, at = [], 0
-    for piece in pieces:
-        start, stop = max(first, at), min(last, at + piece.rows)
+def read_tables(piece: Piece, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Read a piece's rows in order with little memory beside them.
+
+    Args:
+        piece: Which rows.
+        columns: Which columns, each once.
+
+    Yields:
+        All of them, or 16,384 at a time of a great row group.
+    """
+    # Not buffered ahead, each column's pages are fetched as they are decoded, not a whole row group before the first.
+    with pq.ParquetFile(piece.path, pre_buffer=False, buffer_size=_PAGE_BYTES) as file:
+        if 8 * len(columns) * file.metadata.row_group(piece.group).num_rows <= _GROUP_BYTES:
+            yield _few_columns_at_a_time(file, piece.group, columns).slice(piece.start, piece.rows)
+        else:
+            yield from _few_rows_at_a_time(file, piece, columns)
+
+
+def _few_columns_at_a_time(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table:
+    """Read a row group. A column's decoder takes some 3 MB, so that 50 at once would take more than all their rows."""
+    made: dict[str, pa.ChunkedArray] = {}
+    for first in range(0, len(columns), _COLUMNS):
+        some = list(columns[first : first + _COLUMNS])
+        table = file.read_row_group(group, columns=some, use_threads=False)
+        made |= {name: table.column(name) for name in some}
+    return pa.table(made)
+
+
+def _few_rows_at_a_time(file: pq.ParquetFile, piece: Piece, columns: Sequence[str]) -> Iterator[pa.Table]:
+    at = 0
+    for batch in file.iter_batches(_FEW_ROWS, columns=list(columns), row_groups=[piece.group]):
+        start, stop = max(piece.start, at), min(piece.start + piece.rows, at + len(batch))
         if start < stop:
-            chosen.append(Piece(piece.path, piece.group, piece.start + start - at, stop - start))
-        at += piece.rows
-    return tuple(chosen)
+            yield pa.Table.from_batches([batch.slice(start - at, stop - start)])
+        at += len(batch)
+        if at >= piece.start + piece.rows:
+            break

@@ -268,15 +268,19 @@ def _column(name: str, column: pa.ChunkedArray, kind: Kind | None) -> ColumnProf
             kind, type_, rows, missing, categories=frozenset(distinct.to_pylist()), length=length
         )
     values = as_floats(column)
-    is_known = ~np.isnan(values)
-    known = values if is_known.all() else values[is_known]
+    known = finite = values
+    is_known: NDArray[np.bool_] | None = None
+    if not len(values) or not np.isfinite([values.min(), values.max()]).all():  # a NaN would be both
+        is_known = ~np.isnan(values)
+        known = values[is_known]
+        finite = known[np.isfinite(known)]
     if not len(known):
         return ColumnProfile(kind, type_, rows, rows, length=length)
-    is_finite = np.isfinite(known)
-    finite = known if is_finite.all() else known[is_finite]
+    least, greatest = float(known.min()), float(known.max())
     exact = _EXACT if pa.types.is_integer(_value_type(column.type)) else GREATEST
-    inexact = int((np.abs(finite) > exact).sum())
-    if inexact:
+    inexact = 0
+    if max(-least, greatest) > exact:
+        inexact = int((np.abs(finite) > exact).sum())
         finite = np.clip(finite, -GREATEST, GREATEST)
     mean = float(finite.mean()) if len(finite) else 0.0
     # Not a dot product: BLAS would start threads for it, and wait for processors that others use.
@@ -285,11 +289,11 @@ def _column(name: str, column: pa.ChunkedArray, kind: Kind | None) -> ColumnProf
         kind,
         type_,
         rows,
-        missing=rows - _rows(is_known, whose),
+        missing=rows - _rows(np.ones(len(values), bool) if is_known is None else is_known, whose),
         infinite=len(known) - len(finite),
         inexact=inexact,
-        least=float(known.min()),
-        greatest=float(known.max()),
+        least=least,
+        greatest=greatest,
         length=length,
         count=len(finite),
         mean=mean,

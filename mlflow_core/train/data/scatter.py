@@ -16,11 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError
-from mlflow_core.train.data.pieces import READ_BYTES, Piece, read_batches
+from mlflow_core.train.data.pieces import Piece, read_tables
 from mlflow_core.train.data.preprocess import GREATEST, Preprocessing, as_floats
 from mlflow_core.train.data.shuffle import permutation, random_numbers
 
@@ -41,6 +40,7 @@ __all__ = [
 
 _BUCKET_BYTES = 24 << 20
 _MAX_BUCKETS = 1 << 12
+_FEW_ROWS, _MANY_ROWS = 8_192, 65_536
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def write_group(task: GroupTask) -> Range:
     at, cursor, total = 0, task.starts.copy(), 0
     drawn = None if task.seed is None else drawn_buckets(task.piece.rows, task.number, len(cursor), task.seed)
     with _opened(task.file) as out:
-        for table in _tables(task):
+        for table in _tables(task, _FEW_ROWS if drawn is None else _MANY_ROWS):
             matrix = numbers_of(table, task.preprocessing, task.columns)
             if drawn is None:
                 out.write(matrix, int(cursor[0]) + at)
@@ -274,11 +274,13 @@ def _opened(path: Path) -> _File:
     return _File(os.open(path, os.O_WRONLY))
 
 
-def _tables(task: GroupTask) -> Iterator[pa.Table]:
+def _tables(task: GroupTask, most: int) -> Iterator[pa.Table]:
+    """The rows of a group, at most so many at once: scattered, more of them share a write."""
     wanted = list(dict.fromkeys([*task.preprocessing.names, *task.columns]))
     try:
-        with pq.ParquetFile(task.piece.path, buffer_size=READ_BYTES) as file:
-            yield from read_batches(file, wanted, groups=[task.piece.group])
+        for table in read_tables(task.piece, wanted):
+            for start in range(0, len(table), most):
+                yield table.slice(start, most)
     except (OSError, pa.ArrowException) as error:
         raise TrainError(f"cannot be read: {error}", place=str(task.piece.path)) from error
 

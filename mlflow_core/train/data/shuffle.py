@@ -3,7 +3,8 @@
 The rows of a training matrix were shuffled one by one when it was written, so neighbours are strangers and a block is
 a random sample; what changes from epoch to epoch is which blocks share a batch. Blocks are drawn from a window of some
 thousand, which are a few dozen runs of neighbours from anywhere: so a matrix greater than memory is read in large
-pieces, and little of it is mapped at a time, though blocks are small. The order depends on seed and epoch only: the
+pieces, and little of it is mapped at a time, though blocks are small. A batch is copied into an array that a batch
+before was in, if nobody holds that any more: memory that is fresh costs more than the copy. The order depends on seed and epoch only: the
 batch of a step is the same for any number of ranks, and can be started at any step. Random numbers are the raw ones of
 Philox (Salmon et al. 2011), whose stream NumPy keeps from version to version.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +23,10 @@ from numpy.typing import NDArray
 
 __all__ = ["BlockOrder", "batches", "block_of", "permutation", "random_numbers", "release", "steps"]
 
-_BLOCK_BYTES = 32 << 10
-_RUN, _WINDOW = 64, 4096
+_BLOCK_BYTES = 64 << 10
+_RUN, _WINDOW = 32, 2048
 _KEPT_MAPPED = 512 << 20
+_ARRAYS, _ONLY_KEPT = 3, 2
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class BlockOrder:
             if stop > at:  # whole blocks: one call copies them all
                 count = (stop - at) // self.block
                 into = out[at - first : stop - first].reshape(count, self.block * width)
-                np.take(whole, self.blocks[number : number + count], axis=0, out=into, mode="clip")
+                whole.take(self.blocks[number : number + count], 0, into, "clip")
             else:
                 block = int(self.blocks[number])
                 start = block * self.block + inside
@@ -129,10 +132,10 @@ def batches(
         start: The first step.
 
     Yields:
-        A new array (n_rows, width) for each step; empty where a last batch has fewer rows than there are ranks, so
-        that all ranks take as many steps.
+        An array (n_rows, width) for each step, writable, that is not touched again as long as it or a view of it is
+        held; empty where a last batch has fewer rows than there are ranks, so that all ranks take as many steps.
     """
-    window = 0
+    window, arrays = 0, _Arrays(-(-min(batch_size, order.rows) // ranks), matrix.shape[1])
     for step in range(start, steps(order.rows, batch_size)):
         first = step * batch_size
         count = min(batch_size, order.rows - first)
@@ -140,7 +143,27 @@ def batches(
             window = first // (order.block * _WINDOW)
             if matrix.nbytes > _KEPT_MAPPED:
                 release(matrix)
-        yield order.take(matrix, first + count * rank // ranks, first + count * (rank + 1) // ranks)
+        begin, end = first + count * rank // ranks, first + count * (rank + 1) // ranks
+        yield order.take(matrix, begin, end, arrays.free(end - begin))
+
+
+class _Arrays:
+    """Arrays for batches, each used again when nobody holds it or a view of it; few are kept, however many are held."""
+
+    def __init__(self, rows: int, width: int) -> None:
+        self._shape = rows, width
+        self._kept: list[NDArray[np.float32]] = []
+
+    def free(self, rows: int) -> NDArray[np.float32]:
+        """The first rows of an array that nobody holds."""
+        for place in range(len(self._kept)):
+            # Of an array that only the list holds two references are counted: the list's and the argument's.
+            if sys.getrefcount(self._kept[place]) == _ONLY_KEPT:
+                return self._kept[place][:rows]
+        fresh = np.empty(self._shape, dtype=np.float32)
+        if len(self._kept) < _ARRAYS:
+            self._kept.append(fresh)
+        return fresh[:rows]
 
 
 def release(matrix: NDArray[np.float32]) -> None:
@@ -167,7 +190,7 @@ def steps(rows: int, batch_size: int) -> int:
 def block_of(width: int) -> int:
     """How many rows a block should have, a power of two.
 
-    Small blocks change more of a batch from epoch to epoch, greater ones are copied a little faster: about 32 KiB. A
+    Small blocks change more of a batch from epoch to epoch, greater ones are copied a little faster: about 64 KiB. A
     power of two divides most sizes of batches, which are then whole blocks.
 
     Args:

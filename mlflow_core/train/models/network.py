@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mlflow_core.errors import TrainError, nearest
 from mlflow_core.spec.network import Network
 from mlflow_core.train.data.preprocess import Preprocessing
+from mlflow_core.train.networks.bounded import bounded
 from mlflow_core.train.networks.build import build
 from mlflow_core.train.networks.inputs import Inputs
 
@@ -185,8 +186,10 @@ class NetworkScorer:
         *,
         place: str,
     ) -> Self:
-        network = build(module, arguments, inputs, outputs)
-        network.load_state_dict(_state(weights, network, place))
+        given = _given(weights, place)
+        with bounded(module, given, place=place):
+            network = build(module, arguments, inputs, outputs)
+        network.load_state_dict(_checked(given, network, place))
         network.eval().requires_grad_(False)
         predicting = Predicting(network, scale, shift, link).eval()
         return cls(module, arguments, inputs, outputs, link, scale, shift, weights, predicting)
@@ -258,14 +261,19 @@ def _batches(matrix: NDArray[np.float32]) -> Iterator[Tensor]:
         yield torch.from_numpy(rows if rows.flags.writeable else rows.copy())
 
 
-def _state(weights: bytes, network: nn.Module, place: str) -> dict[str, Tensor]:
-    """Weights, if they are those of this network."""
+def _given(weights: bytes, place: str) -> dict[str, Tensor]:
+    """The weights that a file holds."""
     try:
         given: dict[str, Tensor] = load_tensors(weights)
     except SafetensorError as error:
         raise TrainError(
             f"the weights are damaged: {error}", place=place, hint="Fetch the model again."
         ) from None
+    return given
+
+
+def _checked(given: dict[str, Tensor], network: nn.Module, place: str) -> dict[str, Tensor]:
+    """Weights, if they are those of this network."""
     wanted = network.state_dict()
     for name in sorted(wanted.keys() | given.keys()):
         if name not in given:

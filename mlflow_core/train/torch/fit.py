@@ -34,6 +34,7 @@ from mlflow_core.train.models.model import Model
 from mlflow_core.train.models.network import NetworkScorer
 from mlflow_core.train.networks.build import build
 from mlflow_core.train.networks.inputs import Inputs
+from mlflow_core.train.torch.lone_row import check_lone_row
 from mlflow_core.train.torch.objectives import Objective
 from mlflow_core.train.torch.rank import Program, Trained
 from mlflow_core.train.torch.rendezvous import StoreRendezvous
@@ -164,7 +165,8 @@ def _program(
     if trainer.objective in ("regression", "quantile") and seen.label is not None:
         objective = Objective.of(trainer, *_moments(train, train.column(seen.label)))
     # Made once here, so that what cannot be made is told before any rank starts.
-    build(trainer.module, trainer.arguments, inputs, objective.outputs, seed=trainer.seed)
+    net = build(trainer.module, trainer.arguments, inputs, objective.outputs, seed=trainer.seed)
+    check_lone_row(net, inputs, trainer, train.rows)
     columns = Columns(
         seen.preprocessing.width,
         None if seen.label is None else train.column(seen.label),

@@ -51,7 +51,8 @@ class Outcome:
         best: Which epoch the weights are of.
         steps: How many steps were taken in all, by this and earlier attempts.
         rows: How many rows this attempt has trained on, over all ranks.
-        seconds: Time of this rank in this attempt, by what it was spent on.
+        seconds: Time of this rank in this attempt, by what it was spent on; ``processor`` is what its process
+            computed for in the steps, which other processes of the machine change little.
         weights: The network's weights by name.
     """
 
@@ -117,6 +118,7 @@ class Training:
         self._loss = 0.0
         self._told_rows, self._told_at, self._rows = 0, time.monotonic(), 0
         self._seconds = dict.fromkeys(("data", "checkpoints", "validation"), 0.0)
+        self._processor = 0.0
         self._parts = max(1, trainer.accumulate)
 
     def run(self) -> Outcome:
@@ -171,6 +173,7 @@ class Training:
             start=position.step,
         )
         self.learner.train()
+        processor = time.process_time()
         for batch in self._timed(stream):
             if self._rank.stopped():
                 raise GivenUp
@@ -181,6 +184,7 @@ class Training:
                 self._keep(at)
             self._tell(at)
         self._check()
+        self._processor += time.process_time() - processor
 
     def _step(self, batch: Batch) -> None:
         """Go forward and backward through this rank's rows, sum with the others, and step."""
@@ -361,7 +365,8 @@ class Training:
 
     def _spent(self, total: float) -> dict[str, float]:
         seconds = {**self._seconds, "communication": self._peers.seconds, "total": total}
-        return {"computing": max(0.0, 2 * total - sum(seconds.values()))} | seconds
+        computing = max(0.0, 2 * total - sum(seconds.values()))
+        return {"computing": computing, **seconds, "processor": self._processor}
 
 
 def _values(named: Mapping[str, nn.Parameter]) -> list[Tensor]:

@@ -1,32 +1,31 @@
 """Rows as bins: edges that all ranks share, and the binned rows of one rank, in memory or in files.
 
-The edges of a training part of up to 200,000 rows are those of all its rows; of a greater one, those of about so many
-rows that are spread evenly over all of it, so that neither its beginning nor its end decides. Each rank works them out
-for itself from the same rows: nothing has to travel, and a gang that shrinks keeps its edges.
+The edges of a training part of up to 200,000 rows are those that XGBoost finds for all its rows; of a greater one, the
+quantiles of about so many rows from all over it (``edges``), so that neither its beginning nor its end decides. Each
+rank works them out for itself from the same rows: nothing has to travel, and a gang that shrinks keeps its edges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import xgboost
+from numpy.typing import NDArray
 
-from mlflow_core.train.data.pieces import Piece
+from mlflow_core.train.data.matrix import StoredMatrix
 from mlflow_core.train.data.preprocess import Preprocessing
 from mlflow_core.train.xgboost.batches import Batches, Rows
 from mlflow_core.train.xgboost.columns import Columns
+from mlflow_core.train.xgboost.edges import drawn, separators
 
-__all__ = ["SAMPLE_ROWS", "Binned", "Binning", "bytes_in_memory", "sample"]
+__all__ = ["SAMPLE_ROWS", "Binned", "Binning", "bytes_in_memory"]
 
 SAMPLE_ROWS: Final = 200_000
 """Rows that edges are taken from: 256 bins have some 780 each, and a million rows gain nothing that can be measured."""
-
-_READ_TIMES: Final = 4  # so many times the sample's rows are read, to spread it over more row groups
-_LEAST_GROUPS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -68,18 +67,30 @@ class Binning:
         folder: Path | None = None,
     ) -> None:
         self._preprocessing, self._columns, self._folder = preprocessing, columns, folder
+        self._max_bin, self._threads = max_bin, threads
         self._settings = {"max_bin": max_bin, "nthread": threads, "enable_categorical": True}
 
-    def edges(self, pieces: Sequence[Piece]) -> xgboost.DMatrix:
-        """Find the edges of the whole training part, the same ones on every rank that is given the same pieces.
+    def edges(self, matrix: StoredMatrix) -> xgboost.DMatrix:
+        """Find the edges of the whole training part, the same ones on every rank.
 
         It must not be called among ranks that talk to each other: XGBoost would join their samples.
 
         Args:
-            pieces: The training part's.
+            matrix: The training part's.
         """
-        batches = _Sample(sample(pieces), self._preprocessing, self._columns)
-        return xgboost.QuantileDMatrix(batches, **self._settings)
+        if matrix.rows <= SAMPLE_ROWS:
+            every = _Unlabelled(Rows(matrix, 0, matrix.rows), self._preprocessing, self._columns)
+            return xgboost.QuantileDMatrix(every, **self._settings)
+        rows, features = drawn(matrix, SAMPLE_ROWS), self._preprocessing.width
+        weights = self._columns.arrays(rows[:, features:]).get("weight")
+        values = separators(rows[:, :features], weights, self._max_bin, threads=self._threads)
+        last = _last_categories(self._preprocessing)
+        return xgboost.QuantileDMatrix(
+            np.vstack([np.where(np.isnan(last), values, np.nan), last]),
+            feature_names=list(self._preprocessing.columns),
+            feature_types=self._preprocessing.xgboost_types,
+            **self._settings,
+        )
 
     def binned(self, train: Rows, validate: Rows, edges: xgboost.DMatrix | None) -> Binned:
         """Bin a rank's rows.
@@ -99,22 +110,6 @@ class Binning:
         return kind(batches, ref=edges, **self._settings)
 
 
-def sample(pieces: Sequence[Piece]) -> Rows:
-    """Choose the rows that edges are taken from: all of a small part; else row groups at even distances, and of
-    these rows at even distances.
-
-    Args:
-        pieces: The row groups of the training part, in order.
-    """
-    total = sum(piece.rows for piece in pieces)
-    if total <= SAMPLE_ROWS:
-        return Rows(tuple(pieces))
-    groups = max(_LEAST_GROUPS, -(-_READ_TIMES * SAMPLE_ROWS * len(pieces) // total))
-    chosen = np.unique(np.linspace(0, len(pieces) - 1, min(groups, len(pieces))).round().astype(int))
-    read = tuple(pieces[index] for index in chosen)
-    return Rows(read, every=-(-sum(piece.rows for piece in read) // SAMPLE_ROWS))
-
-
 def bytes_in_memory(rows: int, width: int, max_bin: int, outputs: int) -> int:
     """About how much memory binned rows take while they are trained on.
 
@@ -128,11 +123,8 @@ def bytes_in_memory(rows: int, width: int, max_bin: int, outputs: int) -> int:
     return rows * (width * per_value + 24 + 16 * max(1, outputs))
 
 
-class _Sample(Batches):
-    """Rows without their labels, and one row more, that has the last category of each feature.
-
-    XGBoost makes a bin for each category up to the greatest it meets, which the sample may lack.
-    """
+class _Unlabelled(Batches):
+    """Rows without their labels, and one row more, that has the last category of each feature."""
 
     _ended = False
 
@@ -142,15 +134,9 @@ class _Sample(Batches):
         if self._ended:
             return False
         self._ended = True
-        last = [
-            float(len(feature.categories) - 1)
-            if feature.kind == "category" and feature.categories
-            else np.nan
-            for feature in self._preprocessing.features
-        ]
         weights = self._columns.weight is not None or bool(self._columns.class_weights)
         input_data(
-            data=np.array([last], dtype=np.float32),
+            data=_last_categories(self._preprocessing),
             feature_names=list(self._preprocessing.columns),
             feature_types=self._preprocessing.xgboost_types,
             **({"weight": np.ones(1, dtype=np.float32)} if weights else {}),
@@ -164,6 +150,18 @@ class _Sample(Batches):
 
 def _unlabelled(batch: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in batch.items() if name not in _LABELS}
+
+
+def _last_categories(preprocessing: Preprocessing) -> NDArray[np.float32]:
+    """A row that has the last category of each feature, (1, width), and NaN elsewhere.
+
+    XGBoost makes a bin for each category up to the greatest it meets, which the rows that edges are taken from may lack.
+    """
+    row = np.full((1, preprocessing.width), np.nan, dtype=np.float32)
+    for feature in preprocessing.features:
+        if feature.kind == "category" and feature.categories:
+            row[:, preprocessing.slices[feature.name]] = len(feature.categories) - 1
+    return row
 
 
 _LABELS: Final = ("label", "label_lower_bound", "label_upper_bound")

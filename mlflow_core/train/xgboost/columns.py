@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.train.data.label import LabelProfile, check_label, check_weights
-from mlflow_core.train.data.preprocess import as_floats
+from mlflow_core.train.data.preprocess import GREATEST
 from mlflow_core.train.data.profile import ShardProfile, merge_further
 
 __all__ = ["Columns", "check_columns", "columns_of"]
@@ -59,33 +58,35 @@ class Columns:
         more = (self.weight,) if self.weight is not None else ()
         return tuple(dict.fromkeys((self.label, *more, *(self.bounds or ()), *self.targets)))
 
-    def arrays(self, table: pa.Table) -> dict[str, NDArray[np.float32]]:
-        """The columns of some rows as XGBoost names them, float32.
+    def arrays(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """The columns of some rows as XGBoost names them.
 
         Args:
-            table: The rows, n.
+            values: What the matrix has of them, (n, columns) float32, in the order of ``names``.
 
         Returns:
             ``label`` (n,) or (n, targets), and as far as they are set ``weight``, ``label_lower_bound`` and
             ``label_upper_bound``, each (n,).
         """
-        label = _floats(table, self.label)
-        made = {"label": label}
+        of = {name: np.ascontiguousarray(values[:, place]) for place, name in enumerate(self.names)}
+        made = {"label": of[self.label]}
         if self.targets:
-            made["label"] = np.column_stack([label, *(_floats(table, name) for name in self.targets)])
-        weight = None if self.weight is None else _floats(table, self.weight)
+            made["label"] = np.column_stack([of[name] for name in (self.label, *self.targets)])
+        weight = None if self.weight is None else of[self.weight]
         if self.class_weights:
             classes, weights = (
                 np.array(one, dtype=np.float32) for one in zip(*self.class_weights, strict=True)
             )
-            of_class = weights[np.searchsorted(classes, label)]
+            of_class = weights[np.searchsorted(classes, of[self.label])]
             weight = of_class if weight is None else weight * of_class
         if weight is not None:
             made["weight"] = weight
         if self.bounds is not None:
-            made["label_lower_bound"] = _floats(table, self.bounds[0])
-            upper = _floats(table, self.bounds[1])
-            made["label_upper_bound"] = np.where(np.isnan(upper), np.float32(np.inf), upper)
+            made["label_lower_bound"] = of[self.bounds[0]]
+            upper = of[self.bounds[1]]
+            # The matrix has the greatest float32 for an infinity.
+            seen = ~np.isnan(upper) & (upper < GREATEST)
+            made["label_upper_bound"] = np.where(seen, upper, np.float32(np.inf))
         return made
 
 
@@ -131,10 +132,6 @@ def check_columns(
     if trainer.bounds is not None:
         _check_bounds(part, trainer.bounds, found)
     return found
-
-
-def _floats(table: pa.Table, name: str) -> NDArray[np.float32]:
-    return as_floats(table.column(name)).astype(np.float32)
 
 
 def _check_range(trainer: XGBoost, part: str, name: str, seen: LabelProfile) -> None:

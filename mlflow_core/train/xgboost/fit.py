@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.telemetry.progress import Stage
 from mlflow_core.train.context import TrainContext
 from mlflow_core.train.data.label import LabelProfile
+from mlflow_core.train.data.matrix import StoredMatrix, build_matrix, held
 from mlflow_core.train.data.preprocess import Preprocessing
-from mlflow_core.train.data.profile import ShardProfile, merge, pieces
+from mlflow_core.train.data.profile import ShardProfile, merge
 from mlflow_core.train.data.spread import spread
 from mlflow_core.train.data.survey import survey
 from mlflow_core.train.data.training_set import PARTS, TrainingData
@@ -29,7 +35,7 @@ from mlflow_core.train.identity import identity_of
 from mlflow_core.train.models.booster import BoosterScorer
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.recorder import Recorder
-from mlflow_core.train.xgboost.columns import check_columns, columns_of
+from mlflow_core.train.xgboost.columns import Columns, check_columns, columns_of
 from mlflow_core.train.xgboost.queries import Runs, query_starts, runs_of
 from mlflow_core.train.xgboost.rank import BOOSTER, Part, Program, RankResult
 from mlflow_core.train.xgboost.settings import check_settings, names_of_outputs, task
@@ -67,19 +73,24 @@ def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
     preprocessing, notes, label = merge(profiles["train"], data.features)
     _check_categories(trainer, preprocessing)
     seen = {part: check_columns(trainer, part, data.label, profiles[part]) for part in PARTS[:2]}
-    parts = _parts(trainer, data, profiles, context)
+    queries = _queries(trainer, data, profiles, context)
     context.recorder.params(_facts(trainer, data, preprocessing, seen, notes))
     context.workdir.mkdir(parents=True, exist_ok=True)
-    program = Program(
-        trainer,
-        columns_of(trainer, data.label, label),
-        preprocessing,
-        parts["train"],
-        parts["validate"],
-        context.workdir,
-        _identity(trainer, data, preprocessing),
-    )
-    gang = _run(program, context)
+    columns = columns_of(trainer, data.label, label)
+    began = time.monotonic()
+    matrices = _matrices(data, preprocessing, columns, context)
+    decoding = time.monotonic() - began
+    with held(*matrices.values()):
+        program = Program(
+            trainer,
+            columns,
+            preprocessing,
+            Part(matrices["train"], queries["train"]),
+            Part(matrices["validate"], queries["validate"]),
+            context.workdir,
+            _identity(trainer, data, preprocessing),
+        )
+        gang = _run(program, context, decoding)
     result = gang.results[0]
     context.recorder.params(_of_gang(gang))
     ended = program.checkpoints.last()
@@ -87,6 +98,8 @@ def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
         raise TrainError("the model that was trained is gone", place=str(context.workdir / "checkpoints"))
     scorer = BoosterScorer.load(ended.files, {}, preprocessing, place=str(context.workdir / BOOSTER))
     program.checkpoints.clear()
+    if context.cache is None:
+        shutil.rmtree(_own_cache(context))
     return Model(
         scorer=scorer,
         preprocessing=preprocessing,
@@ -121,24 +134,45 @@ def _check_categories(trainer: XGBoost, preprocessing: Preprocessing) -> None:
             )
 
 
-def _parts(
+def _queries(
     trainer: XGBoost, data: TrainingData, profiles: Profiles, context: TrainContext
-) -> Mapping[str, Part]:
-    made = {}
+) -> Mapping[str, NDArray[np.int64] | None]:
+    """Where the queries of each part begin; None where rows stand for themselves."""
+    made: dict[str, NDArray[np.int64] | None] = {}
     for part in PARTS[:2]:
-        found = pieces(profiles[part])
-        rows = sum(piece.rows for piece in found)
-        _check_enough(part, rows, "rows", trainer.workers)
+        made[part] = None
+        _check_enough(part, sum(sum(one.groups) for one in profiles[part]), "rows", trainer.workers)
         if trainer.group is None:
-            made[part] = Part(found)
             continue
         calls = [(path, trainer.group) for path in data.files(part)]
         with context.progress.stage(f"finding the queries of {part}", len(calls), "shards") as stage:
             runs = spread(_runs, calls, context.client, _advancing(stage))
-        starts = query_starts(part, trainer.group, runs)
+        starts = made[part] = query_starts(part, trainer.group, runs)
         _check_enough(part, len(starts), "queries", trainer.workers)
-        made[part] = Part(found, starts)
     return made
+
+
+def _matrices(
+    data: TrainingData, preprocessing: Preprocessing, columns: Columns, context: TrainContext
+) -> Mapping[str, StoredMatrix]:
+    """Each part's rows, decoded once: XGBoost goes through them several times, and a search's trials once again."""
+    return {
+        part: build_matrix(
+            data,
+            part,
+            preprocessing,
+            columns.names,
+            context.cache or _own_cache(context),
+            client=context.client,
+            progress=context.progress,
+            seed=None,
+        )
+        for part in PARTS[:2]
+    }
+
+
+def _own_cache(context: TrainContext) -> Path:
+    return context.workdir / "matrices"
 
 
 def _advancing(stage: Stage) -> Callable[[Runs], None]:
@@ -190,9 +224,9 @@ def _identity(trainer: XGBoost, data: TrainingData, preprocessing: Preprocessing
     return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
 
 
-def _run(program: Program, context: TrainContext) -> GangResult[RankResult]:
+def _run(program: Program, context: TrainContext, decoding: float) -> GangResult[RankResult]:
     program.checkpoints.last()  # one of another training is refused before a rank starts
-    rows = sum(piece.rows for piece in program.train.pieces)
+    rows = program.train.matrix.rows
     with context.progress.stage("training XGBoost", program.trainer.rounds, "rounds") as stage:
         rounds = _Rounds(context.recorder, stage, rows)
         result = run_gang(
@@ -208,9 +242,8 @@ def _run(program: Program, context: TrainContext) -> GangResult[RankResult]:
         ended = result.results[0]
         rounds.catch_up(ended.history, ended.rounds)
     if context.profile:
-        context.recorder.metrics(
-            {f"seconds.{name}": value for name, value in result.results[0].seconds.items()}
-        )
+        seconds = {"decoding": decoding, **result.results[0].seconds}
+        context.recorder.metrics({f"seconds.{name}": value for name, value in seconds.items()})
     return result
 
 

@@ -7,7 +7,7 @@ ranking is never split.
 
 from __future__ import annotations
 
-import gc
+import ctypes
 import json
 import os
 import shutil
@@ -27,7 +27,7 @@ from xgboost import collective
 
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
-from mlflow_core.train.data.pieces import Piece, cut
+from mlflow_core.train.data.matrix import StoredMatrix
 from mlflow_core.train.data.preprocess import Preprocessing
 from mlflow_core.train.gang.checkpoints import Checkpoints
 from mlflow_core.train.gang.rank import CHECKPOINT, Disrupted, Rank
@@ -52,22 +52,21 @@ class Part:
     """The rows of a part of the training set.
 
     Args:
-        pieces: Its row groups, in order.
+        matrix: Its matrix, in the rows' own order.
         queries: The first row of each query, (n_queries,) int64; None where rows stand for themselves.
     """
 
-    pieces: tuple[Piece, ...]
+    matrix: StoredMatrix
     queries: NDArray[np.int64] | None = None
 
     def share(self, index: int, count: int) -> Rows:
         """The rows of one of so many ranks: a contiguous run, with whole queries."""
-        total = sum(piece.rows for piece in self.pieces)
+        total = self.matrix.rows
         if self.queries is None:
-            first, last = total * index // count, total * (index + 1) // count
-            return Rows(cut(self.pieces, first, last))
+            return Rows(self.matrix, total * index // count, total * (index + 1) // count)
         first, last = boundaries(self.queries, total, count)[index : index + 2]
         own = self.queries[(self.queries >= first) & (self.queries < last)] - first
-        return Rows(cut(self.pieces, first, last), own)
+        return Rows(self.matrix, first, last, own)
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,7 @@ class Program:
 
     def _train(self, rank: Rank) -> RankResult:
         began = time.monotonic()
+        _give_back_memory()
         train, validate = (part.share(rank.index, rank.count) for part in (self.train, self.validate))
         external = self._is_external(train.count + validate.count)
         with _folder(self.workdir, wanted=external) as folder:
@@ -148,7 +148,7 @@ class Program:
             )
             # With all rows in one process the edges are those of plain XGBoost, without a second pass for them.
             alone = rank.count == 1 and train.count <= SAMPLE_ROWS and not external
-            edges = None if alone else binning.edges(self.train.pieces)
+            edges = None if alone else binning.edges(self.train.matrix)
             with _together(rank):
                 binned = binning.binned(train, validate, edges)
                 del edges, binning
@@ -279,6 +279,8 @@ def _folder(workdir: Path, *, wanted: bool) -> Iterator[Path | None]:
 
 
 def _give_back_memory() -> None:
-    """What was read is not needed any more; boosting needs about as much."""
-    gc.collect()
+    """What was read is not needed any more; bins and boosting need about as much."""
     pa.default_memory_pool().release_unused()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what is freed up to 64 MB a thread
+    if trim is not None:
+        trim(0)

@@ -293,3 +293,29 @@ def test_using_a_matrix_again_makes_it_the_newest(tmp_path: Path) -> None:
     build_matrix(data, "train", ROW, (), cache.folder)
 
     assert [one.name for one in cache.entries()] == [second.name, first.name]
+
+
+def test_a_training_part_without_a_seed_keeps_its_order_and_is_another_entry(tmp_path: Path) -> None:
+    data = numbered(tmp_path, 900, 1500, groups=400)
+
+    shuffled = build_matrix(data, "train", ROW, ("label",), tmp_path / "cache")
+    stored = build_matrix(data, "train", ROW, ("label",), tmp_path / "cache", seed=None)
+
+    assert rows_of(stored) == list(range(2400)) != rows_of(shuffled)
+    assert stored.name != shuffled.name
+
+
+def test_runs_of_rows_are_read_without_a_map_and_only_of_what_is_whole(tmp_path: Path) -> None:
+    data = numbered(tmp_path, 1000, part="test")
+    stored = build_matrix(data, "test", ROW, ("label",), tmp_path / "cache")
+
+    np.testing.assert_array_equal(stored.read([0], 1000), stored.open())
+    assert stored.read([990, 3, 3], 2)[:, 0].tolist() == [990, 991, 3, 4, 3, 4]
+    assert stored.read([], 2).shape == (0, 3)
+
+    os.truncate(stored.path, stored.rows * stored.width * 4 - 1)
+    with pytest.raises(TrainError, match="the matrix has 11,999 bytes"):
+        stored.read([0], 1)
+    stored.path.unlink()
+    with pytest.raises(TrainError, match=r"matrix\.f32: the matrix cannot be read: No such file"):
+        stored.read([0], 1)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -113,16 +116,16 @@ def test_a_permutation_favours_no_place() -> None:
 
 
 def test_blocks_are_drawn_from_a_window_of_runs_from_anywhere() -> None:
-    blocks = 40 * 4096
+    blocks = 40 * 2048
     orders = [BlockOrder(blocks, 1, seed=3, epoch=epoch).blocks for epoch in range(2)]
 
     for order in orders:
         assert sorted(order.tolist()) == list(range(blocks))
         for window in range(40):
-            own = order[window * 4096 : (window + 1) * 4096]
-            assert len(set((own // 64).tolist())) == 64
+            own = order[window * 2048 : (window + 1) * 2048]
+            assert len(set((own // 32).tolist())) == 64
             assert abs(own.mean() / blocks - 0.5) < 5 * np.sqrt(1 / 12 / 64)
-    first = [set((order[:4096] // 64).tolist()) for order in orders]
+    first = [set((order[:2048] // 32).tolist()) for order in orders]
     assert len(first[0] & first[1]) < 12
 
 
@@ -136,9 +139,30 @@ def test_a_batch_can_be_written_to_without_harm_to_the_matrix() -> None:
     np.testing.assert_array_equal(matrix, numbered(50))
 
 
-def test_a_block_has_about_32_kib() -> None:
-    assert block_of(51) == 128
-    assert block_of(1) == 8192
+@pytest.mark.parametrize("hold", [np.asarray, torch.from_numpy, memoryview, lambda batch: batch[1:]])
+def test_a_batch_stays_what_it_is_as_long_as_somebody_holds_it(hold: Callable[[Any], Any]) -> None:
+    order = BlockOrder(1003, 16, seed=9, epoch=1)
+
+    held, said = [], []
+    for batch in batches(numbered(1003), order, 64):
+        held.append(hold(batch))
+        said.append(held[-1].tolist())
+
+    assert [one.tolist() for one in held] == said
+
+
+def test_batches_that_nobody_holds_share_a_few_arrays() -> None:
+    order = BlockOrder(1003, 16, seed=9, epoch=1)
+
+    places = [batch.ctypes.data for batch in batches(numbered(1003), order, 64)]
+
+    assert len(places) == 16
+    assert len(set(places)) <= 3
+
+
+def test_a_block_has_about_64_kib() -> None:
+    assert block_of(51) == 256
+    assert block_of(1) == 16384
     assert block_of(100_000) == 1
 
 

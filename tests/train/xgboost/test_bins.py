@@ -1,4 +1,4 @@
-"""Bins: edges from all of a small part or from all over a greater one, and rows in files that equal rows in memory."""
+"""Bins: edges of a small part and of a sample of a greater one, and rows in files that equal rows in memory."""
 
 from __future__ import annotations
 
@@ -12,36 +12,24 @@ import xgboost
 from distributed import Client
 
 from mlflow_core.spec.trainer import XGBoost
-from mlflow_core.train.data.pieces import Piece
-from mlflow_core.train.data.profile import merge, pieces, profile_shard
+from mlflow_core.train.data.matrix import StoredMatrix, build_matrix
+from mlflow_core.train.data.profile import merge, profile_shard
 from mlflow_core.train.evaluation.metrics import measure
 from mlflow_core.train.xgboost import bins
 from mlflow_core.train.xgboost.batches import Batches, Rows
-from mlflow_core.train.xgboost.bins import SAMPLE_ROWS, Binning, sample
+from mlflow_core.train.xgboost.bins import Binning
 from mlflow_core.train.xgboost.columns import Columns
 from tests.train.made import fit, write
 from tests.train.xgboost.kept import Kept
 from tests.train.xgboost.rows import FEATURES, column, frame, training_set
 
 
-def test_a_small_part_is_taken_whole_and_a_great_one_from_beginning_to_end() -> None:
-    small = [Piece(Path("a"), n, 0, 1000) for n in range(200)]
-    great = [Piece(Path("a"), n, 0, 65_536) for n in range(1000)]
-    one = [Piece(Path("a"), 0, 0, 10_000_000)]
-
-    assert sample(small) == Rows(tuple(small))
-    chosen = sample(great)
-    assert SAMPLE_ROWS * 0.8 < chosen.count <= SAMPLE_ROWS
-    numbers = [piece.group for piece in chosen.pieces]
-    assert (numbers[0], numbers[-1]) == (0, 999)
-    assert max(np.diff(numbers)) - min(np.diff(numbers)) <= 1
-    assert sample(one).count <= SAMPLE_ROWS
-
-
-def _binning(data: Any, **more: Any) -> tuple[Binning, tuple[Piece, ...]]:
-    found = [profile_shard(path, "binary", FEATURES, with_features=True) for path in data.files("train")]
+def _binning(data: Any, folder: Path, label: str = "binary") -> tuple[Binning, StoredMatrix]:
+    found = [profile_shard(path, label, FEATURES, with_features=True) for path in data.files("train")]
     preprocessing, _, _ = merge(found, FEATURES)
-    return Binning(preprocessing, Columns("binary"), max_bin=32, threads=1, **more), pieces(found)
+    columns = Columns(label)
+    matrix = build_matrix(data, "train", preprocessing, columns.names, folder / "cache", seed=None)
+    return Binning(preprocessing, columns, max_bin=32, threads=1), matrix
 
 
 def test_edges_of_all_rows_are_those_of_plain_xgboost(tmp_path: Path) -> None:
@@ -49,9 +37,9 @@ def test_edges_of_all_rows_are_those_of_plain_xgboost(tmp_path: Path) -> None:
     rows = data.read("train")
     plain = xgboost.QuantileDMatrix(frame(rows), column("binary")(rows), enable_categorical=True, max_bin=32)
 
-    binning, found = _binning(data)
-    edges = binning.edges(found)
-    binned = binning.binned(Rows(found), Rows(found), edges)
+    binning, matrix = _binning(data, tmp_path)
+    edges = binning.edges(matrix)
+    binned = binning.binned(Rows(matrix, 0, matrix.rows), Rows(matrix, 0, 10), edges)
 
     for ours in (edges, binned.train):
         for one, other in zip(ours.get_quantile_cut(), plain.get_quantile_cut(), strict=True):
@@ -72,11 +60,11 @@ def test_edges_of_a_sample_are_near_those_of_all_rows_and_know_every_category(
         label="binary",
         features=FEATURES,
     )
-    binning, found = _binning(data)
-    whole = binning.edges(found).get_quantile_cut()
+    binning, matrix = _binning(data, tmp_path)
+    whole = binning.edges(matrix).get_quantile_cut()
 
     monkeypatch.setattr(bins, "SAMPLE_ROWS", 500)
-    sampled = binning.edges(found).get_quantile_cut()
+    sampled = binning.edges(matrix).get_quantile_cut()
 
     of_one = [cut[1][cut[0][0] : cut[0][1]] for cut in (whole, sampled)]
     assert len(of_one[0]) == len(of_one[1])
@@ -135,10 +123,11 @@ def test_other_objectives_train_from_files_too(tmp_path: Path, label: str) -> No
 
 def test_batches_hand_over_every_row_once_with_its_own_columns(tmp_path: Path) -> None:
     data = training_set(tmp_path, "grade", rows=1100)
+    columns = Columns("grade", "heavy", ("lower", "upper"), ("amount",))
     found = [profile_shard(path, "grade", FEATURES, with_features=True) for path in data.files("train")]
     preprocessing, _, _ = merge(found, FEATURES)
-    rows, table = Rows(pieces(found)), data.read("train")
-    columns = Columns("grade", "heavy", ("lower", "upper"), ("amount",))
+    matrix = build_matrix(data, "train", preprocessing, columns.names, tmp_path / "cache", seed=None)
+    rows, table = Rows(matrix, 60, matrix.rows), data.read("train").slice(60)
 
     for size in (64, 500, 5000):
         batches, seen = Batches(rows, preprocessing, columns, size=size), []

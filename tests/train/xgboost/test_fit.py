@@ -14,7 +14,7 @@ from distributed import Client
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.telemetry.progress import SilentProgress
-from mlflow_core.train.data.pieces import Piece
+from mlflow_core.train.data.matrix import StoredMatrix
 from mlflow_core.train.evaluation.metrics import measure
 from mlflow_core.train.xgboost.rank import Part
 from tests.train.made import FEATURES, fit, table, training_set, write
@@ -219,10 +219,23 @@ def test_a_regression_is_trained_with_its_own_objective(tmp_path: Path) -> None:
 
 
 def test_shares_are_balanced_contiguous_and_complete() -> None:
-    pieces = tuple(Piece(Path("a"), g, 0, rows) for g, rows in enumerate((5, 1, 9, 2)))
+    part = Part(StoredMatrix(Path("none"), 17, ("one",), 1, ""))
 
-    shares = [Part(pieces).share(index, 4).pieces for index in range(4)]
+    shares = [part.share(index, 4) for index in range(4)]
 
-    assert [sum(piece.rows for piece in own) for own in shares] == [4, 4, 4, 5]
-    rows = [(piece.group, piece.start + n) for own in shares for piece in own for n in range(piece.rows)]
-    assert rows == [(piece.group, n) for piece in pieces for n in range(piece.rows)]
+    assert [share.count for share in shares] == [4, 4, 4, 5]
+    assert [row for one in shares for row in range(one.first, one.last)] == list(range(17))
+
+
+def test_trials_of_one_dataset_share_its_matrices_and_without_a_cache_none_are_left(tmp_path: Path) -> None:
+    data, cache = training_set(tmp_path / "data"), tmp_path / "cache"
+
+    first = fit(TRAINER, data, workdir=tmp_path / "first", cache=cache)
+    made = {path: path.stat().st_mtime_ns for path in cache.glob("matrix-*/matrix.f32")}
+    second = fit(TRAINER.model_copy(update={"max_depth": 3}), data, workdir=tmp_path / "second", cache=cache)
+    alone = fit(TRAINER, data, workdir=tmp_path / "alone")
+
+    assert len(made) == 2
+    assert {path: path.stat().st_mtime_ns for path in cache.glob("matrix-*/matrix.f32")} == made
+    assert second.scorer.ubj != first.scorer.ubj == alone.scorer.ubj
+    assert not list((tmp_path / "alone").iterdir())

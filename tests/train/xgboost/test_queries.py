@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_core.errors import TrainError
-from mlflow_core.train.data.pieces import Piece
+from mlflow_core.train.data.matrix import StoredMatrix
 from mlflow_core.train.xgboost.batches import Rows
 from mlflow_core.train.xgboost.queries import boundaries, query_starts, runs_of
 from mlflow_core.train.xgboost.rank import Part
@@ -23,6 +23,10 @@ SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=30)
 
 def _starts(sizes: list[int]) -> np.ndarray:
     return np.cumsum([0, *sizes[:-1]]).astype(np.int64)
+
+
+def _matrix(rows: int) -> StoredMatrix:
+    return StoredMatrix(Path("none"), rows, ("one",), 1, "")
 
 
 @given(sizes=SIZES, data=st.data())
@@ -37,15 +41,12 @@ def test_shares_are_whole_queries_and_no_rank_has_none(sizes: list[int], data: s
     assert all(a < b for a, b in pairwise(cuts))
 
 
-@given(sizes=SIZES, size=st.integers(1, 60), group=st.integers(1, 50))
+@given(sizes=SIZES, size=st.integers(1, 60), first=st.integers(0, 50))
 def test_batches_end_where_a_query_ends_and_are_no_greater_than_they_must(
-    sizes: list[int], size: int, group: int
+    sizes: list[int], size: int, first: int
 ) -> None:
     total = sum(sizes)
-    pieces = tuple(
-        Piece(Path("a"), n, 0, min(group, total - at)) for n, at in enumerate(range(0, total, group))
-    )
-    rows = Rows(pieces, _starts(sizes))
+    rows = Rows(_matrix(first + total), first, first + total, _starts(sizes))
 
     ends = rows.ends(size)
 
@@ -60,12 +61,12 @@ def test_batches_end_where_a_query_ends_and_are_no_greater_than_they_must(
 @given(sizes=SIZES, ranks=st.integers(1, 4))
 def test_the_ranks_together_have_every_row_and_query_once(sizes: list[int], ranks: int) -> None:
     ranks, total = min(ranks, len(sizes)), sum(sizes)
-    part = Part((Piece(Path("a"), 0, 0, total),), _starts(sizes))
+    part = Part(_matrix(total), _starts(sizes))
 
     shares = [part.share(index, ranks) for index in range(ranks)]
 
-    assert shares[0].pieces[0].start == 0
-    assert sum(share.count for share in shares) == total
+    assert [share.first for share in shares] == [0, *(share.last for share in shares[:-1])]
+    assert shares[-1].last == total
     found = [np.diff(np.append(share.queries, share.count)).tolist() for share in shares]
     assert [size for own in found for size in own] == sizes
 

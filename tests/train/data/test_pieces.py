@@ -1,0 +1,30 @@
+"""Pieces are read as they are, whatever the size of their row groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mlflow_core.train.data.pieces import Piece, read_piece, read_tables
+
+
+@pytest.mark.parametrize("rows", [70_000, 170_000], ids=["at once", "some at a time"])
+def test_a_row_group_is_read_whole_and_in_order_in_tables_of_bounded_size(tmp_path: Path, rows: int) -> None:
+    names = [f"f{number}" for number in range(40)]
+    file = tmp_path / "0.parquet"
+    values = np.arange(rows + 5, dtype=np.uint32).astype(np.uint8)
+    table = pa.table({name: values + number for number, name in enumerate(names)})
+    pq.write_table(table, file, row_group_size=rows)
+    piece = Piece(file, 0, 11, rows - 30)
+
+    tables = list(read_tables(piece, names))
+
+    assert pa.concat_tables(tables).equals(read_piece(piece, names))
+    assert len(tables) == (1 if rows == 70_000 else 11)
+    assert pa.concat_tables(read_tables(Piece(file, 1, 0, 5), ["f3"])).equals(
+        table.slice(rows).select(["f3"])
+    )
