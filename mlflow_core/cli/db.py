@@ -1,18 +1,23 @@
-"""``mlcore db``: whether the metadata database has the tables of this version, and bringing it to them."""
+"""``mlcore db``: whether the metadata database can be trusted, bringing it to this version, and keeping a copy of it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlflow_core.cli.context import invocation
 from mlflow_core.errors import ExitCode
 
-__all__ = ["app", "check", "upgrade"]
+if TYPE_CHECKING:
+    from mlflow_core.metadata.upgrade import SchemaState
+
+__all__ = ["app", "backup", "check", "restore", "upgrade"]
 
 app = typer.Typer(
-    help="Check and upgrade the metadata database.",
+    help="Check, upgrade, back up and restore the metadata database.",
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
@@ -21,27 +26,27 @@ app = typer.Typer(
 
 @app.callback()
 def db() -> None:
-    """Check and upgrade the metadata database."""
+    """Check, upgrade, back up and restore the metadata database."""
 
 
 @app.command()
 def check(context: typer.Context) -> None:
-    """Say how the database stands to this version; exits with 1 where it has other tables. Changes nothing.
+    """Look at tables, pages, references and the audit chain; exits with 1 where something is wrong. Changes nothing.
 
     Example: mlcore db check
     """
-    from mlflow_core.metadata.upgrade import check as look
+    from mlflow_core.metadata.health import examine
 
     call = invocation(context)
-    found = look(call.settings.metadata_url())
-    told = {
-        "current": f"current, revision {found.revision}",
-        "empty": "has no tables yet; the first run makes them",
-        "older": f"older, revision {found.revision} of {found.head}; run: mlcore db upgrade",
-        "newer": f"newer, revision {found.revision}; install the newer mlflow-core that wrote it",
-    }
-    call.result(asdict(found), told[found.state])
-    if found.state in ("older", "newer"):
+    found = examine(call.settings.metadata_url())
+    data = {**asdict(found.schema), "ok": found.ok, "problems": found.problems}
+    if found.audit is not None:
+        data["audit"] = {"rows": found.audit.rows, "head_hash": found.audit.head_hash}
+    lines = [_stands(found.schema), *found.problems]
+    if found.audit is not None and found.ok:
+        lines.append(f"whole: tables, pages, references, and {found.audit.rows} audit rows")
+    call.result(data, "\n".join(lines))
+    if not found.ok:
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -61,3 +66,54 @@ def upgrade(context: typer.Context) -> None:
         else f"From {before.revision or 'no tables'} to revision {before.head}."
     )
     call.result({"before": before.revision, "now": before.head}, text)
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="Where to; --yes replaces a file that is there.")],
+) -> None:
+    """Write the database into one file while others go on using it, and read it back.
+
+    Example: mlcore db backup metadata-monday.db
+    """
+    from mlflow_core.metadata.backup import backup as keep
+
+    call = invocation(context)
+    made = keep(call.settings.metadata_url(), file, overwrite=call.yes)
+    call.result(
+        {"file": str(made.file), "size": made.size, "revision": made.revision},
+        f"{made.file}: {made.size} bytes, revision {made.revision}, read back whole.",
+    )
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What mlcore db backup wrote.")],
+) -> None:
+    """Put a backup in the database's place; where there are tables already, only with --yes. The audit log tells.
+
+    Example: mlcore db restore metadata-monday.db
+    """
+    from mlflow_core.metadata import check as look
+    from mlflow_core.metadata.backup import restore as put_back
+
+    call = invocation(context)
+    url = call.settings.metadata_url()
+    if look(url).state == "current":
+        _ = call.principal  # who is known by a token is known by the tokens of before
+    now = put_back(url, file, overwrite=call.yes)
+    if now.state == "current":
+        call.metadata.record_audit("db.restore", "database", {"file": file.name})
+    call.result(asdict(now), f"Restored from {file}: {_stands(now)}.")
+
+
+def _stands(state: SchemaState) -> str:
+    told = {
+        "current": f"current, revision {state.revision}",
+        "empty": "has no tables yet; the first run makes them",
+        "older": f"older, revision {state.revision} of {state.head}; run: mlcore db upgrade",
+        "newer": f"newer, revision {state.revision}; install the newer mlflow-core that wrote it",
+    }
+    return told[state.state]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow_core.config.clock import Clock, FixedClock, ShiftedClock, SystemClock, parse_clock
-    from mlflow_core.config.principal import Principal, os_principal
+    from mlflow_core.config.principal import Principal, claimed_principal, os_principal
     from mlflow_core.config.secret import Secret, reveal
     from mlflow_core.config.settings import Entry, Settings, load_settings
     from mlflow_core.config.times import format_duration, format_time, parse_duration, parse_time
@@ -23,6 +23,7 @@ _HOME = {
     "SystemClock": "clock",
     "parse_clock": "clock",
     "Principal": "principal",
+    "claimed_principal": "principal",
     "os_principal": "principal",
     "Secret": "secret",
     "reveal": "secret",
@@ -44,6 +45,7 @@ __all__ = [
     "Settings",
     "ShiftedClock",
     "SystemClock",
+    "claimed_principal",
     "format_duration",
     "format_time",
     "load_settings",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -15,7 +16,7 @@ from mlflow_core.config.sizes import parse_size
 from mlflow_core.config.times import parse_duration
 from mlflow_core.errors import UsageError
 
-__all__ = ["ADDRESS", "PROFILES", "ClusterSettings", "Profile"]
+__all__ = ["ADDRESS", "PROFILES", "STANDING", "ClusterSettings", "Profile", "standing_address"]
 
 Profile = Literal[
     "local",
@@ -36,9 +37,26 @@ PROFILES: Final[tuple[Profile, ...]] = get_args(Profile)
 ADDRESS: Final = r"^(tcp|tls|ws|wss|ucx|inproc)://.+"
 
 
+STANDING: Final = "started"
+"""The address of the cluster that ``mlcore cluster start`` has started, whatever that is."""
+
+
+def standing_address(root: Path) -> str:
+    """Return the address that stands for a project's started cluster, with where that is noted.
+
+    Example:
+        >>> standing_address(Path("/shop"))
+        'started:/shop/.mlcore/cluster.json'
+    """
+    return f"{STANDING}:{root / '.mlcore' / 'cluster.json'}"
+
+
 def _is_address(value: str | Secret) -> str | Secret:
-    if not re.match(ADDRESS, reveal(value)):
-        raise ValueError("expected a scheduler's address such as tcp://10.0.0.5:8786 or tls://10.0.0.5:8786")
+    text = reveal(value)
+    if not re.match(ADDRESS, text) and text != STANDING and not text.startswith(f"{STANDING}:"):
+        raise ValueError(
+            "expected a scheduler's address such as tcp://10.0.0.5:8786 or tls://10.0.0.5:8786, or started"
+        )
     return value
 
 
@@ -75,7 +93,8 @@ class ClusterSettings(Section):
         profile: ``local``: processes on this machine. ``slurm``, ``pbs``, ``sge``, ``lsf``, ``moab``, ``oar``,
             ``htcondor``: jobs of that queue; ``jobqueue-local`` runs such jobs on this machine, without a queue.
             ``kubernetes``: pods, through Dask's operator. ``gateway``: a cluster from a Dask Gateway.
-        address: A running Dask scheduler, e.g. ``tcp://10.0.0.5:8786``. Wins over the profile.
+        address: A running Dask scheduler, e.g. ``tcp://10.0.0.5:8786``, or ``started`` for the cluster that
+            ``mlcore cluster start`` has started. Wins over the profile.
         workers: Worker processes; None lets ``local`` choose, the other profiles need a number.
         threads: Threads a worker; None lets the profile choose.
         memory: Memory limit of a worker, e.g. ``2GiB``; None lets ``local`` choose.

@@ -16,14 +16,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 
 from mlflow_core.config.cache import CacheSettings
 from mlflow_core.config.clock import Clock, parse_clock
-from mlflow_core.config.cluster import ClusterSettings
+from mlflow_core.config.cluster import STANDING, ClusterSettings, standing_address
 from mlflow_core.config.layers import Raw, raise_all, read_layers
+from mlflow_core.config.principal import PrincipalSettings
+from mlflow_core.config.retention import RetentionSettings
 from mlflow_core.config.secret import Secret, reveal, secrets_in
 from mlflow_core.config.section import Section
 from mlflow_core.config.serving import ServeSettings
 from mlflow_core.errors import ConfigError, UsageError, nearest
 
 _SQLITE = "sqlite:///"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 def _is_clock(text: str) -> str:
@@ -41,11 +44,13 @@ class ProjectSettings(Section):
         name: The project's name; that of ``feature_store.yaml`` if not set, else the folder's.
         feature_repo: Folder of the feature definitions, with ``feature_store.yaml`` in it.
         pipelines: Folder of the training pipelines.
+        namespace: The team whose project it is, in a metadata database that several share.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "project"
+    name: Annotated[str, Field(pattern=_NAME)] = "project"
     feature_repo: str = "feature_repo"
     pipelines: str = "pipelines"
+    namespace: Annotated[str, Field(pattern=_NAME)] = "default"
 
 
 class MetadataSettings(Section):
@@ -105,6 +110,8 @@ class Settings(BaseModel):
     cluster: ClusterSettings = ClusterSettings()
     cache: CacheSettings = CacheSettings()
     serve: ServeSettings = ServeSettings()
+    principal: PrincipalSettings = PrincipalSettings()
+    retention: RetentionSettings = RetentionSettings()
     clock: ClockSettings = ClockSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -144,6 +151,7 @@ class Settings(BaseModel):
             self.metadata.url,
             self.artifacts.location,
             self.serve.tokens,
+            self.principal.token,
             *(value for _, value in self.cluster),
         )
         return tuple(secret.reveal() for secret in secrets_in(held))
@@ -176,6 +184,8 @@ _SECTIONS: dict[str, type[Section]] = {
     "cluster": ClusterSettings,
     "cache": CacheSettings,
     "serve": ServeSettings,
+    "principal": PrincipalSettings,
+    "retention": RetentionSettings,
     "clock": ClockSettings,
 }
 _KNOWN = {section: tuple(model.model_fields) for section, model in _SECTIONS.items()}
@@ -223,6 +233,7 @@ def load_settings(
         sections[name] = _with(sections[name], "location", _absolute_location, root)
     for name in ("tls_ca", "tls_cert", "tls_key", "performance_report"):
         sections["cluster"] = _with(sections["cluster"], name, _absolute_location, root)
+    sections["cluster"] = _with(sections["cluster"], "address", _where_it_is_noted, root)
     settings = Settings(root=root, env=env, **sections)
     settings._origins.update({key: item.origin for key, item in raw.items()})
     return settings
@@ -269,6 +280,10 @@ def _absolute_url(url: str, root: Path) -> str:
 
 def _absolute_location(location: str, root: Path) -> str:
     return location if "://" in location else str(root / Path(location).expanduser())
+
+
+def _where_it_is_noted(address: str, root: Path) -> str:
+    return standing_address(root) if address == STANDING else address
 
 
 def _default_name(root: Path, feature_repo: str) -> Raw:

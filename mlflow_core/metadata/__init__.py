@@ -26,7 +26,10 @@ from mlflow_core.metadata.records import (
     Study,
     Trial,
 )
+from mlflow_core.metadata.schedules import Schedule
+from mlflow_core.metadata.searching import Bound
 from mlflow_core.metadata.store import MetadataStore
+from mlflow_core.metadata.tokens import Token
 from mlflow_core.metadata.upgrade import SchemaState, check, upgrade
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "AuditEntry",
     "AuditProblem",
     "AuditReport",
+    "Bound",
     "DatasetRecord",
     "Deployment",
     "ErasureRecord",
@@ -47,10 +51,12 @@ __all__ = [
     "Monitor",
     "Run",
     "RunState",
+    "Schedule",
     "SchemaState",
     "SpecVersion",
     "Step",
     "Study",
+    "Token",
     "Trial",
     "check",
     "read_erasures",

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from mlflow_core.config.clock import Clock
 from mlflow_core.config.principal import Principal
@@ -41,27 +41,58 @@ class AuditLog(Scope):
             )
             return to_record(AuditEntry, row)
 
-    def audit_entries(self, *, after: int = 0, limit: int = 100) -> list[AuditEntry]:
-        """Rows of the log in order.
+    def audit_entries(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 100,
+        object: str | None = None,
+        principal: str | None = None,
+        action: str | None = None,
+        since_us: int | None = None,
+        until_us: int | None = None,
+        newest_first: bool = False,
+    ) -> list[AuditEntry]:
+        """This project's rows of the log, in order.
 
         Args:
             after: Only rows with a greater number.
             limit: At most so many.
+            object: Only of this object, e.g. ``model:late@champion``; all that begin so where it ends with ``*``.
+            principal: Only by this one.
+            action: Only this one, e.g. ``alias.move``; ``alias.*`` all that begin so.
+            since_us: Only from this time on, microseconds since the epoch, UTC.
+            until_us: Only before this time.
+            newest_first: The newest first, so that ``limit`` leaves out the oldest.
         """
+        query = select(AuditRow).where(AuditRow.project == self._scope_name, AuditRow.seq > after)
+        for column, wanted in ((AuditRow.object, object), (AuditRow.action, action)):
+            if wanted is not None:
+                query = query.where(_matches(column, wanted))
+        if principal is not None:
+            query = query.where(AuditRow.principal == principal)
+        if since_us is not None:
+            query = query.where(AuditRow.at_us >= since_us)
+        if until_us is not None:
+            query = query.where(AuditRow.at_us < until_us)
+        order = AuditRow.seq.desc() if newest_first else AuditRow.seq
         with self._database.reading() as session:
-            rows = session.scalars(
-                select(AuditRow).where(AuditRow.seq > after).order_by(AuditRow.seq).limit(limit)
-            )
-            return [to_record(AuditEntry, row) for row in rows]
+            return [to_record(AuditEntry, row) for row in session.scalars(query.order_by(order).limit(limit))]
 
     def audit_verify(self) -> AuditReport:
-        """Check the whole chain.
+        """Check the whole chain, which all projects of the database share.
 
         Returns:
             How many rows were read, the head's hash, and every problem with its row.
         """
         with self._database.reading() as session:
             return verify(session)
+
+
+def _matches(column: InstrumentedAttribute[str], wanted: str) -> ColumnElement[bool]:
+    if wanted.endswith("*"):
+        return column.startswith(wanted[:-1], autoescape=True)
+    return column == wanted
 
 
 def append(

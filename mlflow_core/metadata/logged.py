@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from json import loads
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from mlflow_core.errors import MetadataError
-from mlflow_core.metadata.canonical import canonical
+from mlflow_core.metadata.canonical import canonical, parsed
 from mlflow_core.metadata.records import LoggedArtifact, Metric, to_record
 from mlflow_core.metadata.runs import Runs
-from mlflow_core.metadata.tables import ArtifactRow, MetricRow, ParamRow, Table
+from mlflow_core.metadata.tables import ArtifactRow, LatestMetricRow, MetricRow, ParamRow
+from mlflow_core.metadata.upserts import Upsert
+
+_METRIC_COLUMNS: Final = ("run_id", "name", "step", "value", "low", "high", "at_us")
+_AT: Final = _METRIC_COLUMNS.index("step")
+_METRICS: Final = Upsert(MetricRow, _METRIC_COLUMNS, key=("run_id", "name", "step"))
+_LATEST: Final = Upsert(LatestMetricRow, _METRIC_COLUMNS, key=("run_id", "name"), unless_later="step")
+_PARAMS: Final = Upsert(ParamRow, ("run_id", "name", "value"), key=("run_id", "name"), keep=True)
+_ARTIFACTS: Final = Upsert(
+    ArtifactRow,
+    ("run_id", "step_id", "name", "uri", "digest", "size", "media_type", "created_us"),
+    key=("run_id", "name"),
+)
 
 
 class Logged(Runs):
@@ -36,18 +45,20 @@ class Logged(Runs):
             MetadataError: A param has another value already; nothing is written then.
         """
         texts = {name: canonical(value) for name, value in params.items()}
-        with self._database.writing() as session:
-            run = self._run_row(session, run_id)
-            query = select(ParamRow).where(ParamRow.run_id == run.id, ParamRow.name.in_(texts))
-            have = {row.name: row.value for row in session.scalars(query)}
-            for name, value in have.items():
+        with self._database.connecting(write=True) as connection:
+            own = self._whole_id(connection, run_id)
+            if _PARAMS.write(connection, [(own, *item) for item in texts.items()]) == len(texts):
+                return
+            # Some were there: they stay as they are, and must be what was given now.
+            query = select(ParamRow.name, ParamRow.value).where(
+                ParamRow.run_id == own, ParamRow.name.in_(texts)
+            )
+            for name, value in connection.execute(query):
                 if value != texts[name]:
                     raise MetadataError(
                         f'param "{name}" is {value} already and cannot become {texts[name]}',
-                        object=f"Run {run.id}",
+                        object=f"Run {own}",
                     )
-            new = [{"run_id": run.id, "name": n, "value": v} for n, v in texts.items() if n not in have]
-            _replace(session, ParamRow, ("run_id", "name"), new)
 
     def log_metrics(
         self, run_id: str, metrics: Mapping[str, float] | Iterable[Metric], *, step: int | None = None
@@ -65,11 +76,16 @@ class Logged(Runs):
         now = self._clock.now_us()
         if isinstance(metrics, Mapping):
             metrics = [Metric(name, value, step or 0) for name, value in metrics.items()]
-        with self._database.writing() as session:
-            run = self._run_row(session, run_id)
+        with self._database.connecting(write=True) as connection:
+            own = self._whole_id(connection, run_id)
             # The last one of each name and step wins: one statement may not write a row twice.
-            rows = {(metric.name, metric.step): _metric_row(run.id, metric, now) for metric in metrics}
-            _replace(session, MetricRow, ("run_id", "name", "step"), list(rows.values()))
+            rows = {(metric.name, metric.step): _metric_row(own, metric, now) for metric in metrics}
+            latest: dict[str, tuple[Any, ...]] = {}
+            for (name, at), row in rows.items():
+                if name not in latest or at > latest[name][_AT]:
+                    latest[name] = row
+            _METRICS.write(connection, list(rows.values()))
+            _LATEST.write(connection, list(latest.values()))
 
     def log_artifact(
         self,
@@ -95,26 +111,20 @@ class Logged(Runs):
         """
         with self._database.writing() as session:
             run = self._run_row(session, run_id)
-            row = {
-                "run_id": run.id,
-                "step_id": step_id,
-                "name": name,
-                "uri": uri,
-                "digest": digest,
-                "size": size,
-                "media_type": media_type,
-                "created_us": self._clock.now_us(),
-            }
-            _replace(session, ArtifactRow, ("run_id", "name"), [row])
+            self._must_own(session, step_id=step_id)
+            row = (run.id, step_id, name, uri, digest, size, media_type, self._clock.now_us())
+            _ARTIFACTS.write(session.connection(), [row])
             query = select(ArtifactRow).where(ArtifactRow.run_id == run.id, ArtifactRow.name == name)
             return to_record(LoggedArtifact, session.scalars(query).one())
 
     def get_params(self, run_id: str) -> dict[str, Any]:
         """The params of a run by name."""
-        with self._database.reading() as session:
-            run = self._run_row(session, run_id)
-            query = select(ParamRow).where(ParamRow.run_id == run.id).order_by(ParamRow.name)
-            return {row.name: loads(row.value) for row in session.scalars(query)}
+        with self._database.connecting(write=False) as connection:
+            own = self._whole_id(connection, run_id)
+            query = (
+                select(ParamRow.name, ParamRow.value).where(ParamRow.run_id == own).order_by(ParamRow.name)
+            )
+            return {name: parsed(value) for name, value in connection.execute(query).all()}
 
     def get_metrics(self, run_id: str, name: str | None = None) -> list[Metric]:
         """The metrics of a run, by name and step.
@@ -123,13 +133,13 @@ class Logged(Runs):
             run_id: The run.
             name: Only this one.
         """
-        with self._database.reading() as session:
-            run = self._run_row(session, run_id)
-            query = select(MetricRow).where(MetricRow.run_id == run.id)
+        with self._database.connecting(write=False) as connection:
+            own = self._whole_id(connection, run_id)
+            query = select(*_of_metric(MetricRow)).where(MetricRow.run_id == own)
             if name is not None:
                 query = query.where(MetricRow.name == name)
-            rows = session.scalars(query.order_by(MetricRow.name, MetricRow.step))
-            return [_metric(row) for row in rows]
+            rows = connection.execute(query.order_by(MetricRow.name, MetricRow.step)).all()
+            return [_metric(*row) for row in rows]
 
     def latest_metrics(self, run_ids: Iterable[str]) -> dict[str, dict[str, Metric]]:
         """The last step of every metric of some runs, for lists and comparisons.
@@ -141,21 +151,16 @@ class Logged(Runs):
             Run id -> metric name -> metric.
         """
         ids = list(run_ids)
-        last = (
-            select(MetricRow.run_id, MetricRow.name, func.max(MetricRow.step).label("step"))
-            .where(MetricRow.run_id.in_(ids))
-            .group_by(MetricRow.run_id, MetricRow.name)
-            .subquery()
-        )
-        same = (
-            (MetricRow.run_id == last.c.run_id)
-            & (MetricRow.name == last.c.name)
-            & (MetricRow.step == last.c.step)
-        )
         found: dict[str, dict[str, Metric]] = {run_id: {} for run_id in ids}
-        with self._database.reading() as session:
-            for row in session.scalars(select(MetricRow).join(last, same).order_by(MetricRow.name)):
-                found[row.run_id][row.name] = _metric(row)
+        with self._database.connecting(write=False) as connection:
+            query = select(LatestMetricRow.run_id, *_of_metric(LatestMetricRow))
+            query = query.where(LatestMetricRow.run_id.in_(self._own_of(connection, ids)))
+            # In the order of the key, in which they lie there.
+            query = query.order_by(LatestMetricRow.run_id, LatestMetricRow.name)
+            for run_id, name, value, step, low, high, at_us in connection.execute(query).all():
+                found[run_id][name] = Metric(
+                    name, math.nan if value is None else value, step, low, high, at_us
+                )
         return found
 
     def list_artifacts(self, run_id: str) -> list[LoggedArtifact]:
@@ -166,7 +171,7 @@ class Logged(Runs):
             return [to_record(LoggedArtifact, row) for row in session.scalars(query)]
 
 
-def _metric_row(run_id: str, metric: Metric, now_us: int) -> dict[str, Any]:
+def _metric_row(run_id: str, metric: Metric, now_us: int) -> tuple[Any, ...]:
     try:
         value = float(metric.value)
     except (TypeError, ValueError) as error:
@@ -174,26 +179,13 @@ def _metric_row(run_id: str, metric: Metric, now_us: int) -> dict[str, Any]:
             f'metric "{metric.name}" is {metric.value!r}', object=f"Run {run_id}", expected="a number"
         ) from error
     at_us = now_us if metric.at_us is None else metric.at_us
-    return {
-        "run_id": run_id,
-        "name": metric.name,
-        "step": metric.step,
-        "value": value,
-        "low": None if metric.low is None else float(metric.low),
-        "high": None if metric.high is None else float(metric.high),
-        "at_us": at_us,
-    }
+    low, high = (None if end is None else float(end) for end in (metric.low, metric.high))
+    return run_id, metric.name, metric.step, value, low, high, at_us
 
 
-def _metric(row: MetricRow) -> Metric:
-    return to_record(Metric, row, value=math.nan if row.value is None else row.value)
+def _of_metric(table: type[MetricRow | LatestMetricRow]) -> tuple[Any, ...]:
+    return table.name, table.value, table.step, table.low, table.high, table.at_us
 
 
-def _replace(session: Session, table: type[Table], key: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    """Insert rows, replacing those of the same key, in one statement executed for all."""
-    if not rows:
-        return
-    insert: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
-    statement = insert(table)
-    others = {name: statement.excluded[name] for name in rows[0] if name not in key}
-    session.execute(statement.on_conflict_do_update(index_elements=list(key), set_=others), rows)
+def _metric(name: str, value: float | None, *others: Any) -> Metric:
+    return Metric(name, math.nan if value is None else value, *others)

@@ -43,6 +43,7 @@ class Models(Scope):
         alias: str | None = None,
         why: str = "",
         evidence: Mapping[str, Any] | None = None,
+        once: bool = False,
     ) -> ModelVersion:
         """Register a trained model under the next number. The same run and artifact again give the same version.
 
@@ -60,26 +61,28 @@ class Models(Scope):
             alias: Moves to the version; as for :meth:`move_alias`.
             why: The reason of that move.
             evidence: The evidence of that move.
+            once: The same artifact with the same tags is the same version too, whichever run it came from.
 
         Raises:
             UsageError: The name is none that an address like ``name@alias`` can hold, or the move has no reason.
-            UnknownNameError: There is no such run in this project.
+            UnknownNameError: There is no such run or dataset in this project.
         """
         _check_name("a model", model)
         if alias is not None:
             _check_move(model, alias, why)
         with self._database.writing() as session:
+            self._must_own(session, dataset_id=dataset_id)
             project = self._project_id(session)
             run = session.get(RunRow, run_id) if run_id is not None else None
             if run_id is not None and (run is None or run.project_id != project):
                 raise UnknownNameError(f'there is no run "{run_id}"')
             parent = self._model_row(session, model, make=True)
             query = select(ModelVersionRow).where(
-                ModelVersionRow.model_id == parent.id,
-                ModelVersionRow.run_id == run_id,
-                ModelVersionRow.artifact_digest == artifact_digest,
+                ModelVersionRow.model_id == parent.id, ModelVersionRow.artifact_digest == artifact_digest
             )
-            row = session.scalar(query)
+            same = list(session.scalars(query.order_by(ModelVersionRow.version)))
+            told = plain(tags or {})
+            row = next((one for one in same if one.run_id == run_id or (once and one.tags == told)), None)
             if row is None:
                 newest = session.scalar(
                     select(func.max(ModelVersionRow.version)).where(ModelVersionRow.model_id == parent.id)
@@ -93,7 +96,7 @@ class Models(Scope):
                     artifact_uri=artifact_uri,
                     signature=plain(signature or {}),
                     metrics=plain(metrics or {}),
-                    tags=plain(tags or {}),
+                    tags=told,
                     principal=self._principal.name,
                     established=self._principal.established,
                     created_us=self._clock.now_us(),

@@ -84,6 +84,7 @@ class Operations(Models):
             ended_us=self._clock.now_us() if ended_us is None else ended_us,
         )
         with self._database.writing() as session:
+            self._must_own(session, run_id=run_id)
             row.project_id = self._project_id(session)
             session.add(row)
             session.flush()
@@ -230,6 +231,7 @@ class Operations(Models):
     ) -> Alert:
         """Open an alert; one of the same key that is not resolved yet is given back as it is."""
         with self._database.writing() as session:
+            self._must_own(session, monitor_id=monitor_id)
             project = self._project_id(session)
             query = select(AlertRow).where(
                 AlertRow.project_id == project, AlertRow.dedup_key == dedup_key, AlertRow.state != "resolved"

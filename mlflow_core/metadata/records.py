@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 
 _Record = TypeVar("_Record")
 
@@ -52,6 +53,8 @@ class Run:
     created_us: int
     started_us: int | None
     ended_us: int | None
+    cancel_requested_us: int | None = None
+    cancel_requested_by: str | None = None
 
     def is_lost(self, now_us: int) -> bool:
         """Whether it still counts as running although its driver has given no sign of life within its lease."""
@@ -363,6 +366,10 @@ def to_record(kind: type[_Record], row: object, **more: object) -> _Record:
         row: An ORM row.
         more: Fields that the row does not have, or that have to be read differently.
     """
-    names = [one.name for one in fields(kind) if one.name not in more]  # type: ignore[arg-type]
-    values = {name: getattr(row, name) for name in names}
+    values = {name: getattr(row, name) for name in _names(cast(type, kind)) if name not in more}
     return kind(**values, **more)
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind))

@@ -1,4 +1,4 @@
-"""Runs and their steps: created, started, ended, found again. The one place that knows which change is legal.
+"""Runs: created, started, ended, found again. The one place that knows which change of a run is legal.
 
 pending -> running -> succeeded | failed | crashed | cancelled
 pending -> cancelled;  failed, crashed, cancelled -> running (resumed)
@@ -8,23 +8,42 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.orm import Session
 
 from mlflow_core.config.times import format_time
 from mlflow_core.errors import MetadataError, UnknownNameError, nearest
 from mlflow_core.metadata.canonical import plain
-from mlflow_core.metadata.records import Run, RunState, Step, to_record
+from mlflow_core.metadata.records import Run, RunState, to_record
 from mlflow_core.metadata.scope import Scope
-from mlflow_core.metadata.tables import DatasetRow, RunRow, StepRow
+from mlflow_core.metadata.tables import RunRow, StepRow
 
 _RESUMABLE: Final = (RunState.PENDING, RunState.FAILED, RunState.CRASHED, RunState.CANCELLED)
+_FIELDS: Final = tuple(one.name for one in fields(Run))
+_STATE: Final = _FIELDS.index("state")
+RUN_COLUMNS: Final = tuple(RunRow.__table__.columns[name] for name in _FIELDS)
+"""What :func:`run_of` makes a record of, where many rows are read without the mapper."""
+_STEPS_RUN: Final = select(StepRow.id).where(StepRow.run_id == RunRow.id, StepRow.state == RunState.RUNNING)
+# The end of a run that runs and has no open step, which is how nearly all of them end.
+_END: Final = (
+    update(RunRow)
+    .where(RunRow.state == RunState.RUNNING, ~_STEPS_RUN.exists())
+    .values(lease_owner=None, lease_until_us=None)
+    .returning(*RUN_COLUMNS)
+)
 
 
 class Runs(Scope):
-    """Runs and steps of one project."""
+    """Runs of one project."""
+
+    @cached_property
+    def _own_runs(self) -> set[str]:
+        """Ids that are known to be of runs of this project."""
+        return set()
 
     def create_run(
         self,
@@ -58,7 +77,7 @@ class Runs(Scope):
             The run; its id begins with the time, so ids sort as runs began.
         """
         now = self._clock.now_us()
-        row = RunRow(
+        made = Run(
             id=_new_id(now),
             pipeline=pipeline,
             kind=kind,
@@ -72,14 +91,23 @@ class Runs(Scope):
             code=plain(code or {}),
             environment=plain(environment or {}),
             tags=plain(tags or {}),
+            error=None,
+            lease_owner=None,
+            lease_until_us=None,
             created_us=now,
             started_us=None if pending else now,
+            ended_us=None,
         )
-        with self._database.writing() as session:
-            row.project_id = self._project_id(session)
-            session.add(row)
-            session.flush()
-            return _run(row)
+        if self._known_project() is None:
+            with self._database.writing() as session:
+                self._project_id(session)
+        with self._database.connecting(write=True) as connection:
+            self._must_own(connection, dataset_id=dataset_id)
+            self._must_own(connection, run_id=parent_id)
+            row = {**vars(made), "project_id": self._find_project(connection)}
+            connection.execute(insert(RunRow), row)
+        self._own_runs.add(made.id)
+        return made
 
     def start_run(self, run_id: str) -> Run:
         """Start a pending run, or resume one that failed, crashed or was cancelled.
@@ -90,10 +118,11 @@ class Runs(Scope):
         with self._database.writing() as session:
             row = self._run_row(session, run_id)
             if row.state not in _RESUMABLE:
-                raise _illegal("Run", row.id, row.state, RunState.RUNNING)
+                raise illegal("Run", row.id, row.state, RunState.RUNNING)
             row.state, row.ended_us, row.error = RunState.RUNNING, None, None
+            row.cancel_requested_us = row.cancel_requested_by = None
             row.started_us = row.started_us if row.started_us is not None else self._clock.now_us()
-            return _run(row)
+            return run_of(row)
 
     def finish_run(self, run_id: str, state: RunState | str, *, error: str | None = None) -> Run:
         """End a run, and with it the steps that still run.
@@ -106,7 +135,13 @@ class Runs(Scope):
         Raises:
             MetadataError: It is not running, or shall have succeeded while a step still runs.
         """
-        state = _ending(state)
+        state = ending(state)
+        quickly = _END.values(state=state, error=error, ended_us=self._clock.now_us())
+        with self._database.connecting(write=True) as connection:
+            mine = RunRow.project_id == self._find_project(connection)
+            ended = connection.execute(quickly.where(RunRow.id == run_id, mine)).one_or_none()
+        if ended is not None:
+            return run_of(ended)
         with self._database.writing() as session:
             row = self._run_row(session, run_id)
             legal = row.state == RunState.RUNNING or (row.state, state) == (
@@ -114,7 +149,7 @@ class Runs(Scope):
                 RunState.CANCELLED,
             )
             if not legal:
-                raise _illegal("Run", row.id, row.state, state)
+                raise illegal("Run", row.id, row.state, state)
             open_steps = list(session.scalars(_open_steps(row.id)))
             if open_steps and state == RunState.SUCCEEDED:
                 raise MetadataError(
@@ -124,61 +159,7 @@ class Runs(Scope):
             self._close_steps(session, row.id, state, "the run ended")
             row.state, row.error, row.ended_us = state, error, self._clock.now_us()
             row.lease_owner = row.lease_until_us = None
-            return _run(row)
-
-    def take_lease(self, run_id: str, owner: str, for_us: int) -> Run:
-        """Become, or stay, the one driver of a run. Taken from a dead driver, its open steps have crashed.
-
-        Args:
-            run_id: The run.
-            owner: Who drives it; unique for each process.
-            for_us: How long from now, in microseconds.
-
-        Raises:
-            MetadataError: Another driver's lease has not run out, or the run has ended.
-        """
-        now = self._clock.now_us()
-        with self._database.writing() as session:
-            row = self._run_row(session, run_id)
-            if RunState(row.state).ended:
-                raise MetadataError(
-                    f"has {row.state}", object=f"Run {row.id}", expected="a run that has not ended"
-                )
-            held = row.lease_until_us is not None and row.lease_until_us > now
-            if held and row.lease_owner != owner:
-                raise MetadataError(
-                    f"is driven by {row.lease_owner} until {format_time(row.lease_until_us or 0)}",
-                    object=f"Run {row.id}",
-                    hint="Wait for that time, or end that driver.",
-                )
-            if row.lease_owner not in (None, owner):
-                self._close_steps(session, row.id, RunState.CRASHED, "its driver was lost")
-            row.lease_owner, row.lease_until_us = owner, now + for_us
-            return _run(row)
-
-    def end_lost_runs(self) -> list[Run]:
-        """End the runs whose driver was lost: they and their open steps have crashed.
-
-        Returns:
-            Them; a run without a lease is not judged.
-        """
-        with self._database.writing() as session:
-            rows = list(
-                session.scalars(
-                    select(RunRow).where(
-                        RunRow.project_id == self._find_project(session),
-                        RunRow.state == RunState.RUNNING,
-                        RunRow.lease_until_us < self._clock.now_us(),
-                    )
-                )
-            )
-            for row in rows:
-                self._close_steps(session, row.id, RunState.CRASHED, "its driver was lost")
-                last = format_time(row.lease_until_us or 0)
-                row.state, row.ended_us = RunState.CRASHED, self._clock.now_us()
-                row.error = f"its driver {row.lease_owner} was lost; its lease ran out at {last}"
-                row.lease_owner = row.lease_until_us = None
-            return [_run(row) for row in rows]
+            return run_of(row)
 
     def use_dataset(self, run_id: str, dataset_id: int) -> Run:
         """Note which dataset a run reads.
@@ -188,11 +169,9 @@ class Runs(Scope):
         """
         with self._database.writing() as session:
             row = self._run_row(session, run_id)
-            dataset = session.get(DatasetRow, dataset_id)
-            if dataset is None or dataset.project_id != row.project_id:
-                raise UnknownNameError(f"there is no dataset {dataset_id}")
+            self._must_own(session, dataset_id=dataset_id)
             row.dataset_id = dataset_id
-            return _run(row)
+            return run_of(row)
 
     def get_run(self, run_id: str) -> Run:
         """A run by its id, by the beginning of its id where only one begins so, or ``latest``.
@@ -200,8 +179,9 @@ class Runs(Scope):
         Raises:
             UnknownNameError: There is none, or there are several.
         """
-        with self._database.reading() as session:
-            return _run(self._run_row(session, run_id))
+        with self._database.connecting(write=False) as connection:
+            own = self._whole_id(connection, run_id)
+            return run_of(connection.execute(select(*RUN_COLUMNS).where(RunRow.id == own)).one())
 
     def list_runs(
         self,
@@ -219,128 +199,32 @@ class Runs(Scope):
             limit: At most so many.
             offset: Leave out so many of the newest.
         """
-        with self._database.reading() as session:
-            query = select(RunRow).where(RunRow.project_id == self._find_project(session))
+        with self._database.connecting(write=False) as connection:
+            query = select(*RUN_COLUMNS).where(RunRow.project_id == self._find_project(connection))
             if pipeline is not None:
                 query = query.where(RunRow.pipeline == pipeline)
             if state is not None:
                 query = query.where(RunRow.state == RunState(state))
             query = query.order_by(RunRow.created_us.desc(), RunRow.id.desc()).limit(limit).offset(offset)
-            return [_run(row) for row in session.scalars(query)]
+            return [run_of(row) for row in connection.execute(query).all()]
 
-    def start_step(
-        self,
-        run_id: str,
-        name: str,
-        *,
-        worker: str | None = None,
-        cache_key: str | None = None,
-        cache_parts: Mapping[str, Any] | None = None,
-    ) -> Step:
-        """Begin an attempt at a step; the first has the number 1.
+    def _own_of(self, connection: Connection, run_ids: list[str]) -> list[str]:
+        """Those of some whole ids that are of this project's runs."""
+        mine = self._find_project(connection)
+        asked = [run_id for run_id in run_ids if run_id not in self._own_runs]
+        # The project is compared here: a database that has no statistics would look through all of its runs.
+        query = select(RunRow.id, RunRow.project_id).where(RunRow.id.in_(asked))
+        rows = connection.execute(query) if asked else ()
+        own = {run_id for run_id, project in rows if project == mine}
+        return [run_id for run_id in run_ids if run_id in own or run_id in self._own_runs]
 
-        Args:
-            run_id: A running run.
-            name: The step's name in its pipeline.
-            worker: Where it runs.
-            cache_key: What its output is found by.
-            cache_parts: What the key was made of, for ``why``.
-
-        Raises:
-            MetadataError: The run is not running, or an attempt at this step is.
-        """
-        with self._database.writing() as session:
-            run = self._run_row(session, run_id)
-            if run.state != RunState.RUNNING:
-                raise MetadataError(
-                    f'is {run.state}: step "{name}" cannot start',
-                    object=f"Run {run.id}",
-                    expected="a running run",
-                )
-            of_step = (StepRow.run_id == run.id, StepRow.name == name)
-            if (
-                session.scalar(select(StepRow.id).where(*of_step, StepRow.state == RunState.RUNNING))
-                is not None
-            ):
-                raise MetadataError(f'an attempt at step "{name}" is running already', object=f"Run {run.id}")
-            last = session.scalar(select(func.max(StepRow.attempt)).where(*of_step)) or 0
-            row = StepRow(
-                run_id=run.id,
-                name=name,
-                attempt=last + 1,
-                state=RunState.RUNNING,
-                started_us=self._clock.now_us(),
-                worker=worker,
-                cache_key=cache_key,
-                cache_parts=plain(cache_parts or {}),
-                cache_hit=False,
-            )
-            session.add(row)
-            session.flush()
-            return _step(row)
-
-    def finish_step(
-        self,
-        step_id: int,
-        state: RunState | str = RunState.SUCCEEDED,
-        *,
-        output_digest: str | None = None,
-        cache_hit: bool = False,
-        exit_reason: str | None = None,
-        error: str | None = None,
-        memory_bytes: int | None = None,
-        cpu_us: int | None = None,
-    ) -> Step:
-        """End an attempt at a step.
-
-        Args:
-            step_id: ``Step.id``.
-            state: ``succeeded``, ``failed``, ``crashed`` or ``cancelled``.
-            output_digest: Its output in the artifact store.
-            cache_hit: It was found, not computed.
-            exit_reason: Such as ``timeout``, ``signal 9``, ``out of memory``.
-            error: What went wrong, one sentence.
-            memory_bytes: Its peak.
-            cpu_us: Its processor time in microseconds.
-
-        Raises:
-            MetadataError: It has ended already.
-        """
-        state = _ending(state)
-        with self._database.writing() as session:
-            row = session.get(StepRow, step_id)
-            if row is None:
-                raise UnknownNameError(f"there is no step {step_id}")
-            if row.state != RunState.RUNNING:
-                raise _illegal("Step", f'"{row.name}" of run {row.run_id}', row.state, state)
-            row.state, row.ended_us, row.cache_hit = state, self._clock.now_us(), cache_hit
-            row.output_digest, row.exit_reason, row.error = output_digest, exit_reason, error
-            row.memory_bytes, row.cpu_us = memory_bytes, cpu_us
-            return _step(row)
-
-    def list_steps(self, run_id: str) -> list[Step]:
-        """Every attempt at every step of a run, in the order in which they began."""
-        with self._database.reading() as session:
-            run = self._run_row(session, run_id)
-            rows = session.scalars(select(StepRow).where(StepRow.run_id == run.id).order_by(StepRow.id))
-            return [_step(row) for row in rows]
-
-    def find_cached_step(self, cache_key: str) -> Step | None:
-        """The newest attempt of this project that succeeded with this cache key and left an output."""
-        with self._database.reading() as session:
-            row = session.scalar(
-                select(StepRow)
-                .join(RunRow, StepRow.run_id == RunRow.id)
-                .where(
-                    RunRow.project_id == self._find_project(session),
-                    StepRow.cache_key == cache_key,
-                    StepRow.state == RunState.SUCCEEDED,
-                    StepRow.output_digest.is_not(None),
-                )
-                .order_by(StepRow.id.desc())
-                .limit(1)
-            )
-            return None if row is None else _step(row)
+    def _whole_id(self, connection: Connection, run_id: str) -> str:
+        """The id of a run of this project, looked up once for each run that is written to."""
+        if run_id not in self._own_runs:
+            with Session(bind=connection) as session:
+                run_id = self._run_row(session, run_id).id
+            self._own_runs.add(run_id)
+        return run_id
 
     def _run_row(self, session: Session, run_id: str) -> RunRow:
         row = session.get(RunRow, run_id)
@@ -376,20 +260,27 @@ def _open_steps(run_id: str) -> Any:
     return select(StepRow).where(StepRow.run_id == run_id, StepRow.state == RunState.RUNNING)
 
 
-def _ending(state: RunState | str) -> RunState:
+def ending(state: RunState | str) -> RunState:
+    """The state in which a run or step ends.
+
+    Raises:
+        MetadataError: It is no way to end.
+    """
     names = [member.value for member in RunState if member.ended]
     if state not in names:
         raise MetadataError(f'"{state}" is no way to end', expected=", ".join(names))
     return RunState(state)
 
 
-def _illegal(kind: str, name: str, now: str, then: str) -> MetadataError:
+def illegal(kind: str, name: str, now: str, then: str) -> MetadataError:
+    """The error of a change that is not legal."""
     return MetadataError(f"is {now} and cannot become {then}", object=f"{kind} {name}")
 
 
-def _run(row: RunRow) -> Run:
-    return to_record(Run, row, state=RunState(row.state))
-
-
-def _step(row: StepRow) -> Step:
-    return to_record(Step, row, state=RunState(row.state))
+def run_of(row: RunRow | Row[Any]) -> Run:
+    """The record of a run's row, of the mapper's or of ``RUN_COLUMNS``."""
+    if isinstance(row, RunRow):
+        return to_record(Run, row, state=RunState(row.state))
+    values: list[Any] = list(row)
+    values[_STATE] = RunState(values[_STATE])
+    return Run(*values)

@@ -14,15 +14,33 @@ from mlflow_core.metadata.applies import Applies
 from mlflow_core.metadata.audit import AuditLog
 from mlflow_core.metadata.database import Database
 from mlflow_core.metadata.datasets import Datasets
+from mlflow_core.metadata.drivers import Drivers
 from mlflow_core.metadata.erasures import ErasureList
 from mlflow_core.metadata.logged import Logged
 from mlflow_core.metadata.operations import Operations
+from mlflow_core.metadata.schedules import Schedules
+from mlflow_core.metadata.searching import Searching
+from mlflow_core.metadata.steps import Steps
 from mlflow_core.metadata.studies import Studies
+from mlflow_core.metadata.tokens import Tokens
 from mlflow_core.metadata.upgrade import check_database, too_new, too_old, upgrade_database
 
 
-class MetadataStore(Logged, Datasets, Operations, Applies, Studies, ErasureList, AuditLog):
-    """Runs, datasets, models, aliases, applies, materialisations, studies, monitors, erasures and the audit log.
+class MetadataStore(
+    Drivers,
+    Steps,
+    Searching,
+    Logged,
+    Datasets,
+    Operations,
+    Applies,
+    Studies,
+    Schedules,
+    Tokens,
+    ErasureList,
+    AuditLog,
+):
+    """Runs, datasets, models, aliases, applies, materialisations, studies, monitors, schedules, tokens, ...
 
     An empty database gets its tables. One of an older version is left alone until ``mlcore db upgrade``.
 
@@ -66,6 +84,7 @@ class MetadataStore(Logged, Datasets, Operations, Applies, Studies, ErasureList,
                 raise too_new(state, database)
             if state.state == "older":
                 raise too_old(state, database)
+            self._known_project()
         except BaseException:
             database.close()
             raise

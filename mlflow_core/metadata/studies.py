@@ -46,6 +46,7 @@ class Studies(Scope):
         if direction not in ("minimize", "maximize"):
             raise MetadataError(f'"{direction}" is no direction', expected="minimize or maximize")
         with self._database.writing() as session:
+            self._must_own(session, run_id=run_id)
             project = self._project_id(session)
             query = select(StudyRow).where(StudyRow.project_id == project, StudyRow.name == name)
             row = session.scalar(query)
@@ -107,6 +108,7 @@ class Studies(Scope):
             raise MetadataError(f'"{state}" is no way to end', expected="succeeded, pruned or failed")
         with self._database.writing() as session:
             study = self._study_row(session, study_id)
+            self._must_own(session, run_id=run_id)
             mine = select(TrialRow).where(TrialRow.study_id == study.id, TrialRow.number == number)
             row = session.scalar(mine)
             if row is None:

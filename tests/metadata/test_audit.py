@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from mlflow_core.metadata import AuditReport, MetadataStore
-
-Tamper = Callable[[sqlite3.Connection], object]
+from tests.metadata.conftest import Raw
 
 
 def ten_rows(store: MetadataStore) -> None:
@@ -18,12 +13,10 @@ def ten_rows(store: MetadataStore) -> None:
         store.record_audit("test", f"thing:{n}", {"n": n, "text": "é"})
 
 
-def after(store: MetadataStore, tmp_path: Path, tamper: Tamper) -> AuditReport:
+def after(store: MetadataStore, raw: Raw, *statements: str) -> AuditReport:
     ten_rows(store)
     assert store.audit_verify().ok
-    with sqlite3.connect(tmp_path / ".mlcore/metadata.db") as raw:
-        tamper(raw)
-    raw.close()
+    raw(*statements)
     return store.audit_verify()
 
 
@@ -48,59 +41,54 @@ def test_an_empty_chain_is_whole(store: MetadataStore) -> None:
 
 
 @pytest.mark.parametrize("column", ["principal", "established", "project", "action", "object", "details"])
-def test_a_changed_text_is_found(store: MetadataStore, tmp_path: Path, column: str) -> None:
-    report = after(
-        store, tmp_path, lambda raw: raw.execute(f"UPDATE mlcore_audit SET {column} = 'x' WHERE seq = 4")
-    )
+def test_a_changed_text_is_found(store: MetadataStore, raw: Raw, column: str) -> None:
+    report = after(store, raw, f"UPDATE mlcore_audit SET {column} = 'x' WHERE seq = 4")
     assert found(report) == [(4, "changed")]
 
 
-def test_a_changed_time_is_found(store: MetadataStore, tmp_path: Path) -> None:
-    report = after(
-        store, tmp_path, lambda raw: raw.execute("UPDATE mlcore_audit SET at_us = at_us + 1 WHERE seq = 4")
-    )
+def test_a_changed_time_is_found(store: MetadataStore, raw: Raw) -> None:
+    report = after(store, raw, "UPDATE mlcore_audit SET at_us = at_us + 1 WHERE seq = 4")
     assert found(report) == [(4, "changed")]
 
 
-def test_a_row_changed_together_with_its_hash_breaks_the_chain(store: MetadataStore, tmp_path: Path) -> None:
-    def forge(raw: sqlite3.Connection) -> None:
-        raw.execute("UPDATE mlcore_audit SET hash = 'sha256:forged' WHERE seq = 4")
-
-    assert found(after(store, tmp_path, forge)) == [(4, "changed"), (5, "broken")]
+def test_a_row_changed_together_with_its_hash_breaks_the_chain(store: MetadataStore, raw: Raw) -> None:
+    assert found(after(store, raw, "UPDATE mlcore_audit SET hash = 'sha256:forged' WHERE seq = 4")) == [
+        (4, "changed"),
+        (5, "broken"),
+    ]
 
 
 @pytest.mark.parametrize("seq", [1, 5])
-def test_a_missing_row_is_found(store: MetadataStore, tmp_path: Path, seq: int) -> None:
-    report = after(store, tmp_path, lambda raw: raw.execute("DELETE FROM mlcore_audit WHERE seq = ?", (seq,)))
+def test_a_missing_row_is_found(store: MetadataStore, raw: Raw, seq: int) -> None:
+    report = after(store, raw, f"DELETE FROM mlcore_audit WHERE seq = {seq}")
     assert found(report) == [(seq, "missing")]
 
 
-def test_a_missing_end_is_found(store: MetadataStore, tmp_path: Path) -> None:
-    report = after(store, tmp_path, lambda raw: raw.execute("DELETE FROM mlcore_audit WHERE seq > 7"))
+def test_a_missing_end_is_found(store: MetadataStore, raw: Raw) -> None:
+    report = after(store, raw, "DELETE FROM mlcore_audit WHERE seq > 7")
     assert found(report) == [(8, "missing")]
     assert "3 row(s)" in report.problems[0].text
 
 
-def test_a_missing_row_whose_gap_was_closed_is_found(store: MetadataStore, tmp_path: Path) -> None:
-    def close(raw: sqlite3.Connection) -> None:
-        raw.execute("DELETE FROM mlcore_audit WHERE seq = 9")
-        raw.execute("UPDATE mlcore_audit SET seq = 9 WHERE seq = 10")
-
-    report = after(store, tmp_path, close)
+def test_a_missing_row_whose_gap_was_closed_is_found(store: MetadataStore, raw: Raw) -> None:
+    report = after(
+        store, raw, "DELETE FROM mlcore_audit WHERE seq = 9", "UPDATE mlcore_audit SET seq = 9 WHERE seq = 10"
+    )
     assert not report.ok
     assert {problem.seq for problem in report.problems} >= {9, 10}
 
 
-def test_two_rows_that_changed_places_are_found(store: MetadataStore, tmp_path: Path) -> None:
-    def swap(raw: sqlite3.Connection) -> None:
-        raw.execute("UPDATE mlcore_audit SET seq = 99 WHERE seq = 3")
-        raw.execute("UPDATE mlcore_audit SET seq = 3 WHERE seq = 6")
-        raw.execute("UPDATE mlcore_audit SET seq = 6 WHERE seq = 99")
-
-    report = after(store, tmp_path, swap)
+def test_two_rows_that_changed_places_are_found(store: MetadataStore, raw: Raw) -> None:
+    report = after(
+        store,
+        raw,
+        "UPDATE mlcore_audit SET seq = 99 WHERE seq = 3",
+        "UPDATE mlcore_audit SET seq = 3 WHERE seq = 6",
+        "UPDATE mlcore_audit SET seq = 6 WHERE seq = 99",
+    )
     assert {(p.seq, p.kind) for p in report.problems} >= {(3, "reordered"), (6, "reordered")}
 
 
-def test_a_missing_head_is_found(store: MetadataStore, tmp_path: Path) -> None:
-    report = after(store, tmp_path, lambda raw: raw.execute("DELETE FROM mlcore_audit_head"))
+def test_a_missing_head_is_found(store: MetadataStore, raw: Raw) -> None:
+    report = after(store, raw, "DELETE FROM mlcore_audit_head")
     assert found(report) == [(10, "missing")]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import sqlite3
-from pathlib import Path
 
 import pytest
 
 from mlflow_core.errors import MetadataError, UnknownNameError, UsageError
 from mlflow_core.metadata import MetadataStore
-from tests.metadata.conftest import NOON
+from tests.metadata.conftest import NOON, refusing
 
 
 def three_versions(store: MetadataStore) -> None:
@@ -81,47 +79,28 @@ def test_an_alias_that_points_there_already_is_not_moved_again(store: MetadataSt
     assert len(store.alias_history("late")) == 1
 
 
-def test_alias_evidence_and_audit_row_are_one_transaction(store: MetadataStore, tmp_path: Path) -> None:
+def test_alias_evidence_and_audit_row_are_one_transaction(store: MetadataStore, url: str) -> None:
     three_versions(store)
     store.move_alias("late", "champion", 1, "first")
     before = (store.aliases("late"), store.alias_history("late"), store.audit_verify())
-    raw = sqlite3.connect(tmp_path / ".mlcore/metadata.db")
     # The last write of the transaction fails: nothing of the earlier ones may stay.
-    raw.execute(
-        "CREATE TRIGGER refuse BEFORE INSERT ON mlcore_alias_moves BEGIN SELECT RAISE(ABORT, 'refused here'); END"
-    )
-    raw.commit()
-    with pytest.raises(MetadataError, match="refused here"):
-        store.move_alias("late", "champion", 2, "second")
-    raw.execute("DROP TRIGGER refuse")
-    raw.execute(
-        "CREATE TRIGGER refuse BEFORE INSERT ON mlcore_audit BEGIN SELECT RAISE(ABORT, 'no audit'); END"
-    )
-    raw.commit()
-    with pytest.raises(MetadataError, match="no audit"):
-        store.move_alias("late", "champion", 2, "second")
-    raw.execute("DROP TRIGGER refuse")
-    raw.commit()
-    raw.close()
+    for table in ("mlcore_alias_moves", "mlcore_audit"):
+        with refusing(url, table, "refused here"), pytest.raises(MetadataError, match="refused here"):
+            store.move_alias("late", "champion", 2, "second")
     assert (store.aliases("late"), store.alias_history("late"), store.audit_verify()) == before
     store.move_alias("late", "champion", 2, "second")
     assert store.audit_verify().ok
 
 
-def test_a_version_and_its_first_alias_are_one_transaction(store: MetadataStore, tmp_path: Path) -> None:
+def test_a_version_and_its_first_alias_are_one_transaction(store: MetadataStore, url: str) -> None:
     run = store.create_run("late")
-    raw = sqlite3.connect(tmp_path / ".mlcore/metadata.db")
-    raw.execute(
-        "CREATE TRIGGER refuse BEFORE INSERT ON mlcore_alias_moves BEGIN SELECT RAISE(ABORT, 'refused here'); END"
-    )
-    raw.commit()
     given = {"alias": "champion", "why": "passed its gate", "evidence": {"passed": True}}
-    with pytest.raises(MetadataError, match="refused here"):
+    with (
+        refusing(url, "mlcore_alias_moves", "refused here"),
+        pytest.raises(MetadataError, match="refused here"),
+    ):
         store.register_model_version("late", run.id, "sha256:a", **given)
     assert store.list_models() == []
-    raw.execute("DROP TRIGGER refuse")
-    raw.commit()
-    raw.close()
 
     version = store.register_model_version("late", run.id, "sha256:a", **given)
 

@@ -1,5 +1,6 @@
 """The tables, as SQLAlchemy models. Private to this room: what leaves it are the records of ``records/``."""
 
+from mlflow_core.metadata.tables.access import TokenRow
 from mlflow_core.metadata.tables.declared import ApplyRow, ApplySpecRow, NamespaceRow, ProjectRow, SpecRow
 from mlflow_core.metadata.tables.erasures import ErasureRow
 from mlflow_core.metadata.tables.models import (
@@ -20,6 +21,7 @@ from mlflow_core.metadata.tables.orm import Table
 from mlflow_core.metadata.tables.runs import (
     ArtifactRow,
     DatasetRow,
+    LatestMetricRow,
     MetricRow,
     ParamRow,
     RunRow,
@@ -27,6 +29,7 @@ from mlflow_core.metadata.tables.runs import (
     StudyRow,
     TrialRow,
 )
+from mlflow_core.metadata.tables.schedules import ScheduleRow
 
 __all__ = [
     "AlertRow",
@@ -40,6 +43,7 @@ __all__ = [
     "DatasetRow",
     "DeploymentRow",
     "ErasureRow",
+    "LatestMetricRow",
     "MaterialisationRow",
     "MetricRow",
     "ModelRow",
@@ -49,9 +53,11 @@ __all__ = [
     "ParamRow",
     "ProjectRow",
     "RunRow",
+    "ScheduleRow",
     "SpecRow",
     "StepRow",
     "StudyRow",
     "Table",
+    "TokenRow",
     "TrialRow",
 ]

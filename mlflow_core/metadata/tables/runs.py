@@ -63,6 +63,8 @@ class RunRow(Table):
     error: Mapped[str | None]
     lease_owner: Mapped[str | None]
     lease_until_us: Mapped[int | None]
+    cancel_requested_us: Mapped[int | None]
+    cancel_requested_by: Mapped[str | None]
     created_us: Mapped[int]
     started_us: Mapped[int | None]
     ended_us: Mapped[int | None]
@@ -111,11 +113,26 @@ class MetricRow(Table):
     """One value of one metric at one step, with its interval where there is one. NaN is null on SQLite."""
 
     __tablename__ = "mlcore_metrics"
-    __table_args__ = (Index(None, "name", "value"), {"sqlite_with_rowid": False})
+    __table_args__ = ({"sqlite_with_rowid": False},)
 
     run_id: Mapped[str] = mapped_column(ForeignKey("mlcore_runs.id"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    value: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    at_us: Mapped[int]
+
+
+class LatestMetricRow(Table):
+    """The last step of a metric of a run: what lists show, and what runs are found and ordered by."""
+
+    __tablename__ = "mlcore_latest_metrics"
+    __table_args__ = (Index(None, "name", "value"), {"sqlite_with_rowid": False})
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("mlcore_runs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    step: Mapped[int]
     value: Mapped[float | None]
     low: Mapped[float | None]
     high: Mapped[float | None]

@@ -1,0 +1,126 @@
+"""Finding runs by what they were given and what they reached, and reading many of them at once.
+
+Looks at the last step of each metric, as lists do. A metric that is not a number is neither above nor below anything:
+its run is found by no bound and stands in no order.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy.orm import aliased
+
+from mlflow_core.metadata.canonical import canonical, parsed
+from mlflow_core.metadata.records import Run, RunState
+from mlflow_core.metadata.runs import RUN_COLUMNS, Runs, run_of
+from mlflow_core.metadata.tables import LatestMetricRow, ParamRow, RunRow
+
+__all__ = ["Bound", "Searching"]
+
+_COMPARE: Final = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "=": operator.eq}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What the last step of a metric must be, e.g. ``Bound("auc", ">", 0.7)``."""
+
+    metric: str
+    compare: Literal[">", ">=", "<", "<=", "="]
+    value: float
+
+
+class Searching(Runs):
+    """Questions about many of one project's runs."""
+
+    def find_runs(
+        self,
+        *,
+        pipeline: str | None = None,
+        state: RunState | str | None = None,
+        params: Mapping[str, Any] | None = None,
+        metrics: Iterable[Bound] = (),
+        order_by: str | None = None,
+        ascending: bool = False,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> list[Run]:
+        """Runs for which everything asked for holds, the newest first.
+
+        Args:
+            pipeline: Only this one's.
+            state: Only in this state.
+            params: Only with these values of these params.
+            metrics: Only within these bounds.
+            order_by: A metric: only runs that have it, the greatest first, the newest first of equal ones.
+            ascending: The least first; counts only with ``order_by``.
+            limit: At most so many.
+            offset: Leave out so many of the first.
+        """
+        newest = (RunRow.created_us.desc(), RunRow.id.desc())
+        query: Any = select(*RUN_COLUMNS)
+        by, found = aliased(LatestMetricRow), list(metrics)
+        for bound in found:
+            if bound.metric != order_by:
+                query = query.where(_within(bound))
+        for name, value in (params or {}).items():
+            query = query.where(_given(name, value))
+        if pipeline is not None:
+            query = query.where(RunRow.pipeline == pipeline)
+        if state is not None:
+            query = query.where(RunRow.state == RunState(state))
+        if order_by is None:
+            query = query.order_by(*newest)
+        else:
+            # Bounds of this metric are put on the very rows that make the order: one walk along one index.
+            holds = [_holds(by, bound) for bound in found if bound.metric == order_by]
+            query = query.join(by, and_(by.run_id == RunRow.id, _known(by, order_by), *holds))
+            query = query.order_by(by.value.asc() if ascending else by.value.desc(), *newest)
+        with self._database.connecting(write=False) as connection:
+            mine = query.where(RunRow.project_id == self._find_project(connection))
+            return [run_of(row) for row in connection.execute(mine.limit(limit).offset(offset)).all()]
+
+    def params_of_runs(self, run_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The params of some runs, for lists and comparisons.
+
+        Args:
+            run_ids: Whole ids.
+
+        Returns:
+            Run id -> name -> value.
+        """
+        ids = list(run_ids)
+        found: dict[str, dict[str, Any]] = {run_id: {} for run_id in ids}
+        with self._database.connecting(write=False) as connection:
+            query = select(ParamRow.run_id, ParamRow.name, ParamRow.value)
+            query = query.where(ParamRow.run_id.in_(self._own_of(connection, ids)))
+            # In the order of the key, in which they lie there.
+            query = query.order_by(ParamRow.run_id, ParamRow.name)
+            for run_id, name, value in connection.execute(query).all():
+                found[run_id][name] = parsed(value)
+        return found
+
+
+def _within(bound: Bound) -> Any:
+    row = aliased(LatestMetricRow)
+    holds = (_known(row, bound.metric), _holds(row, bound))
+    return select(row.run_id).where(row.run_id == RunRow.id, *holds).exists()
+
+
+def _known(row: type[LatestMetricRow], metric: str) -> ColumnElement[bool]:
+    # PostgreSQL says that what is not a number is greater than all numbers; on SQLite it is null.
+    return and_(row.name == metric, row.value <= math.inf)
+
+
+def _holds(row: type[LatestMetricRow], bound: Bound) -> Any:
+    return _COMPARE[bound.compare](row.value, bound.value)
+
+
+def _given(name: str, value: object) -> Any:
+    row = aliased(ParamRow)
+    holds = (row.run_id == RunRow.id, row.name == name, row.value == canonical(value))
+    return select(row.run_id).where(*holds).exists()

@@ -1,0 +1,85 @@
+"""Finding runs by params and metrics: what is found, in which order, and what is not a number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from mlflow_core.config import Principal
+from mlflow_core.metadata import Bound, MetadataStore
+from tests.metadata.conftest import HandClock
+
+AUCS = {"a": 0.6, "b": 0.9, "c": math.nan, "d": 0.7, "e": math.inf, "f": None, "g": 0.9}
+
+
+@pytest.fixture
+def runs(store: MetadataStore, clock: HandClock) -> dict[str, str]:
+    """Name -> id; each run begins after the one before it."""
+    found = {}
+    for number, (name, auc) in enumerate(AUCS.items()):
+        clock.us += 1
+        run = store.create_run("even" if number % 2 == 0 else "odd")
+        store.log_params(run.id, {"depth": number % 3, "name": name})
+        if auc is not None:
+            store.log_metrics(run.id, {"auc": 0.99}, step=1)
+            store.log_metrics(run.id, {"auc": auc}, step=2)
+        found[name] = run.id
+    return found
+
+
+def names(store: MetadataStore, **asked: object) -> str:
+    found = store.find_runs(**asked)  # type: ignore[arg-type]
+    params = store.params_of_runs(run.id for run in found)
+    return "".join(params[run.id]["name"] for run in found)
+
+
+def test_without_a_question_all_are_found_as_they_are_listed(
+    store: MetadataStore, runs: dict[str, str]
+) -> None:
+    assert names(store) == "gfedcba"
+    assert store.find_runs(limit=3, offset=1) == store.list_runs(limit=3, offset=1)
+    assert len(runs) == len(AUCS)
+
+
+@pytest.mark.parametrize(
+    ("bound", "found"),
+    [
+        (Bound("auc", ">", 0.6), "gedb"),
+        (Bound("auc", ">=", 0.6), "gedba"),
+        (Bound("auc", "<", 0.9), "da"),
+        (Bound("auc", "<=", 0.9), "gdba"),
+        (Bound("auc", "=", 0.9), "gb"),
+        (Bound("nothing", ">", 0), ""),
+    ],
+)
+@pytest.mark.usefixtures("runs")
+def test_the_last_step_must_be_within_the_bound(store: MetadataStore, bound: Bound, found: str) -> None:
+    assert names(store, metrics=[bound]) == found
+
+
+@pytest.mark.usefixtures("runs")
+def test_they_are_ordered_by_a_metric_that_is_a_number_and_the_newest_first_of_equal_ones(
+    store: MetadataStore,
+) -> None:
+    assert names(store, order_by="auc") == "egbda"
+    assert names(store, order_by="auc", ascending=True) == "adgbe"
+    assert names(store, order_by="auc", limit=2, offset=1) == "gb"
+
+
+@pytest.mark.usefixtures("runs")
+def test_everything_that_is_asked_has_to_hold(store: MetadataStore) -> None:
+    bounds = [Bound("auc", ">", 0.6), Bound("auc", "<", 1)]
+    assert names(store, metrics=bounds, order_by="auc", ascending=True) == "dgb"
+    assert names(store, params={"depth": 0}) == "gda"
+    assert names(store, params={"depth": "0"}) == ""
+    assert names(store, params={"depth": 0}, pipeline="even", metrics=bounds) == "g"
+    assert names(store, state="succeeded") == ""
+
+
+def test_another_project_finds_nothing(store: MetadataStore, url: str, runs: dict[str, str]) -> None:
+    with MetadataStore(url, HandClock(), Principal("bob"), project="other") as other:
+        assert other.find_runs() == []
+        assert other.find_runs(metrics=[Bound("auc", ">", 0)], order_by="auc") == []
+        assert other.params_of_runs(runs.values()) == {run_id: {} for run_id in runs.values()}
+    assert store.params_of_runs([runs["a"]]) == {runs["a"]: {"depth": 0, "name": "a"}}
