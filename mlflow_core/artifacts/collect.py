@@ -66,7 +66,8 @@ def collect(
     doomed = [entry for part in (trees, blobs) for digest, entry in part.items() if digest not in reached]
     leftovers = [entry for entry in place.walk(TEMPORARY) if entry.stored_us < before_us]
     if not dry_run:
-        for entry in (*doomed, *leftovers):
+        doomed = [entry for entry in doomed if _removed(place, entry)]
+        for entry in leftovers:
             _delete(place, entry)
     have = blobs.keys() | trees.keys()
     return GcReport(
@@ -110,6 +111,15 @@ def _parts(
 ) -> Iterator[str]:
     for tree in sorted(trees):
         yield from (file.digest for file in read_tree(tree))
+
+
+def _removed(place: Place, entry: Entry) -> bool:
+    """Remove an object, unless somebody has put it again since it was looked at."""
+    now = place.entry(entry.key)
+    if now is None or now.stored_us != entry.stored_us:
+        return False
+    _delete(place, entry)
+    return True
 
 
 def _delete(place: Place, entry: Entry) -> None:

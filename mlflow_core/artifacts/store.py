@@ -147,6 +147,14 @@ class ArtifactStore:
         """Whether a file or folder of this digest is here; its content is not checked."""
         return self._entry(digest_of(uri_or_digest)) is not None
 
+    def about(self, uri_or_digest: str, *, name: str = "", media_type: str = _OCTETS) -> Artifact:
+        """The record of what is stored under a digest; raises ``ArtifactError`` where nothing is."""
+        entry = self._there(digest := digest_of(uri_or_digest))
+        if entry.key != _tree(digest):
+            return Artifact(self._place.url(entry.key), digest, entry.size, media_type, name)
+        size = sum(file.size for file in self.files_of(digest))
+        return Artifact(self._place.url(entry.key), digest, size, MEDIA_TYPE, name)
+
     def read_bytes(self, uri_or_digest: str) -> bytes:
         """The whole content, checked.
 
@@ -323,10 +331,13 @@ class ArtifactStore:
         return self._place.entry(_blob(digest)) or self._place.entry(_tree(digest))
 
     def _key(self, digest: str) -> str:
+        return self._there(digest).key
+
+    def _there(self, digest: str) -> Entry:
         entry = self._guard("cannot be read", digest, lambda: self._entry(digest))
         if entry is None:
             raise ArtifactError("is not in the store", object=digest, place=self.location)
-        return entry.key
+        return entry
 
     def _hash(self, key: str) -> str:
         with self._place.open(key) as stream:

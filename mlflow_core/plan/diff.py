@@ -25,6 +25,7 @@ _SHOWN = {
     "on_demand": "on-demand features",
     "services": "feature service",
     "pipelines": "training pipeline",
+    "step_pipelines": "pipeline of steps",
     "native": "Feast object",
 }
 
@@ -44,8 +45,10 @@ class FieldChange:
     after: Any
 
     def describe(self) -> str:
-        """Return the change as one line; of lists only the items that came or went."""
+        """Return the change as one line; of lists only the items that came or went, of named ones what differs."""
         if isinstance(self.before or [], list) and isinstance(self.after or [], list):
+            if (changed := _changed_items(self.before or [], self.after or [])) is not None:
+                return f"{self.field}: {changed}"
             gone = [f"- {_short(one)}" for one in self.before or [] if one not in (self.after or [])]
             new = [f"+ {_short(one)}" for one in self.after or [] if one not in (self.before or [])]
             return f"{self.field}: {', '.join([*gone, *new]) or 'another order'}"
@@ -142,6 +145,24 @@ def _fields(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Fie
     for field in sorted({*before, *after}):
         if before.get(field) != after.get(field):
             yield FieldChange(field, before.get(field), after.get(field))
+
+
+def _changed_items(before: list[Any], after: list[Any]) -> str | None:
+    """Say how lists of named things differ where some of the names are in both, such as a pipeline's steps."""
+    old, new = ({one["name"]: one for one in items if _is_named(one)} for items in (before, after))
+    if (len(old), len(new)) != (len(before), len(after)) or not old.keys() & new.keys():
+        return None
+    told = [f"- {name}" for name in old if name not in new]
+    for name, one in new.items():
+        if name not in old:
+            told.append(f"+ {name}")
+        elif fields := [key for key in sorted({*one, *old[name]}) if one.get(key) != old[name].get(key)]:
+            told.append(f"~ {name} ({', '.join(fields)})")
+    return ", ".join(told) or "another order"
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str)
 
 
 def _short(value: Any) -> str:

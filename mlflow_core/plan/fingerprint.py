@@ -1,8 +1,9 @@
 """Fingerprints: two declarations have the same one if they mean the same values.
 
 A fingerprint is a Merkle tree: that of a service holds those of its views, that of a view its source's. What only
-people read (description, owner, tags) and fields left at their defaults take no part, nor does the order in which
-expressions are written. The code of on-demand functions and of transforms does, by ``mlflow_core.spec.code``.
+people read (description, owner, tags), when a pipeline is started, and fields left at their defaults take no part, nor
+does the order in which expressions are written. The code of on-demand functions and of transforms does, by
+``mlflow_core.spec.code``.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import Any
 
 import orjson
 
-from mlflow_core.spec import Duration, OnDemand, Spec, Transform
+from mlflow_core.spec import Duration, OnDemand, Spec, Step, Transform
 from mlflow_core.spec.code import code_digest
 
 __all__ = ["fingerprint"]
 
 _FOR_PEOPLE = frozenset({"description", "owner", "tags"})
+_FOR_THE_CLOCK = frozenset({"schedule"})  # when something is computed changes nothing of it
+_FOR_THE_RUNNER = frozenset({"retries", "timeout"})  # of a step
 _CODE = frozenset({"function", "code"})  # takes part below, by its digest
 
 
@@ -27,7 +30,7 @@ def fingerprint(spec: Spec, code: bool = True) -> str:
 
     Args:
         spec: Any declaration.
-        code: Whether the code of on-demand functions and transforms takes part; without it only their import path does.
+        code: Whether the code of on-demand functions, transforms and steps takes part; without it only their import path does.
 
     Returns:
         ``sha256:`` and 64 hexadecimal digits.
@@ -42,11 +45,15 @@ def fingerprint(spec: Spec, code: bool = True) -> str:
     fields = {
         name: _meaning(getattr(spec, name), code)
         for name, field in type(spec).model_fields.items()
-        if name not in _FOR_PEOPLE and name not in _CODE and getattr(spec, name) != field.default
+        if name not in _FOR_PEOPLE | _FOR_THE_CLOCK
+        and name not in _CODE
+        and getattr(spec, name) != field.default
     }
     if isinstance(spec, OnDemand) and code:
         fields["code"] = code_digest(spec.function)
-    if isinstance(spec, Transform) and code:
+    if isinstance(spec, Step):
+        fields = {name: value for name, value in fields.items() if name not in _FOR_THE_RUNNER}
+    if isinstance(spec, Transform | Step) and code:
         fields["code"] = spec.current_code
     text = orjson.dumps([type(spec).__name__, fields], option=orjson.OPT_SORT_KEYS)
     return f"sha256:{hashlib.sha256(text).hexdigest()}"

@@ -11,7 +11,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -165,7 +165,9 @@ def _new(known: set[str], root: Path) -> frozenset[str]:
 
 
 def _lies_in(module: ModuleType, root: Path) -> bool:
-    places = [getattr(module, "__file__", None), *list(getattr(module, "__path__", []))]
+    path = getattr(module, "__path__", ())
+    # A module that answers to any name, as torch.classes does, has no places there.
+    places = [getattr(module, "__file__", None), *(path if isinstance(path, Iterable) else ())]
     below = [Path(place) for place in places if place and Path(place).is_relative_to(root)]
     ours = module.__name__.partition(".")[0] != "mlflow_core"  # where the project's folder is this checkout
     return ours and any(_is_ours(place.relative_to(root)) for place in below)

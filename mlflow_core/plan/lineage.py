@@ -31,6 +31,7 @@ _SHOWN = {
     "on_demand": "on-demand features",
     "services": "feature service",
     "pipelines": "training pipeline",
+    "step_pipelines": "pipeline of steps",
 }
 
 

@@ -28,6 +28,7 @@ from mlflow_core.spec import (
     Named,
     OnDemand,
     ParquetSource,
+    Pipeline,
     Selection,
     Spec,
     Spine,
@@ -47,6 +48,7 @@ _KIND_OF: tuple[tuple[type[Named], str], ...] = (
     (OnDemand, "on_demand"),
     (FeatureService, "services"),
     (TrainingPipeline, "pipelines"),
+    (Pipeline, "step_pipelines"),
 )
 _SHARED = ("entities", "sources")  # often written out where they are used, as Entity("origin")
 
@@ -177,6 +179,14 @@ def _shared_names(kinds: dict[str, dict[str, Any]], native: tuple[Any, ...]) -> 
                 object=one.title,
                 place=one.place,
                 hint="Feast keeps both under one name; give one of them another.",
+            )
+    for name, one in kinds["step_pipelines"].items():
+        if name in kinds["pipelines"]:
+            yield PlanError(
+                f"has the name of a training pipeline, declared at {kinds['pipelines'][name].place}",
+                object=one.title,
+                place=one.place,
+                hint="Both are run by name; give one of them another.",
             )
     for thing in native:
         for kind in _native_kinds(thing):

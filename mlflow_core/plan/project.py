@@ -8,11 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_core.errors import UnknownNameError, nearest
-from mlflow_core.spec import Entity, FeatureService, FeatureView, Named, OnDemand, Source, TrainingPipeline
+from mlflow_core.spec import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    Named,
+    OnDemand,
+    Pipeline,
+    Source,
+    TrainingPipeline,
+)
 
 __all__ = ["KINDS", "Project"]
 
-KINDS = ("entities", "sources", "views", "on_demand", "services", "pipelines")
+KINDS = ("entities", "sources", "views", "on_demand", "services", "pipelines", "step_pipelines")
 """The kinds of declarations, in the order in which they build on each other."""
 
 
@@ -30,6 +39,7 @@ class Project:
         on_demand: On-demand features by name.
         services: Feature services by name.
         pipelines: Training pipelines by name.
+        step_pipelines: Pipelines of steps alone, by name; none has the name of a training pipeline.
         native: Feast's own objects found in the repository, applied as they are.
     """
 
@@ -42,6 +52,7 @@ class Project:
     on_demand: Mapping[str, OnDemand] = field(default_factory=dict)
     services: Mapping[str, FeatureService] = field(default_factory=dict)
     pipelines: Mapping[str, TrainingPipeline] = field(default_factory=dict)
+    step_pipelines: Mapping[str, Pipeline] = field(default_factory=dict)
     native: tuple[Any, ...] = ()
 
     def declared(self, kind: str) -> Mapping[str, Named]:
@@ -73,4 +84,5 @@ _SINGULAR = {
     "on_demand": "on-demand features",
     "services": "feature service",
     "pipelines": "training pipeline",
+    "step_pipelines": "pipeline of steps",
 }

@@ -253,6 +253,7 @@ def _project(project: Project) -> FeastProject:
     manifest = {
         "entities": {name: declared_json(one) for name, one in project.entities.items()},
         "pipelines": {name: declared_json(one) for name, one in project.pipelines.items()},
+        "step_pipelines": {name: declared_json(one) for name, one in project.step_pipelines.items()},
         "native": {f"{type(one).__name__}:{one.name}": {} for one in project.native},
         # Feast's objects say nothing of who wrote them; apply removes only those that an earlier apply wrote.
         "wrote": sorted(":".join(key) for key in _native(project)),

@@ -12,6 +12,7 @@ from mlflow_core.spec.network import GRU, MLP, TCN, Autoencoder, FTTransformer, 
 from mlflow_core.spec.on_demand import Arrays, OnDemand, on_demand
 from mlflow_core.spec.pipeline import METRICS, Gate, Register, TrainingPipeline
 from mlflow_core.spec.recovery import Recovery
+from mlflow_core.spec.schedule import Schedule
 from mlflow_core.spec.search import Choice, CrossValidation, Float, Int, LogFloat, Search
 from mlflow_core.spec.service import ClockName, FeatureService
 from mlflow_core.spec.source import (
@@ -22,6 +23,8 @@ from mlflow_core.spec.source import (
     SqlSource,
     source_from_json,
 )
+from mlflow_core.spec.step import Step, StepFunction, step
+from mlflow_core.spec.steps import PRODUCTS, Pipeline
 from mlflow_core.spec.trainer import (
     Baseline,
     Family,
@@ -40,6 +43,7 @@ __all__ = [
     "GRU",
     "METRICS",
     "MLP",
+    "PRODUCTS",
     "TCN",
     "Agg",
     "Arrays",
@@ -73,9 +77,11 @@ __all__ = [
     "NullRate",
     "OnDemand",
     "ParquetSource",
+    "Pipeline",
     "Rate",
     "Recovery",
     "Register",
+    "Schedule",
     "Search",
     "Selection",
     "Sklearn",
@@ -83,6 +89,8 @@ __all__ = [
     "Spec",
     "Spine",
     "SqlSource",
+    "Step",
+    "StepFunction",
     "TimeSplit",
     "Timestamp",
     "Torch",
@@ -95,5 +103,6 @@ __all__ = [
     "dtype_of",
     "on_demand",
     "source_from_json",
+    "step",
     "transform",
 ]

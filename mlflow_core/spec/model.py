@@ -29,7 +29,7 @@ from mlflow_core.errors import SpecError
 from mlflow_core.spec.messages import what_is_wrong
 from mlflow_core.spec.shown import represented, signature_of
 
-__all__ = ["NAME", "Named", "Spec"]
+__all__ = ["NAME", "Named", "Spec", "declared_at"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PACKAGE = str(Path(__file__).parent.parent)
@@ -49,7 +49,7 @@ class Spec(BaseModel):
     _place: str | None = PrivateAttr(default=None)
 
     def __init__(self, *args: Any, **fields: Any) -> None:
-        place = _declared_at()
+        place = declared_at()
         title = _title(type(self).__name__, args[0] if args else fields.get("name"))
         if len(args) > len(self.positional):
             raise SpecError(
@@ -169,7 +169,7 @@ class Named(Spec):
         return name
 
 
-def _declared_at() -> str | None:
+def declared_at() -> str | None:
     """Find the first caller outside this package: that is the line the user wrote."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

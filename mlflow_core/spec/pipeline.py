@@ -17,7 +17,10 @@ from mlflow_core.spec.metric import (
     tasks_of,
 )
 from mlflow_core.spec.model import NAME, Named, Spec
+from mlflow_core.spec.schedule import Schedule
 from mlflow_core.spec.search import Search
+from mlflow_core.spec.step import Step
+from mlflow_core.spec.steps import PRODUCTS, check_steps
 from mlflow_core.spec.trainer import (
     Baseline,
     Family,
@@ -93,6 +96,9 @@ class TrainingPipeline(Named):
         baselines: Simple models trained on the same rows for comparison.
         gate: What must hold before the model is registered; None registers always.
         register_as: Where the model goes; by default the pipeline's own name. Written ``register=`` in specs.
+        steps: Steps of the user's own, which may read "dataset", "model", "evaluation" and each other; the model is
+            registered when all of them have ended well.
+        schedule: When it is started by itself; no part of what it computes.
     """
 
     data: Dataset
@@ -103,6 +109,8 @@ class TrainingPipeline(Named):
     baselines: tuple[Baseline, ...] = ()
     gate: Gate | None = None
     register_as: Register | None = Field(default=None, alias="register")
+    steps: tuple[Step, ...] = ()
+    schedule: Schedule | None = None
 
     if TYPE_CHECKING:
 
@@ -118,6 +126,8 @@ class TrainingPipeline(Named):
             baselines: Sequence[Rate | LogisticRegression] = (),
             gate: Gate | None = None,
             register: Register | None = None,
+            steps: Sequence[Step] = (),
+            schedule: Schedule | None = None,
             description: str = "",
             owner: str = "",
             tags: Mapping[str, str] = ...,
@@ -181,6 +191,11 @@ class TrainingPipeline(Named):
                 raise ValueError('the gate limits the worst slice, but "slices" names no columns')
             if self.gate.better_than == "baselines" and not self.baselines:
                 raise ValueError('the gate compares with baselines, but "baselines" names none')
+        return self
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> TrainingPipeline:
+        check_steps(self.steps, PRODUCTS)
         return self
 
     @property

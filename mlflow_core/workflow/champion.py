@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlflow_core.errors import TrainError, UnknownNameError
+from mlflow_core.metadata import ModelVersion
 from mlflow_core.spec import Family, Trainer, TrainingPipeline
 from mlflow_core.spec.metric import task_of
 from mlflow_core.train.models.model import Model
 from mlflow_core.workflow.dataset import StoredDataset
 from mlflow_core.workflow.workspace import Workspace
 
-__all__ = ["CHAMPION", "champion_of"]
+__all__ = ["CHAMPION", "champion_of", "champion_version"]
 
 CHAMPION = "champion"
 """The alias of the model that others have to be better than."""
@@ -22,13 +23,28 @@ _HINT = (
 )
 
 
+def champion_version(workspace: Workspace, spec: TrainingPipeline) -> ModelVersion | None:
+    """Find the champion if the gate asks for it and there is one."""
+    if spec.gate is None or spec.gate.better_than != CHAMPION:
+        return None
+    try:
+        return workspace.metadata.resolve_model(f"{spec.model}@{CHAMPION}")
+    except UnknownNameError:
+        return None
+
+
 def champion_of(
-    workspace: Workspace, spec: TrainingPipeline, dataset: StoredDataset, folder: Path
+    workspace: Workspace,
+    version: ModelVersion | None,
+    spec: TrainingPipeline,
+    dataset: StoredDataset,
+    folder: Path,
 ) -> Model | None:
-    """Load the champion if the gate asks for it and there is one.
+    """Load the champion, if there is one.
 
     Args:
         workspace: Where models are registered.
+        version: What ``champion_version`` found.
         spec: The pipeline.
         dataset: What it will be tested on.
         folder: Where it is fetched to.
@@ -37,13 +53,9 @@ def champion_of(
         TrainError: It cannot be read by this version, predicts something else than the pipeline's model will, or
             reads a column that the dataset does not have.
     """
-    if spec.gate is None or spec.gate.better_than != CHAMPION:
+    if version is None:
         return None
     reference = f"{spec.model}@{CHAMPION}"
-    try:
-        version = workspace.metadata.resolve_model(reference)
-    except UnknownNameError:
-        return None
     try:
         champion = Model.load(workspace.artifacts.fetch_tree(version.artifact_digest, folder))
     except TrainError as error:

@@ -9,7 +9,7 @@ model are paired, row by row.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
 import numpy as np
@@ -28,6 +28,8 @@ from mlflow_core.workflow.dataset import StoredDataset
 __all__ = ["ClockComparison", "ClockResult", "compare_clocks", "other_clocks"]
 
 Floats = NDArray[np.float64]
+
+_FIGURES = ("own", "deployed", "pretended", "lost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class ClockResult:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able values."""
-        intervals = {name: getattr(self, name).to_json() for name in ("own", "deployed", "pretended", "lost")}
+        intervals = {name: getattr(self, name).to_json() for name in _FIGURES}
         return {"clock": self.clock, **intervals}
 
 
@@ -80,6 +82,24 @@ class ClockComparison:
             "rows": self.rows,
             "clocks": [result.to_json() for result in self.results],
         }
+
+    def whole(self) -> dict[str, Any]:
+        """Everything but the evaluation, to be read again by ``of_json``; figures that are not defined are NaN."""
+        return {
+            "metric": self.metric,
+            "deployed": self.deployed,
+            "rows": self.rows,
+            "results": [asdict(one) for one in self.results],
+        }
+
+    @classmethod
+    def of_json(cls, told: Mapping[str, Any], evaluation: Evaluation) -> ClockComparison:
+        """Read what ``whole`` gave."""
+        results = tuple(
+            ClockResult(one["clock"], **{name: Interval(**one[name]) for name in _FIGURES})
+            for one in told["results"]
+        )
+        return cls(told["metric"], told["deployed"], results, told["rows"], evaluation)
 
     def describe(self) -> str:
         """Return the comparison as lines for a person."""

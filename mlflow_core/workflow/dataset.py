@@ -27,7 +27,7 @@ from mlflow_core.spec import ClockName, Dataset
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 from mlflow_core.train.data.training_set import TrainingData
 
-__all__ = ["StoredDataset", "build_dataset", "open_dataset", "plan_of"]
+__all__ = ["StoredDataset", "build_dataset", "fingerprints_of", "open_dataset", "plan_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,16 @@ def plan_of(
     return plan.without(erasures)
 
 
+def fingerprints_of(plan: DatasetPlan) -> dict[str, str]:
+    """Fingerprint the definitions that the features of a training set are computed by, by kind and name."""
+    service = plan.dataset.features
+    named = {f"view {read.view.name}": fingerprint(read.view) for read in plan.retrieval.reads}
+    named |= {
+        f"on_demand {one.on_demand.name}": fingerprint(one.on_demand) for one in plan.retrieval.on_demand
+    }
+    return {**named, f"service {service.name}": fingerprint(service)}
+
+
 def build_dataset(
     plan: DatasetPlan,
     *,
@@ -112,7 +122,7 @@ def build_dataset(
             plan,
             base=base,
             out=draft / "dataset",
-            fingerprints=_fingerprints(plan),
+            fingerprints=fingerprints_of(plan),
             route=route,
             progress=progress,
         )
@@ -143,15 +153,6 @@ def open_dataset(artifact: Artifact, artifacts: ArtifactStore) -> StoredDataset:
         named_by_content=True,
     )
     return StoredDataset(artifact, manifest, data)
-
-
-def _fingerprints(plan: DatasetPlan) -> dict[str, str]:
-    service = plan.dataset.features
-    named = {f"view {read.view.name}": fingerprint(read.view) for read in plan.retrieval.reads}
-    named |= {
-        f"on_demand {one.on_demand.name}": fingerprint(one.on_demand) for one in plan.retrieval.on_demand
-    }
-    return {**named, f"service {service.name}": fingerprint(service)}
 
 
 def _refuse(plan: DatasetPlan, failed: list[CheckResult]) -> None:

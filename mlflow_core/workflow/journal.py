@@ -1,45 +1,58 @@
-"""A run as it is written down: its steps with how each one ended, and what training reports on the way.
+"""A run as it is written down: its steps with how each attempt ended, and how the run itself did.
 
-A run ends as ``failed`` if the user can mend it (any of our own errors, a full disk), as ``cancelled`` after Ctrl-C, and as
-``crashed`` otherwise. Whatever happens in this process, it ends; of a killed process its lease tells.
+A run ends as ``failed`` if the user can mend it (any of our own errors, a full disk), as ``cancelled`` after Ctrl-C or
+``mlcore runs cancel``, and as ``crashed`` otherwise. Whatever happens in this process, it ends; of a killed process its
+lease tells. A driver that has lost its lease writes nothing more.
 """
 
 from __future__ import annotations
 
-import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlflow_core.artifacts import Artifact, ArtifactStore
-from mlflow_core.errors import MlcoreError, disk_is_full
+from mlflow_core.errors import (
+    MlcoreError,
+    RunCancelled,
+    StepCancelled,
+    StepCrashed,
+    StepTimeout,
+    disk_is_full,
+)
 from mlflow_core.metadata import MetadataStore
-from mlflow_core.metadata.records import Metric, RunState
+from mlflow_core.metadata.records import RunState
+from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.telemetry.progress import Progress
-from mlflow_core.workflow.lease import lease_held
+from mlflow_core.workflow.lease import Hold, lease_held
+from mlflow_core.workflow.run_log import LOG, logging_to, step_named
+from mlflow_core.workflow.told import Told
 
-__all__ = ["Journal", "RunRecorder", "StepNote", "environment"]
+__all__ = ["Attempt", "Journal", "sentence", "state_after"]
 
-_PACKAGES = ("mlflow-core", "xgboost", "dask", "feast", "pyarrow", "numpy", "duckdb")
-_OF_EXTRAS = ("torch", "safetensors", "scikit-learn", "skops", "optuna")
-_MEDIA_TYPES = {".html": "text/html", ".json": "application/json", ".png": "image/png"}
+_log = get_logger(__name__)
 
 
-class StepNote:
-    """What a step says of itself before it ends.
+class Attempt:
+    """An attempt at a step, and what is known of it.
 
     Attributes:
-        id: The step's number.
-        output_digest: Its output in the artifact store, if it has one.
+        id: Its number in the metadata store.
+        name: The step's name.
+        told: Whom the step tells what it has to say.
+        output_digest: Its output in the artifact store, once it has one.
+        found: Whether the output was found, not made.
         seconds: How long it took; 0 until it has ended.
     """
 
-    def __init__(self, step_id: int) -> None:
+    def __init__(self, step_id: int, name: str, told: Told) -> None:
         self.id = step_id
+        self.name = name
+        self.told = told
         self.output_digest: str | None = None
+        self.found = False
         self.seconds = 0.0
 
 
@@ -51,113 +64,139 @@ class Journal:
         artifacts: Where files go.
         run_id: The run.
         progress: Who is told of the steps.
+        log: The file of the run's log; None keeps none.
+        redact: Texts that must never appear in the log.
     """
 
     def __init__(
-        self, metadata: MetadataStore, artifacts: ArtifactStore, run_id: str, progress: Progress
+        self,
+        metadata: MetadataStore,
+        artifacts: ArtifactStore,
+        run_id: str,
+        progress: Progress,
+        *,
+        log: Path | None = None,
+        redact: tuple[str, ...] = (),
     ) -> None:
         self.metadata = metadata
         self.artifacts = artifacts
         self.run_id = run_id
         self.progress = progress
-        self.steps: dict[str, StepNote] = {}
+        self.steps: dict[str, Attempt] = {}
+        self._log, self._redact = log, redact
+        self._hold: Hold | None = None
 
     @contextmanager
-    def step(self, name: str) -> Iterator[StepNote]:
-        """Record a step; it ends as its block does."""
-        note = StepNote(self.metadata.start_step(self.run_id, name).id)
-        self.steps[name] = note
-        began, cpu = time.monotonic(), time.process_time()
-        try:
-            yield note
-        except BaseException as error:
-            self.metadata.finish_step(note.id, state_after(error), error=sentence(error))
-            raise
-        note.seconds = time.monotonic() - began
-        used = int((time.process_time() - cpu) * 1e6)
-        self.metadata.finish_step(note.id, output_digest=note.output_digest, cpu_us=used)
+    def attempt(
+        self, name: str, *, cache_key: str | None = None, cache_parts: Mapping[str, Any] | None = None
+    ) -> Iterator[Attempt]:
+        """Record an attempt at a step; it ends as its block does.
+
+        Args:
+            name: The step's name.
+            cache_key: What its output is found by.
+            cache_parts: What the key is made of.
+        """
+        begun = self.metadata.start_step(self.run_id, name, cache_key=cache_key, cache_parts=cache_parts)
+        told = Told(self.metadata, self.artifacts, self.run_id, begun.id)
+        attempt = Attempt(begun.id, name, told)
+        self.steps[name] = attempt
+        start, cpu = time.monotonic(), time.thread_time()
+        with step_named(name):
+            try:
+                yield attempt
+            except BaseException as error:
+                self._ended_badly(attempt, error)
+                raise
+            attempt.seconds = time.monotonic() - start
+            used = told.usage.cpu_us
+            self.metadata.finish_step(
+                attempt.id,
+                output_digest=attempt.output_digest,
+                cache_hit=attempt.found,
+                memory_bytes=told.usage.memory_bytes,
+                worker=told.usage.worker,
+                cpu_us=used if used is not None else int((time.thread_time() - cpu) * 1e6),
+            )
+            how = "found, nothing to do" if attempt.found else f"done in {attempt.seconds:.1f} s"
+            _log.info("step %s: %s", name, how)
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Hold the run's lease, and end the run as its block ends."""
-        try:
-            with lease_held(self.metadata, self.run_id):
-                yield
-        except BaseException as error:
-            self.metadata.finish_run(self.run_id, state_after(error), error=sentence(error))
-            raise
-        self.metadata.finish_run(self.run_id, RunState.SUCCEEDED)
+    def whole(self, **lease: float) -> Iterator[Hold]:
+        """Hold the run's lease, keep its log, and end the run as its block ends.
 
-    def keep(self, name: str, path: Path, step: StepNote | None = None) -> Artifact:
-        """Store a file or folder and note that the run left it."""
-        if path.is_dir():
-            artifact = self.artifacts.put_tree(path, name=name)
-        else:
-            media_type = _MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-            artifact = self.artifacts.put_file(path, name=name, media_type=media_type)
-        self.note(name, artifact, step)
-        return artifact
+        Args:
+            lease: As for ``lease_held``.
+        """
+        with lease_held(self.metadata, self.run_id, **lease) as hold:
+            self._hold = hold
+            try:
+                with self._logged():
+                    yield hold
+            except BaseException as error:
+                if not hold.is_lost:
+                    self._keep_log()
+                    self.metadata.finish_run(self.run_id, state_after(error), error=sentence(error))
+                raise
+            self._keep_log()
+            self.metadata.finish_run(self.run_id, RunState.SUCCEEDED)
 
-    def note(self, name: str, artifact: Artifact, step: StepNote | None = None) -> None:
-        """Note that the run left something that is stored already."""
-        self.metadata.log_artifact(
-            self.run_id,
-            name,
-            artifact.uri,
-            artifact.digest,
-            artifact.size,
-            media_type=artifact.media_type,
-            step_id=step.id if step else None,
+    def note(self, name: str, artifact: Artifact) -> None:
+        """Note that the run left something that is of no single step."""
+        Told(self.metadata, self.artifacts, self.run_id).note(name, artifact)
+
+    def _ended_badly(self, attempt: Attempt, error: BaseException) -> None:
+        if self._hold is not None and self._hold.is_lost:
+            return  # another driver has ended the step, and may have begun it again
+        state, usage = state_after(error), attempt.told.usage
+        _log.info("step %s %s: %s", attempt.name, state.value, sentence(error))
+        self.metadata.finish_step(
+            attempt.id,
+            state,
+            error=sentence(error),
+            exit_reason=_reason(error),
+            memory_bytes=usage.memory_bytes,
+            cpu_us=usage.cpu_us,
         )
 
+    @contextmanager
+    def _logged(self) -> Iterator[None]:
+        if self._log is None:
+            yield
+            return
+        with logging_to(self._log, redact=self._redact):
+            _log.info("run %s begins", self.run_id)
+            try:
+                yield
+            except BaseException as error:
+                _log.info("run %s %s: %s", self.run_id, state_after(error).value, sentence(error))
+                raise
+            _log.info("run %s succeeded", self.run_id)
 
-class RunRecorder:
-    """Training's ``Recorder``, writing to the metadata store.
-
-    Args:
-        journal: The run.
-        prefix: Put before every name, for a run that trains more than one model.
-        step: The step that is training.
-    """
-
-    def __init__(self, journal: Journal, *, prefix: str = "", step: StepNote | None = None) -> None:
-        self._journal = journal
-        self._prefix = prefix
-        self._step = step
-
-    def params(self, params: Mapping[str, Any]) -> None:
-        """Record settings."""
-        named = {f"{self._prefix}{name}": value for name, value in params.items()}
-        self._journal.metadata.log_params(self._journal.run_id, named)
-
-    def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        """Record measured values; ``step`` is the round, None for final figures."""
-        named = {f"{self._prefix}{name}": value for name, value in metrics.items()}
-        self._journal.metadata.log_metrics(self._journal.run_id, named, step=step)
-
-    def intervals(self, metrics: Iterable[Metric]) -> None:
-        """Record values with their intervals."""
-        self._journal.metadata.log_metrics(self._journal.run_id, metrics)
-
-    def artifact(self, name: str, path: Path) -> None:
-        """Record a file or folder."""
-        self._journal.keep(f"{self._prefix}{name}", path, self._step)
-
-
-def environment() -> dict[str, str]:
-    """Name what a run ran on: the machine, Python, and the packages that its figures depend on."""
-    packages = {name: version(name) for name in _PACKAGES}
-    for name in _OF_EXTRAS:
-        with suppress(PackageNotFoundError):
-            packages[name] = version(name)
-    return {"machine": platform.platform(), "python": platform.python_version(), **packages}
+    def _keep_log(self) -> None:
+        """Keep the log as it is now. That a full disk keeps it from being kept must not hide why the run failed."""
+        if self._log is not None and self._log.is_file():
+            try:
+                Told(self.metadata, self.artifacts, self.run_id).keep(LOG, self._log)
+            except (MlcoreError, OSError) as error:
+                _log.warning("the log of run %s was not kept: %s", self.run_id, error)
 
 
 def state_after(error: BaseException) -> RunState:
-    """Say how a run ends that an error ended."""
+    """Say how a run or a step ends that an error ended."""
+    if isinstance(error, RunCancelled | StepCancelled | KeyboardInterrupt):
+        return RunState.CANCELLED
+    if isinstance(error, StepCrashed | StepTimeout):
+        return RunState.CRASHED
     if isinstance(error, MlcoreError) or disk_is_full(error):
         return RunState.FAILED
-    return RunState.CANCELLED if isinstance(error, KeyboardInterrupt) else RunState.CRASHED
+    return RunState.CRASHED
+
+
+def _reason(error: BaseException) -> str | None:
+    if isinstance(error, StepTimeout):
+        return "timeout"
+    return error.what if isinstance(error, StepCrashed) else None
 
 
 def sentence(error: BaseException) -> str:

@@ -1,58 +1,214 @@
-"""The sign of life of a run: a lease that its driver renews while it lives, so that a dead driver is noticed.
+"""The hold that a driver has on its run: a lease that it renews while it lives, and an ear for whoever cancels.
 
 A process that is killed cannot write down how its run ended. Its lease then runs out, which ``mlcore runs`` shows
-at once, and the next run of the project ends it as crashed.
+at once, and the next run of the project ends it as crashed; on the machine where it ran its process is looked for, so
+that nobody has to wait. A driver that was asleep for longer than its lease finds another one at work, and stops.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
-from mlflow_core.errors import MetadataError
+from mlflow_core.errors import MetadataError, RunCancelled, WorkflowError
 from mlflow_core.metadata import MetadataStore
+from mlflow_core.metadata.records import RunState
 from mlflow_core.telemetry.logs import get_logger
 
-__all__ = ["LEASE_S", "lease_held"]
+__all__ = ["LEASE_S", "Hold", "driver_is_gone", "end_lost_runs", "lease_held"]
 
 LEASE_S = 120.0
 """Seconds without a sign of life after which a run's driver counts as lost."""
 
+_LOOK_S = 1.0
+_ALL = 2**31 - 1
+
 _log = get_logger(__name__)
 
 
+class Hold:
+    """A driver's hold on its run, until it is asked to let go.
+
+    Args:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._why: Literal["cancelled", "lost"] | None = None
+        self._lock = threading.Lock()
+        self._interruptible: int | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another driver may have the run, so that nothing more is to be written to it."""
+        return self._why == "lost"
+
+    def stopped(self) -> bool:
+        """Whether the work is to end."""
+        return self._why is not None
+
+    def check(self) -> None:
+        """Raise if the work is to end.
+
+        Raises:
+            RunCancelled: Somebody cancelled the run.
+            WorkflowError: The lease is lost.
+        """
+        if self._why is not None:
+            raise self._error()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let work in this thread be interrupted as by Ctrl-C, if it is the main one; others have to ask ``stopped``.
+
+        Raises:
+            RunCancelled: Somebody cancelled the run, before or meanwhile.
+            WorkflowError: The lease was lost.
+        """
+        main = threading.current_thread() is threading.main_thread()
+        can = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        try:
+            with self._lock:
+                self.check()
+                self._interruptible = threading.get_ident() if can else None
+            try:
+                yield
+            finally:
+                with self._lock:
+                    self._interruptible = None
+        except KeyboardInterrupt:
+            self.check()
+            raise
+        self.check()
+
+    def stop(self, why: Literal["cancelled", "lost"]) -> None:
+        """End the work, for the first reason that is given."""
+        with self._lock:
+            if self._why is None:
+                self._why = why
+                if self._interruptible is not None:
+                    signal.pthread_kill(self._interruptible, signal.SIGINT)
+
+    def _error(self) -> WorkflowError:
+        if self._why == "cancelled":
+            return RunCancelled(
+                "was cancelled",
+                object=f"Run {self._run_id}",
+                hint=f"Its finished steps are kept: mlcore runs resume {self._run_id}",
+            )
+        return WorkflowError(
+            "is not this process's any more: its lease ran out, and another driver may have it",
+            object=f"Run {self._run_id}",
+            hint=f"See: mlcore runs show {self._run_id}",
+        )
+
+
 @contextmanager
-def lease_held(metadata: MetadataStore, run_id: str, *, lease_s: float = LEASE_S) -> Iterator[None]:
+def lease_held(
+    metadata: MetadataStore, run_id: str, *, lease_s: float = LEASE_S, look_s: float = _LOOK_S
+) -> Iterator[Hold]:
     """Hold a run's lease for the time of a ``with`` block, renewed from a thread three times per lease.
 
     Args:
         metadata: Where the run is written down.
         run_id: The run; it is running.
         lease_s: How long the lease outlives its driver, in seconds.
+        look_s: How often the thread looks whether somebody cancelled the run, in seconds.
+
+    Yields:
+        The hold, which says when to stop.
 
     Raises:
         MetadataError: Another driver holds it, or the run has ended.
     """
-    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    owner, hold = _owner(), Hold(run_id)
     metadata.take_lease(run_id, owner, int(lease_s * 1e6))
     ended = threading.Event()
 
-    def renew() -> None:
-        while not ended.wait(lease_s / 3):
+    def watch() -> None:
+        renewed = time.monotonic()
+        while not ended.wait(min(look_s, lease_s / 3)):
             try:
-                metadata.take_lease(run_id, owner, int(lease_s * 1e6))
+                if time.monotonic() - renewed >= lease_s / 3:
+                    metadata.take_lease(run_id, owner, int(lease_s * 1e6))
+                    renewed = time.monotonic()
+                if metadata.cancel_requested(run_id):
+                    hold.stop("cancelled")
             except MetadataError as error:
-                # The run itself will hear of it when it next writes; a busy database is worth another try.
+                # A busy database is worth another try, another driver is not.
                 _log.warning("the lease of run %s was not renewed: %s", run_id, error)
+                if time.monotonic() - renewed >= lease_s or _is_taken(metadata, run_id, owner):
+                    hold.stop("lost")
 
-    thread = threading.Thread(target=renew, name=f"lease-{run_id}", daemon=True)
+    thread = threading.Thread(target=watch, name=f"lease-{run_id}", daemon=True)
     thread.start()
     try:
-        yield
+        yield hold
     finally:
         ended.set()
         thread.join()
+
+
+def end_lost_runs(metadata: MetadataStore) -> None:
+    """End the runs whose driver was lost: whose lease has run out, or whose process on this machine has ended."""
+    metadata.end_lost_runs()
+    for run in metadata.list_runs(state=RunState.RUNNING, limit=_ALL):
+        if driver_is_gone(run.lease_owner):
+            metadata.finish_run(
+                run.id,
+                RunState.CRASHED,
+                error=f"its driver {run.lease_owner} was lost: the process has ended",
+            )
+
+
+def driver_is_gone(owner: str | None) -> bool:
+    """Whether a lease's owner was a process of this machine that has ended; False where that cannot be known.
+
+    Args:
+        owner: ``Run.lease_owner``.
+
+    Example:
+        >>> driver_is_gone(None)
+        False
+    """
+    host, pid, started = ([*(owner or "").split(":"), "", ""])[:3]
+    if host != socket.gethostname() or not pid.isdecimal() or not started.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # somebody else's process of that number: it may well be the driver
+    return _started(int(pid)) != int(started)
+
+
+def _owner() -> str:
+    """Name this driver: its machine, its process and when that began, because numbers of processes come again."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}:{uuid.uuid4().hex[:8]}"
+
+
+def _started(pid: int) -> int:
+    """When a process began, in the kernel's ticks; -1 for one that has ended and was not waited for, 0 if unknown."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return -1 if fields[0] == "Z" else int(fields[19])
+
+
+def _is_taken(metadata: MetadataStore, run_id: str, owner: str) -> bool:
+    try:
+        run = metadata.get_run(run_id)
+    except MetadataError:
+        return False
+    return run.state.ended or run.lease_owner not in (None, owner)

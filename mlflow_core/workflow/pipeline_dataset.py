@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from mlflow_core.engine.dataset.estimate import rows_of_dataset
 from mlflow_core.engine.route import choose_route
 from mlflow_core.metadata import DatasetRecord
+from mlflow_core.plan.dataset import DatasetPlan
 from mlflow_core.plan.fingerprint import fingerprint
+from mlflow_core.sources import files_of
 from mlflow_core.spec import ClockName, TrainingPipeline
 from mlflow_core.telemetry.progress import Progress
 from mlflow_core.workflow.dataset import StoredDataset, build_dataset, plan_of
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["build_for_pipeline"]
+
+_LISTED = 10_000  # beyond so many files a source is told by its fingerprint alone
 
 
 def build_for_pipeline(
@@ -82,7 +86,19 @@ def build_for_pipeline(
             "parts": manifest["parts"],
             "checks": manifest["checks"],
             "warnings": list(plan.warnings),
+            "files": _files(plan, workspace.base),
         },
     )
     check_dataset(record, workspace.erasures.since(erasures), workspace.metadata, workspace.artifacts)
     return stored, record
+
+
+def _files(plan: DatasetPlan, base: str) -> dict[str, dict[str, str]]:
+    """Return source -> file -> version, so that two training sets can be told apart by their files."""
+    used = [
+        plan.dataset.spine.source,
+        plan.label.source,
+        *(read.view.source for read in plan.retrieval.reads),
+    ]
+    found = {name: files_of(one, base) for name, one in {one.name: one for one in used}.items()}
+    return {name: files for name, files in found.items() if len(files) <= _LISTED}

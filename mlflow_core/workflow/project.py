@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mlflow_core.config import load_settings, os_principal
+from mlflow_core.config import load_settings
 from mlflow_core.engine.dataset.estimate import explain_dataset
 from mlflow_core.engine.estimate import RowsEstimate, estimate, rows_of
 from mlflow_core.engine.explain import Explanation
@@ -76,6 +76,7 @@ def open_workspace(root: Path, *, env: str | None = None, project: Project | Non
     """
     from mlflow_core.artifacts import ArtifactStore
     from mlflow_core.metadata import MetadataStore
+    from mlflow_core.metadata.acting import acting_principal
 
     settings = load_settings(root, env)
     return Workspace(
@@ -88,7 +89,11 @@ def open_workspace(root: Path, *, env: str | None = None, project: Project | Non
         ),
         settings=settings,
         metadata=MetadataStore(
-            settings.metadata_url(), settings.make_clock(), os_principal(), project=settings.project.name
+            settings.metadata_url(),
+            settings.make_clock(),
+            acting_principal(settings),
+            project=settings.project.name,
+            namespace=settings.project.namespace,
         ),
         artifacts=ArtifactStore(settings.artifact_location()),
     )

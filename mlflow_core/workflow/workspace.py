@@ -16,7 +16,7 @@ from mlflow_core.feast.erasures import erasures_of_records
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.plan.erasures import Erasures
 from mlflow_core.plan.project import Project
-from mlflow_core.spec import TrainingPipeline
+from mlflow_core.spec import Pipeline, TrainingPipeline
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -82,6 +82,20 @@ class Workspace:
                 f'there is no training pipeline "{name}"', hint=nearest(name, self.project.pipelines)
             )
         return found
+
+    def any_pipeline(self, name: str) -> TrainingPipeline | Pipeline:
+        """Return a pipeline, of a training or of steps alone.
+
+        Raises:
+            UnknownNameError: There is none of that name.
+        """
+        known: dict[str, TrainingPipeline | Pipeline] = {
+            **self.project.step_pipelines,
+            **self.project.pipelines,
+        }
+        if name not in known:
+            raise UnknownNameError(f'there is no pipeline "{name}"', hint=nearest(name, known))
+        return known[name]
 
     @contextmanager
     def cluster(self, *, performance_report: Path | None = None) -> Iterator[Client]:

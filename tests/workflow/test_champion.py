@@ -8,7 +8,7 @@ import pytest
 
 import mlflow_core as ml
 from mlflow_core.errors import TrainError
-from mlflow_core.workflow.champion import champion_of
+from mlflow_core.workflow.champion import champion_of, champion_version
 from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
 from mlflow_core.workflow.training import run_pipeline
 
@@ -29,14 +29,19 @@ def promoted(workspace):
     return workspace, spec, build_for_pipeline(workspace, spec)[0]
 
 
+def champion_for(workspace, spec, dataset, folder):
+    """The champion of a pipeline, if its gate asks for one."""
+    return champion_of(workspace, champion_version(workspace, spec), spec, dataset, folder)
+
+
 def test_a_gate_that_asks_for_no_champion_gets_none_and_one_that_does_gets_it(promoted, tmp_path):
     workspace, spec, dataset = promoted
 
-    assert champion_of(workspace, pipeline(spec), dataset, tmp_path / "a") is None
-    champion = champion_of(workspace, pipeline(spec, gate=GATE), dataset, tmp_path / "b")
+    assert champion_for(workspace, pipeline(spec), dataset, tmp_path / "a") is None
+    champion = champion_for(workspace, pipeline(spec, gate=GATE), dataset, tmp_path / "b")
     assert champion.metadata["service"] == "machine_health"
     other = pipeline(spec, gate=GATE).model_copy(update={"register_as": ml.Register("another")})
-    assert champion_of(workspace, other, dataset, tmp_path / "c") is None
+    assert champion_for(workspace, other, dataset, tmp_path / "c") is None
 
 
 def test_a_champion_that_predicts_something_else_is_refused(promoted, tmp_path):
@@ -49,7 +54,7 @@ def test_a_champion_that_predicts_something_else_is_refused(promoted, tmp_path):
     )
 
     with pytest.raises(TrainError, match='predicts for the task "classification", not "regression"'):
-        champion_of(workspace, regression, dataset, tmp_path / "a")
+        champion_for(workspace, regression, dataset, tmp_path / "a")
 
 
 def test_a_champion_that_reads_a_column_that_is_gone_is_refused_before_training(promoted, tmp_path):
@@ -59,4 +64,4 @@ def test_a_champion_that_reads_a_column_that_is_gone_is_refused_before_training(
     without = replace(dataset, manifest={**dataset.manifest, "schema": schema})
 
     with pytest.raises(TrainError, match=f'reads "{column}", which the dataset does not have'):
-        champion_of(workspace, pipeline(spec, gate=GATE), without, tmp_path / "a")
+        champion_for(workspace, pipeline(spec, gate=GATE), without, tmp_path / "a")

@@ -47,7 +47,7 @@ def test_a_model_is_exported_as_it_is_kept(machines, workspace, trained, tmp_pat
     assert export(machines, "breakdown", "--to", str(tmp_path / "out"), "--format", "native") == 0
 
     assert json.loads(capsys.readouterr().out)["format"] == "native"
-    assert Model.load(tmp_path / "out").metadata["run"] == trained.run_id
+    assert Model.load(tmp_path / "out").metadata["dataset"] == trained.dataset.artifact.digest
 
 
 def test_a_model_whose_dataset_is_gone_asks_for_rows_and_takes_them(

@@ -96,7 +96,7 @@ def with_trainer(workspace, trainer, *, rate):
 def test_a_pipeline_of_each_task_runs_and_its_model_predicts_the_same_once_loaded(
     workspace, name, monkeypatch
 ):
-    monkeypatch.setattr("mlflow_core.workflow.training.RESAMPLES", 50)
+    monkeypatch.setattr("mlflow_core.workflow.training.run.RESAMPLES", 50)
     trainer, rate, outputs = CASES[name]
     changed = with_trainer(workspace, trainer, rate=rate)
 

@@ -21,9 +21,9 @@ from mlflow_core.engine.retrieve import retrieve_to_shards
 from mlflow_core.errors import GateFailed, SourceError, TrainError, UnknownNameError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.train.models.model import Model
-from mlflow_core.workflow.journal import RunRecorder
 from mlflow_core.workflow.lease import lease_held
 from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
+from mlflow_core.workflow.told import Told
 from mlflow_core.workflow.training import run_pipeline
 
 
@@ -99,15 +99,18 @@ def test_a_source_that_changes_while_it_is_read_makes_no_dataset(workspace, monk
     assert workspace.metadata.list_datasets() == []
 
 
-def test_the_same_pipeline_gives_the_same_model_byte_for_byte(workspace):
-    run_pipeline(workspace, "breakdown")
-    run_pipeline(workspace, "breakdown")
+def test_the_same_pipeline_trained_anew_gives_the_same_model_byte_for_byte_which_is_one_version(workspace):
+    first = run_pipeline(workspace, "breakdown")
+    second = run_pipeline(workspace, "breakdown", fresh=True)
 
-    first, second = (
-        Model.load(workspace.artifacts.fetch_tree(one.artifact_digest, workspace.workdir / f"v{one.version}"))
-        for one in workspace.metadata.list_versions("breakdown")
-    )
-    assert first.scorer.ubj == second.scorer.ubj
+    assert "train" not in second.found
+    digests = [
+        next(step.output_digest for step in workspace.metadata.list_steps(one.run_id) if step.name == "train")
+        for one in (first, second)
+    ]
+    assert digests[0] == digests[1]
+    assert [one.version for one in workspace.metadata.list_versions("breakdown")] == [1]
+    assert (first.version, second.version) == (1, 1)
 
 
 def test_a_gate_that_does_not_hold_registers_nothing_and_keeps_the_report(workspace):
@@ -184,7 +187,7 @@ def test_an_unexpected_error_leaves_a_crashed_run(workspace, monkeypatch):
     def broken(*_args, **_kwargs):
         raise MemoryError("no more memory")
 
-    monkeypatch.setattr("mlflow_core.workflow.training.fit", broken)
+    monkeypatch.setattr("mlflow_core.workflow.training.fitting.fit", broken)
     with pytest.raises(MemoryError):
         run_pipeline(workspace, "breakdown")
 
@@ -208,14 +211,16 @@ def test_a_full_disk_fails_the_run_leaves_no_draft_and_is_said_in_one_line(
     ]
     assert workspace.metadata.get_run("latest").state == "failed"
     assert list(workspace.workdir.iterdir()) == []
-    assert list(workspace.artifacts.list()) == []
+    files = workspace.metadata.list_artifacts("latest")
+    assert sorted(file.name for file in files) == ["environment", "log"]
+    assert set(workspace.artifacts.list()) == {file.digest for file in files}
 
 
 def test_ctrl_c_cancels_the_run_and_its_step(workspace, monkeypatch):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlflow_core.workflow.training.fit", interrupted)
+    monkeypatch.setattr("mlflow_core.workflow.training.fitting.fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_pipeline(workspace, "breakdown")
 
@@ -227,14 +232,14 @@ def test_ctrl_c_cancels_the_run_and_its_step(workspace, monkeypatch):
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
-from mlflow_core.workflow import training
 from mlflow_core.workflow.project import open_workspace
+from mlflow_core.workflow.training import fitting, run_pipeline
 
 def killed(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
 
-training.fit = killed
-training.run_pipeline(open_workspace(Path(sys.argv[1])), "breakdown")
+fitting.fit = killed
+run_pipeline(open_workspace(Path(sys.argv[1])), "breakdown")
 """
 
 
@@ -309,25 +314,22 @@ def kept(workspace, run_id, name):
 def test_a_training_that_was_interrupted_goes_on_when_the_pipeline_is_run_again(workspace, monkeypatch):
     trainer = ml.XGBoost(rounds=12, checkpoint_every=4, max_depth=3, subsample=0.7, seed=3)
     pipeline = with_pipeline(workspace, trainer=trainer)
-    undisturbed = run_pipeline(with_pipeline(workspace, trainer=trainer), "breakdown")
+    told = Told.metrics
 
-    class Interrupting(RunRecorder):
-        def metrics(self, metrics, *, step=None):
-            super().metrics(metrics, step=step)
-            if step == 6:
-                raise KeyboardInterrupt
+    def interrupting(self, metrics, *, step=None):
+        told(self, metrics, step=step)
+        if step == 6:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("mlflow_core.workflow.training.RunRecorder", Interrupting)
+        patched.setattr(Told, "metrics", interrupting)
         with pytest.raises(KeyboardInterrupt):
             run_pipeline(pipeline, "breakdown")
     resumed = run_pipeline(pipeline, "breakdown")
+    undisturbed = run_pipeline(pipeline, "breakdown", fresh=True)
 
     assert "a training that was interrupted went on from its last checkpoint" in resumed.warnings
-    digests = [workspace.metadata.resolve_model(f"breakdown:{one.version}") for one in (undisturbed, resumed)]
-    boosters = [
-        Model.load(workspace.artifacts.fetch_tree(one.artifact_digest, workspace.workdir / f"m{one.version}"))
-        for one in digests
-    ]
-    assert boosters[0].scorer.ubj == boosters[1].scorer.ubj
+    assert undisturbed.warnings == ()
+    assert resumed.found == ("dataset",)
+    assert undisturbed.version == resumed.version, "the same bytes are the same version"
     assert list(workspace.trainings.iterdir()) == []

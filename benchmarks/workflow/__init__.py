@@ -1,0 +1,1 @@
+"""What the runner costs beside what Dask costs anyway."""

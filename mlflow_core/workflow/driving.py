@@ -1,0 +1,99 @@
+"""Driving a run: its lease, log, environment and drafts for the time of the work, and the runner that walks its graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow_core.engine.files.drafts import draft_folder
+from mlflow_core.telemetry.progress import Progress, SilentProgress
+from mlflow_core.workflow.calling import ForkServer
+from mlflow_core.workflow.environment import keep_environment
+from mlflow_core.workflow.journal import Journal
+from mlflow_core.workflow.run_log import log_of
+from mlflow_core.workflow.runner import Runner
+from mlflow_core.workflow.workspace import Workspace
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["OPTIONS", "SPECS", "Driven", "driving"]
+
+OPTIONS, SPECS = "options", "specs"
+"""Under which names a run's tags and code say what was asked for, and which declarations it started with."""
+
+
+@dataclass(frozen=True)
+class Driven:
+    """A run while it is driven.
+
+    Attributes:
+        journal: Writes it down.
+        runner: Walks its graph.
+        draft: A folder that is gone afterwards.
+    """
+
+    journal: Journal
+    runner: Runner
+    draft: Path
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each step took."""
+        return {name: attempt.seconds for name, attempt in self.journal.steps.items()}
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The steps whose output was found."""
+        return tuple(name for name, attempt in self.journal.steps.items() if attempt.found)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know, each thing once."""
+        told: dict[str, None] = {}
+        for attempt in self.journal.steps.values():
+            told |= dict.fromkeys(attempt.told.warnings)
+        return tuple(told)
+
+
+@contextmanager
+def driving(
+    workspace: Workspace,
+    run_id: str,
+    packages: Mapping[str, str],
+    *,
+    client: Client | None = None,
+    progress: Progress | None = None,
+    finds: bool = True,
+) -> Iterator[Driven]:
+    """Drive a run for the time of a ``with`` block, and end it as the block ends.
+
+    Args:
+        workspace: The project.
+        run_id: The run; it is running.
+        packages: The environment, as ``installed`` gave it.
+        client: The cluster; None computes on this machine.
+        progress: Who is told.
+        finds: Whether outputs that can be found are taken.
+
+    Raises:
+        MetadataError: Another driver has it.
+    """
+    journal = Journal(
+        workspace.metadata,
+        workspace.artifacts,
+        run_id,
+        progress or SilentProgress(),
+        log=log_of(workspace, run_id),
+        redact=workspace.settings.secret_values(),
+    )
+    with (
+        journal.whole() as hold,
+        draft_folder(workspace.workdir, "run") as draft,
+        ForkServer() as server,
+    ):
+        keep_environment(journal, packages)
+        yield Driven(journal, Runner(journal, hold, draft, client, server, finds), draft)

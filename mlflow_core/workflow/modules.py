@@ -1,0 +1,201 @@
+"""The project's modules as syntax trees: which statements give a top-level name its value, and where a name comes from.
+
+Nothing is imported or run. What is installed, and what cannot be found below the project's folders, is not here.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+__all__ = ["Module", "Modules", "Symbol", "bound_names", "import_targets"]
+
+_NOT_OURS: Final = ("site-packages", "dist-packages", "node_modules", "__pycache__")
+_PACKAGE: Final = "mlflow_core"  # never the project's, also where the project's folder is a checkout of it
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+Symbol = tuple[str, str]
+"""A module and a name at its top level; the name ``*`` is the whole module."""
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file.
+
+    Attributes:
+        name: Its import name.
+        tree: Its statements.
+        bindings: Top-level name -> the statements that bind or change it, in order.
+        stars: Modules that ``from ... import *`` names, in order.
+        is_package: Whether it is an ``__init__.py``.
+    """
+
+    name: str
+    tree: ast.Module
+    bindings: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    stars: tuple[str, ...] = ()
+    is_package: bool = False
+
+
+class Modules:
+    """The modules below the project's folders, each read once.
+
+    Args:
+        project: The project's folders; entries of the import path that lie in them count too.
+    """
+
+    def __init__(self, project: Iterable[Path]) -> None:
+        folders = [one.resolve() for one in project]
+        inside = [one for entry in sys.path if entry and _lies_in(one := Path(entry).resolve(), folders)]
+        self._roots = tuple(dict.fromkeys([*folders, *inside]))
+        self._read: dict[str, Module | None] = {}
+
+    def module(self, name: str) -> Module | None:
+        """Return a module of the project; None where it is not the project's, or only a folder."""
+        if name not in self._read:
+            self._read[name] = self._find(name)
+        return self._read[name]
+
+    def resolve(self, module: str, chain: Sequence[str]) -> Symbol | None:
+        """Say what a dotted name means in a module.
+
+        Args:
+            module: The module's import name.
+            chain: The name's parts; none is the module itself.
+
+        Returns:
+            The symbol of the project that it leads to, or None.
+        """
+        return self._resolve(module, tuple(chain), frozenset())
+
+    def _resolve(self, name: str, chain: tuple[str, ...], seen: frozenset[tuple[str, str]]) -> Symbol | None:
+        module = self.module(name)
+        if not chain:
+            return None if module is None else (name, "*")
+        head, rest = chain[0], chain[1:]
+        statements = () if module is None or (name, head) in seen else module.bindings.get(head, ())
+        if module is not None and statements:
+            target = _imported(statements, head, module)
+            if target is None:
+                return (name, head)
+            return self._resolve(target[0], (*target[1], *rest), seen | {(name, head)})
+        for star in () if module is None or (name, head) in seen else module.stars:
+            if (found := self._resolve(star, chain, seen | {(name, head)})) is not None:
+                return found
+        if (module is None or module.is_package) and self._leads_on(f"{name}.{head}"):
+            return self._resolve(f"{name}.{head}", rest, seen)
+        return (name, "__getattr__") if module is not None and "__getattr__" in module.bindings else None
+
+    def _leads_on(self, name: str) -> bool:
+        """Whether a name is a module of the project's, or a folder in which one may be."""
+        if name.partition(".")[0] == _PACKAGE:
+            return False
+        places = [root.joinpath(*name.split(".")) for root in self._roots]
+        return self.module(name) is not None or any(one.is_dir() for one in places)
+
+    def _find(self, name: str) -> Module | None:
+        for root in () if name.partition(".")[0] == _PACKAGE else self._roots:
+            base = root.joinpath(*name.split("."))
+            for file in (base / "__init__.py", base.with_name(f"{base.name}.py")):
+                if file.is_file():
+                    return _module(name, file)
+        return None
+
+
+def _lies_in(place: Path, folders: Iterable[Path]) -> bool:
+    for folder in folders:
+        if place.is_relative_to(folder):
+            parts = place.relative_to(folder).parts
+            if not any(part in _NOT_OURS or part.startswith(".") for part in parts):
+                return True
+    return False
+
+
+def _module(name: str, file: Path) -> Module | None:
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return None  # whoever imports it is told
+    found = Module(name, tree, is_package=file.name == "__init__.py")
+    stars: list[str] = []
+    for statement in tree.body:
+        for bound in (*bound_names([statement]), *_changed(statement)):
+            found.bindings.setdefault(bound, []).append(statement)
+        if isinstance(statement, ast.ImportFrom) and any(one.name == "*" for one in statement.names):
+            stars.append(_base(statement, found))
+    return Module(name, tree, found.bindings, tuple(stars), found.is_package)
+
+
+def _changed(statement: ast.stmt) -> Iterator[str]:
+    """The names whose values a statement changes without binding them: ``TABLE["a"] = 1``, ``TABLE.update(...)``."""
+    targets: list[ast.expr] = []
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
+        targets = [statement.target]
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        targets = [statement.value.func]
+    for target in targets:
+        root: ast.expr = target
+        while isinstance(root, ast.Attribute | ast.Subscript):
+            root = root.value
+        if isinstance(root, ast.Name) and root is not target:
+            yield root.id
+
+
+def bound_names(body: Iterable[ast.AST]) -> Iterator[str]:
+    """Yield the names that statements bind in their own scope, not in those of functions and classes inside."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Import):
+            yield from (one.asname or one.name.partition(".")[0] for one in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (one.asname or one.name for one in node.names if one.name != "*")
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+            yield node.name
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            yield node.rest
+        if not isinstance(node, (*_SCOPES, *_COMPREHENSIONS)):
+            yield from bound_names(ast.iter_child_nodes(node))
+
+
+def import_targets(
+    node: ast.Import | ast.ImportFrom, module: Module
+) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield for each name that an import binds: the name, the module it leads to, and the names to follow from there."""
+    if isinstance(node, ast.Import):
+        for one in node.names:
+            whole = one.name if one.asname else one.name.partition(".")[0]
+            yield one.asname or whole, whole, ()
+    else:
+        base = _base(node, module)
+        for one in node.names:
+            if one.name != "*":
+                yield one.asname or one.name, base, (one.name,)
+
+
+def _imported(
+    statements: Sequence[ast.stmt], name: str, module: Module
+) -> tuple[str, tuple[str, ...]] | None:
+    """Where a name leads that is bound by plain imports alone."""
+    if not all(isinstance(one, ast.Import | ast.ImportFrom) for one in statements):
+        return None
+    last = statements[-1]
+    assert isinstance(last, ast.Import | ast.ImportFrom)
+    return next((base, names) for bound, base, names in import_targets(last, module) if bound == name)
+
+
+def _base(node: ast.ImportFrom, module: Module) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = module.name.split(".")
+    above = parts[: len(parts) - node.level + (1 if module.is_package else 0)]
+    return ".".join([*above, *([node.module] if node.module else [])])

@@ -1,0 +1,180 @@
+"""The steps that lead to a model: its training set, the search for settings, the training."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import orjson
+
+from mlflow_core.engine.dataset.compute import snapshots
+from mlflow_core.errors import SourceError
+from mlflow_core.plan.fingerprint import fingerprint
+from mlflow_core.spec import ClockName
+from mlflow_core.train import TrainContext, fit
+from mlflow_core.workflow.champion import champion_of
+from mlflow_core.workflow.dataset import fingerprints_of
+from mlflow_core.workflow.graph import Node, NodeContext, Output
+from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
+from mlflow_core.workflow.searching import search_settings
+from mlflow_core.workflow.training.recipe import DATASET, SEARCH, TRAIN, Recipe
+from mlflow_core.workflow.training_folder import training_folder
+
+__all__ = ["dataset_node", "search_node", "train_node"]
+
+_ERASURES = "erasures"
+_NEVER_DECIDE = {"parallel", "within"}  # how a search runs, not what it looks at
+
+
+def dataset_node(recipe: Recipe, clock: ClockName | None, name: str = DATASET) -> Node:
+    """The step that builds a training set.
+
+    Args:
+        recipe: The run.
+        clock: Which events the features see; None for the dataset's own.
+        name: The step's name.
+    """
+    plan, spec = recipe.plan_under(clock), recipe.spec
+    data = snapshots(plan, recipe.workspace.base)
+    if recipe.workspace.erasures:
+        data[_ERASURES] = f"sha256:{recipe.workspace.erasures.digest}"
+    spine, label = spec.data.spine, spec.data.label
+    sources = {f"source {one.name}": fingerprint(one) for one in (spine.source, plan.label.source)}
+    params: dict[str, Any] = {
+        "clock": plan.clock,
+        "split": spec.data.split.model_dump(mode="json"),
+        "spine": spine.model_dump(mode="json", exclude={"source"}),
+        "label": label.model_dump(mode="json", exclude={"source", "entity"}),
+        "carried": list(spec.carried),
+    }
+    if label.entity is not None:
+        params["label"]["keys"] = list(label.entity.keys)
+    return Node(
+        name,
+        (),
+        recipe.key(name, params=params, features={**fingerprints_of(plan), **sources}, data=data),
+        partial(_build, recipe, clock, name, data),
+    )
+
+
+def search_node(recipe: Recipe) -> Node:
+    """The step that looks for better settings."""
+    assert recipe.spec.search is not None
+    searched = recipe.spec.search.model_dump(mode="json", exclude=_NEVER_DECIDE)
+    params = {"trainer": recipe.trainer_settings, "search": searched}
+    return Node(
+        SEARCH,
+        (DATASET,),
+        recipe.key(SEARCH, params=params),
+        partial(_search, recipe),
+    )
+
+
+def train_node(recipe: Recipe, *, dataset: str = DATASET, name: str = TRAIN, prefix: str = "") -> Node:
+    """The step that trains a model.
+
+    Args:
+        recipe: The run.
+        dataset: The step whose training set it reads.
+        name: The step's name.
+        prefix: What its settings and figures begin with, where a run trains more than one model.
+    """
+    searched = recipe.spec.search is not None
+    return Node(
+        name,
+        (dataset, SEARCH) if searched else (dataset,),
+        recipe.key(name, params={} if searched else {"trainer": recipe.trainer_settings}),
+        partial(_train, recipe, dataset, prefix),
+        leaves="model" if name == TRAIN else f"model_{name.removeprefix(f'{TRAIN}_')}",
+        fresh=recipe.options.fresh or recipe.options.profile,
+    )
+
+
+def _build(
+    recipe: Recipe, clock: ClockName | None, name: str, data: dict[str, str], context: NodeContext
+) -> Output:
+    stored, record = build_for_pipeline(
+        recipe.workspace, recipe.spec, clock=clock, client=context.client, progress=context.progress
+    )
+    moved = [source for source, was in stored.sources.items() if was != data[source]]
+    if moved:
+        # What was built is not what the step's key says.
+        raise SourceError(
+            f"source {', '.join(moved)} changed since the run began",
+            object=f'dataset of "{recipe.spec.name}"',
+            hint="Run the pipeline again.",
+        )
+    if name == DATASET:
+        context.told.dataset(record.id)
+    for warning in stored.warnings:
+        context.told.warn(warning)
+    return Output(stored.artifact.digest, "dataset")
+
+
+def _search(recipe: Recipe, context: NodeContext) -> Output:
+    dataset = recipe.dataset(context)
+    _refuse_early(recipe, context)
+    found = search_settings(
+        recipe.spec,
+        dataset,
+        _training_context(recipe, context, prefix="search."),
+        settings=recipe.workspace.settings,
+        metadata=recipe.workspace.metadata,
+        run_id=context.run_id,
+    )
+    path = context.draft / "search.json"
+    path.write_bytes(orjson.dumps(found.to_json(), option=orjson.OPT_INDENT_2))
+    context.told.keep(path.name, path)
+    for note in found.notes:
+        context.told.warn(note)
+    # How long each trial took is not of it: the same settings found again are the same output.
+    chosen = {
+        "study": found.study.name,
+        "best": found.best.number,
+        "trainer": found.trainer.model_dump(mode="json"),
+    }
+    kept = context.artifacts.put_bytes(orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS), name=SEARCH)
+    return Output(kept.digest, "value")
+
+
+def _train(recipe: Recipe, dataset_step: str, prefix: str, context: NodeContext) -> Output:
+    dataset, trainer = recipe.dataset(context, dataset_step), recipe.trainer(context)
+    if recipe.spec.search is None and dataset_step == DATASET:
+        _refuse_early(recipe, context)
+    place = training_folder(
+        recipe.workspace.trainings, trainer, dataset.artifact.digest, fresh=recipe.options.fresh
+    )
+    with place as folder:
+        if folder.begun:
+            context.told.warn("a training that was interrupted went on from its last checkpoint")
+        training = _training_context(recipe, context, prefix=prefix, workdir=folder.path)
+        model = fit(trainer, dataset.data, training)
+    manifest = dataset.manifest
+    model = model.with_metadata(
+        service=recipe.spec.data.features.name,
+        clock=manifest["clock"],
+        dataset=dataset.artifact.digest,
+        fingerprints=dict(manifest["fingerprints"]),
+    )
+    kept = context.artifacts.put_tree(model.save(context.draft / "model"), name="model")
+    return Output(kept.digest, "model")
+
+
+def _refuse_early(recipe: Recipe, context: NodeContext) -> None:
+    """Nothing is trained that could not be compared with the champion afterwards."""
+    champion_of(
+        recipe.workspace, recipe.champion, recipe.spec, recipe.dataset(context), context.draft / "champion"
+    )
+
+
+def _training_context(
+    recipe: Recipe, context: NodeContext, *, prefix: str, workdir: Any = None
+) -> TrainContext:
+    return TrainContext(
+        workdir=workdir or context.draft / "work",
+        client=context.client,
+        recorder=context.told.prefixed(prefix),
+        progress=context.progress,
+        cache=recipe.workspace.layouts.folder,
+        profile=recipe.options.profile,
+    )

@@ -1,0 +1,211 @@
+"""The runner alone, on small graphs: what runs when, what is tried again, and what is written down."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from mlflow_core.artifacts import ArtifactStore
+from mlflow_core.config import FixedClock, Principal
+from mlflow_core.errors import PlanError, RunCancelled, StepCrashed, StepFailed, StepTimeout
+from mlflow_core.metadata import MetadataStore
+from mlflow_core.telemetry.progress import SilentProgress
+from mlflow_core.workflow.graph import Graph, Node, Output
+from mlflow_core.workflow.journal import Journal
+from mlflow_core.workflow.keys import KeyParts, cache_key, difference, written
+from mlflow_core.workflow.runner import Runner
+
+
+@pytest.fixture
+def metadata(tmp_path):
+    """A metadata store on disk, because steps that run beside each other share it."""
+    store = MetadataStore(f"sqlite:///{tmp_path / 'm.sqlite'}", FixedClock(0), Principal("ada", "os"))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    return ArtifactStore(str(tmp_path / "artifacts"))
+
+
+def giving(value, *, log=None, name=""):
+    """Work that leaves a value and notes that it ran."""
+
+    def work(context):
+        if log is not None:
+            log.append(name or value)
+        read = [context.artifacts.read_bytes(one.digest).decode() for one in context.inputs.values()]
+        return Output(context.artifacts.put_bytes("".join([*read, value]).encode()).digest, "value")
+
+    return work
+
+
+def node(name, *needs, work=None, **more):
+    return Node(name, needs, KeyParts(params={"name": name}), work or giving(name), **more)
+
+
+def go(metadata, artifacts, folder, graph, **more):
+    """Run a graph as a run of its own; the run's id and what it gave."""
+    run_id = metadata.create_run("p").id
+    folder.mkdir(exist_ok=True)
+    journal = Journal(metadata, artifacts, run_id, SilentProgress())
+    with journal.whole() as hold:
+        return run_id, Runner(journal, hold, folder, **more).run(Graph.of(graph))
+
+
+def attempts(metadata, run_id):
+    return [(one.name, one.attempt, one.state.value) for one in metadata.list_steps(run_id)]
+
+
+def test_each_step_reads_what_the_steps_before_it_left(metadata, artifacts, tmp_path):
+    graph = [node("c", "a", "b"), node("b", "a"), node("a")]
+
+    run_id, outputs = go(metadata, artifacts, tmp_path / "d", graph)
+
+    assert artifacts.read_bytes(outputs["c"].digest) == b"aabc"
+    assert [name for name, _, _ in attempts(metadata, run_id)] == ["a", "b", "c"]
+    assert {one.name for one in metadata.list_artifacts(run_id)} >= {"a", "b", "c"}
+    assert metadata.get_run(run_id).state == "succeeded"
+
+
+def test_a_step_that_gives_the_same_again_ends_what_follows_from_a_change(metadata, artifacts, tmp_path):
+    ran = []
+
+    def graph(setting):
+        first = Node("a", (), KeyParts(params={"setting": setting}), giving("a", log=ran))
+        return [first, node("b", "a", work=giving("b", log=ran))]
+
+    go(metadata, artifacts, tmp_path / "d", graph(1))
+    go(metadata, artifacts, tmp_path / "d", graph(2))
+    go(metadata, artifacts, tmp_path / "d", graph(1))
+
+    assert ran == ["a", "b", "a"]
+
+
+def failing(times, error):
+    """Work that raises so many times before it gives something."""
+    left = [times]
+
+    def work(context):
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return giving("done")(context)
+
+    return work
+
+
+@pytest.mark.parametrize(
+    "error", [StepCrashed("signal 9"), StepTimeout("too long"), MemoryError("no memory")]
+)
+def test_a_crash_or_a_timeout_is_tried_again_each_time_after_twice_as_long(
+    metadata, artifacts, tmp_path, error
+):
+    waited = []
+    graph = [node("a", work=failing(2, error), retries=2, backoff_s=1.0)]
+
+    run_id, _ = go(metadata, artifacts, tmp_path / "d", graph, pause=waited.append)
+
+    assert attempts(metadata, run_id) == [("a", 1, "crashed"), ("a", 2, "crashed"), ("a", 3, "succeeded")]
+    assert sum(waited) == pytest.approx(1.0 + 2.0)
+
+
+def test_a_users_error_is_not_tried_again(metadata, artifacts, tmp_path):
+    graph = [node("a", work=failing(1, StepFailed("ValueError: no")), retries=5)]
+
+    with pytest.raises(StepFailed, match="ValueError: no"):
+        go(metadata, artifacts, tmp_path / "d", graph)
+
+    run_id = metadata.get_run("latest").id
+    assert attempts(metadata, run_id) == [("a", 1, "failed")]
+    assert metadata.get_run(run_id).state == "failed"
+
+
+def test_a_crash_too_many_ends_the_run_as_crashed_with_the_reason(metadata, artifacts, tmp_path):
+    graph = [node("a", work=failing(9, StepTimeout("took longer than 1 s")), retries=1)]
+
+    with pytest.raises(StepTimeout):
+        go(metadata, artifacts, tmp_path / "d", graph, pause=lambda _seconds: None)
+
+    run = metadata.get_run("latest")
+    assert run.state == "crashed"
+    assert {one.exit_reason for one in metadata.list_steps(run.id)} == {"timeout"}
+
+
+def test_steps_whose_work_is_done_elsewhere_run_beside_each_other(metadata, artifacts, tmp_path):
+    both = threading.Barrier(2, timeout=20)
+
+    def meeting(context):
+        both.wait()  # neither would come here if the other had to end first
+        return giving("met")(context)
+
+    graph = [node("a", work=meeting, aside=True), node("b", work=meeting, aside=True), node("c", "a", "b")]
+
+    run_id, _ = go(metadata, artifacts, tmp_path / "d", graph)
+
+    assert metadata.get_run(run_id).state == "succeeded"
+
+
+def test_when_a_step_fails_its_neighbour_is_let_finish_and_found_next_time(metadata, artifacts, tmp_path):
+    failed = threading.Event()
+    ran = []
+
+    def slow(context):
+        assert failed.wait(20)
+        return giving("slow", log=ran)(context)
+
+    def bad(_context):
+        failed.set()
+        raise StepFailed("no")
+
+    graph = [node("slow", work=slow, aside=True), node("bad", work=bad, aside=True), node("c", "slow", "bad")]
+    with pytest.raises(StepFailed):
+        go(metadata, artifacts, tmp_path / "d", graph)
+    assert ("slow", 1, "succeeded") in attempts(metadata, "latest")
+
+    mended = [node("slow", work=slow, aside=True), node("bad", aside=True), node("c", "slow", "bad")]
+    go(metadata, artifacts, tmp_path / "d", mended)
+
+    assert ran == ["slow"]
+
+
+def test_a_cancel_between_two_steps_starts_nothing_more(metadata, artifacts, tmp_path):
+    def cancelling(context):
+        metadata.request_cancel(context.run_id)
+        while not context.stopped():
+            pass
+        return giving("a")(context)
+
+    with pytest.raises(RunCancelled):
+        go(metadata, artifacts, tmp_path / "d", [node("a", work=cancelling), node("b", "a")])
+
+    run = metadata.get_run("latest")
+    assert run.state == "cancelled"
+    assert [name for name, _, _ in attempts(metadata, run.id)] == ["a"]
+
+
+def test_steps_that_need_each_other_or_nobody_knows_are_no_graph():
+    with pytest.raises(PlanError, match="in a circle: a, b"):
+        Graph.of([node("a", "b"), node("b", "a")])
+    with pytest.raises(PlanError, match=r'needs a step "datasett".*Did you mean "dataset"'):
+        Graph.of([node("dataset"), node("train", "datasett")])
+    with pytest.raises(PlanError, match='two steps "a"'):
+        Graph.of([node("a"), node("a")])
+
+
+def test_a_key_follows_from_each_part_and_differences_name_the_part():
+    base = KeyParts({"f": "1"}, {"a": {"b": 1}}, {"view v": "1"}, {"s": "1"}, "e")
+    others = [
+        KeyParts({"f": "2"}, base.params, base.features, base.data, "e"),
+        KeyParts(base.code, {"a": {"b": 2}}, base.features, base.data, "e"),
+        KeyParts(base.code, base.params, {"view v": "2"}, base.data, "e"),
+        KeyParts(base.code, base.params, base.features, {"s": "2"}, "e"),
+        KeyParts(base.code, base.params, base.features, base.data, "f"),
+    ]
+    keys = {cache_key(one, {"x": "1"}) for one in (base, *others)} | {cache_key(base, {"x": "2"})}
+    assert len(keys) == 7
+    told = [difference(written(base, {}), written(one, {}))[0] for one in others]
+    assert [one.part for one in told] == ["code", "params", "features", "data", "environment"]
+    assert told[1].describe() == "params: a.b 1 -> 2"
