@@ -15,7 +15,14 @@
     +-- MetadataError                     the metadata database
     +-- RegistryError                     Feast's registry: locked, read-only, broken
     +-- TrainError                        data or settings that no model can be trained from
+    +-- StepError                         a step of the user's own that did not end well
+    |   +-- StepFailed                    it raised an error, or returned what it had not promised
+    |   +-- StepCrashed                   its process or its worker is gone
+    |   +-- StepTimeout                   it took too long and was ended
+    |   +-- StepCancelled                 it was ended because somebody asked for it
     +-- ServeError                        a request that cannot be answered
+    +-- WorkflowError                     a run that cannot be started, resumed or go on
+    |   +-- RunCancelled                  one that somebody cancelled
     +-- GateFailed               exit 3
     +-- PlanHasChanges           exit 4
     +-- AwaitsApproval           exit 5
@@ -29,7 +36,7 @@ import difflib
 import errno
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "ArtifactError",
@@ -43,15 +50,22 @@ __all__ = [
     "PlanError",
     "PlanHasChanges",
     "RegistryError",
+    "RunCancelled",
     "ServeError",
     "SourceError",
     "SpecError",
+    "StepCancelled",
+    "StepCrashed",
+    "StepError",
+    "StepFailed",
+    "StepTimeout",
     "StoreError",
     "StoreTimeout",
     "StoredRowError",
     "TrainError",
     "UnknownNameError",
     "UsageError",
+    "WorkflowError",
     "disk_is_full",
     "nearest",
 ]
@@ -183,8 +197,50 @@ class TrainError(MlcoreError, ValueError):
     """Data or settings that no model can be trained from."""
 
 
+class StepError(MlcoreError, RuntimeError):
+    """A step of the user's own that did not end well.
+
+    Attributes:
+        log: What it printed and logged, the last of it; its traceback too, where it raised an error.
+    """
+
+    log: str = ""
+
+    def with_log(self, log: str) -> Self:
+        """Return the same error, with what the step had said until then."""
+        self.log = log
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (*super().__reduce__(), {"log": self.log})
+
+
+class StepFailed(StepError):
+    """A step raised an error, cannot be imported, or returned what it had not promised; trying again does not help."""
+
+
+class StepCrashed(StepError):
+    """A step's process ended without a result, or its worker was lost; trying again may help."""
+
+
+class StepTimeout(StepError):
+    """A step took longer than it may, and was ended; trying again may help."""
+
+
+class StepCancelled(StepError):
+    """A step was ended because somebody asked for it."""
+
+
 class ServeError(MlcoreError, RuntimeError):
     """A request that cannot be answered."""
+
+
+class WorkflowError(MlcoreError, RuntimeError):
+    """A run that cannot be started, resumed, or go on."""
+
+
+class RunCancelled(WorkflowError):
+    """A run that somebody cancelled; it can be resumed."""
 
 
 class GateFailed(MlcoreError):

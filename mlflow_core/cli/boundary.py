@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import typer
 
+from mlflow_core.cli.completion import VARIABLE
 from mlflow_core.cli.root import app, hoisted
 from mlflow_core.errors import ExitCode, MlcoreError, disk_is_full
 from mlflow_core.telemetry.logs import get_logger
@@ -36,6 +37,10 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: one of ``ExitCode``, or 130 after Ctrl-C.
     """
+    if VARIABLE in os.environ:  # a shell asks for words: typer answers and ends the process
+        from typer.completion import completion_init  # type: ignore[attr-defined]  # typer has no other door
+
+        completion_init()
     words = hoisted(arguments)
     globals_ = words[: len(words) - _verb_and_rest(words)]
     as_json, verbose = "--json" in globals_, any(word in ("-v", "-vv", "--verbose") for word in globals_)

@@ -165,10 +165,15 @@ class Invocation:
 
     @cached_property
     def principal(self) -> Principal:
-        """Who does this: ``--as``, else the operating system's user."""
-        from mlflow_core.config import Principal, os_principal
+        """Who does this: by a token, else ``--as``, the settings, the operating system's user.
 
-        return Principal(self.given_principal, "option") if self.given_principal else os_principal()
+        Raises:
+            MetadataError: The token is none that is in force.
+            UsageError: ``--as`` names somebody else than the token.
+        """
+        from mlflow_core.metadata.acting import acting_principal
+
+        return acting_principal(self.settings, option=self.given_principal)
 
     @cached_property
     def metadata(self) -> MetadataStore:
@@ -180,7 +185,11 @@ class Invocation:
         from mlflow_core.metadata import MetadataStore
 
         return MetadataStore(
-            self.settings.metadata_url(), self.clock, self.principal, project=self.project_name
+            self.settings.metadata_url(),
+            self.clock,
+            self.principal,
+            project=self.project_name,
+            namespace=self.settings.project.namespace,
         )
 
     def close(self) -> None:

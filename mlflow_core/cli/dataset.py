@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlflow_core.cli.context import Invocation, invocation
+from mlflow_core.cli.context import invocation
+from mlflow_core.cli.dataset_files import diff, export, record_of
 from mlflow_core.cli.words import PerformanceReportOption
 from mlflow_core.errors import UsageError
 
 if TYPE_CHECKING:
     from mlflow_core.metadata.records import DatasetRecord
-    from mlflow_core.spec import ClockName
-
 __all__ = ["app", "build", "show"]
 
 app = typer.Typer(
-    help="Build and show training sets.", rich_markup_mode=None, add_completion=False, no_args_is_help=True
+    help="Build, show, compare and export training sets.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
 )
 
 ClockOption = Annotated[
@@ -34,7 +36,7 @@ ClockOption = Annotated[
 
 @app.callback()
 def dataset() -> None:
-    """Build and show training sets."""
+    """Build, show, compare and export training sets."""
 
 
 @app.command()
@@ -129,19 +131,12 @@ def show(
         columns = ("id", "pipeline", "clock", "rows", "digest", *(("",) if removed else ()))
         call.out.table([_data(one) for one in records], columns, rows)
         return
-    if name.isdecimal() or name.startswith("sha256:"):
-        record = call.metadata.get_dataset(int(name) if name.isdecimal() else name, clock=chosen)
-    else:
-        record = call.metadata.get_dataset(name, clock=chosen or _own_clock(call, name))
+    record = record_of(call, name, chosen)
     call.result(_data(record), _text(record))
 
 
-def _own_clock(call: Invocation, pipeline: str) -> ClockName | None:
-    """Return the clock that a pipeline is trained under; None where it is not declared (any more)."""
-    from mlflow_core.plan.retrieval import clock_of
-
-    spec = call.project.pipelines.get(pipeline)
-    return None if spec is None else spec.data.clock or clock_of(spec.data.features)
+app.command()(diff)
+app.command()(export)
 
 
 def _data(record: DatasetRecord) -> dict[str, Any]:

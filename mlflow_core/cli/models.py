@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
+from mlflow_core.cli.models_lineage import lineage
 from mlflow_core.errors import UsageError, nearest
 
 __all__ = ["alias", "app", "export", "history", "list_models", "promote", "show"]
 
 app = typer.Typer(
-    help="List, show, promote and export models.",
+    help="List, show, promote, trace and export models.",
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
@@ -26,7 +27,7 @@ Model = Annotated[str, typer.Argument(help="A model: NAME, NAME:VERSION or NAME@
 
 @app.callback()
 def models() -> None:
-    """List, show, promote and export models."""
+    """List, show, promote, trace and export models."""
 
 
 @app.command("list")
@@ -164,6 +165,9 @@ def export(
         f"{version.title} is in {to}, {found.size / 1e6:.1f} MB of ONNX; over {found.rows:,} rows it is at most "
         f"{found.greatest_absolute:.2g} from the model",
     )
+
+
+app.command()(lineage)
 
 
 def _move(call: Invocation, model: str, alias: str, version: int, why: str) -> None:

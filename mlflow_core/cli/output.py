@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from io import StringIO
+from textwrap import wrap
 from typing import Any, TextIO
 
 import orjson
 
-__all__ = ["Output", "table"]
+__all__ = ["Output", "folded", "table"]
 
 _PIPE_WIDTH = 80
 _GAP = 3
+_STEP = 2
+_LABEL = re.compile(r" *\S+ {2,}")
 
 
 class Output:
@@ -38,11 +42,49 @@ class Output:
         if self.json:
             self.stream.write(orjson.dumps(data, default=str, option=orjson.OPT_INDENT_2).decode() + "\n")
         else:
-            self.stream.write(text.rstrip("\n") + "\n")
+            self.stream.write(folded(text.rstrip("\n"), self.width) + "\n")
 
     def table(self, data: Any, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Print rows as a table, or the data as JSON."""
         self.result(data, "" if self.json else table(columns, rows, width=self.width))
+
+
+def folded(text: str, width: int) -> str:
+    """Fold lines between words where they are too long; words stay whole, and so does a command to type.
+
+    Args:
+        text: Lines; one that begins with ``$`` is a command.
+        width: Columns a line may have.
+
+    Returns:
+        The text. What follows a label, two spaces or more behind a line's first word, stays beside it.
+
+    Example:
+        >>> print(folded("with     numpy 2.4.6, pandas 2.3.3", 24))
+        with     numpy 2.4.6,
+                 pandas 2.3.3
+    """
+    return "\n".join(one for line in text.split("\n") for one in _folded(line, width))
+
+
+def _folded(line: str, width: int) -> list[str]:
+    if len(line) <= width or line.startswith("$ "):
+        return [line]
+    label = _LABEL.match(line)
+    begin = label.end() if label is not None and label.end() <= width // 2 else _leading(line) + _STEP
+    return wrap(
+        line,
+        width,
+        subsequent_indent=" " * begin,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    )
+
+
+def _leading(line: str) -> int:
+    return len(line) - len(line.lstrip())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, width: int) -> str:

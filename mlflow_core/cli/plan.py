@@ -1,11 +1,17 @@
-"""``mlcore plan``: what apply would change, and nothing else: it writes no file and no registry."""
+"""``mlcore plan``: what apply would change and what follows from it: it writes no file and no registry."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import typer
 
 from mlflow_core.cli.context import invocation
 from mlflow_core.errors import ExitCode
+
+if TYPE_CHECKING:
+    from mlflow_core.cli.context import Invocation
+    from mlflow_core.metadata import MetadataStore
 
 __all__ = ["app", "plan"]
 
@@ -14,16 +20,23 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @app.command()
 def plan(context: typer.Context) -> None:
-    """Show what apply would change; exits with 4 where it would change something.
+    """Show what apply would change, whom that touches and what it costs; exits with 4 where there is a change.
 
     Example: mlcore plan
     """
-    from mlflow_core.cli.changes import changes_data, changes_text
-    from mlflow_core.feast.registry import has_registry, plan_project
+    from mlflow_core.cli.changes import changes_data, changes_text, planned
+    from mlflow_core.feast.registry import has_registry
 
     call = invocation(context)
-    project, schemas = call.project, call.schemas
-    changes = plan_project(project, schemas, call.store if has_registry(call.repo) else None)
-    call.result(changes_data(changes), changes_text(changes, done=False))
-    if changes:
+    _ = call.schemas  # what does not load is told before anything is opened
+    found = planned(call, call.store if has_registry(call.repo) else None, _metadata_there(call))
+    call.result(changes_data(found), changes_text(found, done=False, width=call.out.width))
+    if found.changes:
         raise typer.Exit(ExitCode.PLAN_HAS_CHANGES)
+
+
+def _metadata_there(call: Invocation) -> MetadataStore | None:
+    """The metadata store; None where there is none yet, for planning makes no tables."""
+    from mlflow_core.metadata import check
+
+    return None if check(call.settings.metadata_url()).state == "empty" else call.metadata

@@ -74,7 +74,8 @@ def root(
     ] = 0,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     principal: Annotated[
-        str | None, typer.Option("--as", help="Who does this; by default the OS user.")
+        str | None,
+        typer.Option("--as", help="Who does this, where no token says it; by default the OS user."),
     ] = None,
 ) -> None:
     """Declare features and training pipelines, plan, apply, train and serve them.

@@ -8,6 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_core.cli.context import invocation
+from mlflow_core.cli.runs_again import cancel, reproduce, resume
+from mlflow_core.cli.runs_compare import compare, diff_data
+from mlflow_core.cli.runs_logs import logs
+from mlflow_core.cli.runs_why import why
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["app", "list_runs", "show"]
 
 app = typer.Typer(
-    help="List and show runs.", rich_markup_mode=None, add_completion=False, no_args_is_help=True
+    help="List, show and compare runs.", rich_markup_mode=None, add_completion=False, no_args_is_help=True
 )
 
 
 @app.callback()
 def runs() -> None:
-    """List and show runs."""
+    """List, show and compare runs."""
 
 
 @app.command("list")
@@ -94,6 +98,15 @@ def show(
     lines += [f"param    {name:<32}{_short(value)}" for name, value in params.items()]
     lines += [f"file     {file.name:<20}{file.size:,} bytes  {file.uri}" for file in files]
     call.result(data, "\n".join(lines))
+
+
+app.command()(compare)
+app.command("diff-data")(diff_data)
+app.command()(logs)
+app.command()(why)
+app.command()(resume)
+app.command()(cancel)
+app.command()(reproduce)
 
 
 def _state(run: Run, now_us: int) -> str:

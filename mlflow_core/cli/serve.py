@@ -38,7 +38,8 @@ def serve(
         root=str(call.root),
         env=call.env,
         clock=str(clock_of_call(call, clock=clock)),
-        principal=str(call.principal),
+        principal=call.principal.name,
+        established=call.principal.established,
         allow_registry_code=allow_registry_code,
         verbosity=call.verbosity,
     )

@@ -1,4 +1,4 @@
-"""``mlcore train``: run a training pipeline from its dataset to a registered model."""
+"""``mlcore train``: run a pipeline: a training from its dataset to a registered model, or steps alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from mlflow_core.cli.context import invocation
 from mlflow_core.cli.dataset import ClockOption
 
 if TYPE_CHECKING:
+    from mlflow_core.cli.context import Invocation
+    from mlflow_core.workflow.steps_run import Finished
     from mlflow_core.workflow.training import Trained
 
-__all__ = ["app", "train"]
+__all__ = ["app", "print_result", "train", "trained_data", "trained_text"]
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -34,7 +36,8 @@ def train(
     fresh: Annotated[
         bool,
         typer.Option(
-            "--fresh", help="Train anew where an interrupted training could go on from a checkpoint."
+            "--fresh",
+            help="Train anew, also where the same model was trained before or a checkpoint could be gone on from.",
         ),
     ] = False,
     profile: Annotated[
@@ -42,19 +45,25 @@ def train(
         typer.Option("--profile", help="Show where the training's time goes: data, compute, communication."),
     ] = False,
 ) -> None:
-    """Build the dataset, train, evaluate, hold the gate, register; each step is recorded.
+    """Build the dataset, train, evaluate, hold the gate, register; what was done before is found, not done again.
 
     Example: mlcore train late_arrival
     """
-    from contextlib import nullcontext
-
-    from mlflow_core.cli.workspace import clock_named, open_workspace
+    from mlflow_core.cli.workspace import clock_named, cluster_for, open_workspace
+    from mlflow_core.spec import TrainingPipeline
+    from mlflow_core.workflow.steps_run import run_steps
     from mlflow_core.workflow.training import run_pipeline
 
     call = invocation(context)
     workspace = open_workspace(call)
-    workspace.pipeline(pipeline)
-    with nullcontext() if in_process else workspace.cluster() as client:
+    spec = workspace.any_pipeline(pipeline)
+    if not isinstance(spec, TrainingPipeline):
+        _refuse(clock=clock, compare_clocks=compare_clocks, fresh=fresh, profile=profile)
+        with cluster_for(workspace, spec, in_process=in_process) as client:
+            finished = run_steps(workspace, spec, client=client, progress=call.progress())
+        print_result(call, finished)
+        return
+    with cluster_for(workspace, spec, in_process=in_process) as client:
         trained = run_pipeline(
             workspace,
             pipeline,
@@ -65,9 +74,44 @@ def train(
             fresh=fresh,
             profile=profile,
         )
-    for warning in trained.warnings:
+    print_result(call, trained)
+
+
+def print_result(call: Invocation, done: Trained | Finished) -> None:
+    """Print what a run gave, and its warnings on standard error."""
+    from mlflow_core.workflow.training import Trained
+
+    for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    call.result(trained_data(trained), trained_text(trained))
+    if isinstance(done, Trained):
+        call.result(trained_data(done), trained_text(done))
+    else:
+        call.result(_finished_data(done), _finished_text(done))
+
+
+def _refuse(**given: object) -> None:
+    from mlflow_core.errors import UsageError
+
+    for name, value in given.items():
+        if value:
+            raise UsageError(f"--{name.replace('_', '-')} is for pipelines that train a model")
+
+
+def _finished_data(done: Finished) -> dict[str, Any]:
+    return {
+        "run": done.run_id,
+        "outputs": {name: {"digest": one.digest, "kind": one.kind} for name, one in done.outputs.items()},
+        "seconds": dict(done.seconds),
+        "found": list(done.found),
+    }
+
+
+def _finished_text(done: Finished) -> str:
+    lines = [f"run {done.run_id}"]
+    for name, one in done.outputs.items():
+        how = "found" if name in done.found else f"{done.seconds[name]:.1f} s"
+        lines.append(f"  {name:<20}{one.kind:<8}{how}")
+    return "\n".join(lines)
 
 
 def trained_data(trained: Trained) -> dict[str, Any]:
@@ -83,6 +127,7 @@ def trained_data(trained: Trained) -> dict[str, Any]:
         "clocks": trained.clocks.to_json() if trained.clocks is not None else None,
         "scores": trained.evaluation.to_json()["scores"],
         "seconds": dict(trained.seconds),
+        "found": list(trained.found),
     }
 
 
@@ -104,4 +149,6 @@ def trained_text(trained: Trained) -> str:
         lines += [f"  {line}" for line in trained.clocks.describe().splitlines()]
     lines.append(f"model  {trained.model}:{trained.version}, alias {trained.alias}")
     lines.append(f"report {trained.report}")
+    if trained.found:
+        lines.append(f"found  {', '.join(trained.found)}: nothing to do (see: mlcore runs why)")
     return "\n".join(lines)

@@ -57,7 +57,7 @@ def erasures_in(settings: Settings, *, project: str) -> Erasures:
         return NOTHING_ERASED
     from mlflow_core.metadata import read_erasures
 
-    return erasures_of_records(read_erasures(url, project=project))
+    return erasures_of_records(read_erasures(url, project=project, namespace=settings.project.namespace))
 
 
 def erasures_of_records(records: Iterable[ErasureRecord]) -> Erasures:

@@ -122,6 +122,7 @@ def applied_specs(store: FeatureStore) -> Applied:
             "on_demand": _specs(registry.list_on_demand_feature_views(project)),
             "services": _specs(registry.list_feature_services(project)),
             "pipelines": manifest.get("pipelines", {}),
+            "step_pipelines": manifest.get("step_pipelines", {}),
             "native": manifest.get("native", {}),
         }
 

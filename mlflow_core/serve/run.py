@@ -21,6 +21,7 @@ from uvicorn.supervisors import Multiprocess
 
 from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.config import Principal, load_settings, parse_clock
+from mlflow_core.config.principal import Established
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import ServeError
 from mlflow_core.feast.kept_rows import layout_caches
@@ -49,6 +50,7 @@ class Served:
         env: The settings' overlay, or None.
         clock: What "now" means; see ``mlflow_core.config.parse_clock``.
         principal: Who runs it.
+        established: How that is known.
         allow_registry_code: Run native on-demand transformations, whose code is in the registry.
         verbosity: How much is logged.
         limits: How much it takes on.
@@ -59,6 +61,7 @@ class Served:
     env: str | None = None
     clock: str = "system"
     principal: str = "serve"
+    established: Established = "os"
     allow_registry_code: bool = False
     verbosity: int = 0
     limits: Limits = field(default_factory=Limits)
@@ -96,10 +99,16 @@ def application(served: Served) -> Application:
     config = read_config(settings.feature_repo_path())
 
     def metadata_of(principal: Principal) -> MetadataStore:
-        return MetadataStore(settings.metadata_url(), clock, principal, project=config.project)
+        return MetadataStore(
+            settings.metadata_url(),
+            clock,
+            principal,
+            project=config.project,
+            namespace=settings.project.namespace,
+        )
 
     metadata, artifacts = (
-        metadata_of(Principal(served.principal)),
+        metadata_of(Principal(served.principal, served.established)),
         ArtifactStore(settings.artifact_location()),
     )
     own = Cache(Path(settings.cache.location), settings.cache.limit)

@@ -2,7 +2,7 @@
 
 from mlflow_core.sources.listing import SourceListing
 from mlflow_core.sources.part import SourcePart
-from mlflow_core.sources.read import open_source, parts, read_schema, read_table, snapshot
+from mlflow_core.sources.read import files_of, open_source, parts, read_schema, read_table, snapshot
 from mlflow_core.sources.spans import Between, Span
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "SourceListing",
     "SourcePart",
     "Span",
+    "files_of",
     "open_source",
     "parts",
     "read_schema",

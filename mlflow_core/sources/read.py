@@ -19,7 +19,7 @@ from mlflow_core.spec import DeltaSource, IcebergSource, ParquetSource, Source, 
 if TYPE_CHECKING:
     from mlflow_core.sources.lake import LakeTable
 
-__all__ = ["open_source", "parts", "read_schema", "read_table", "snapshot"]
+__all__ = ["files_of", "open_source", "parts", "read_schema", "read_table", "snapshot"]
 
 
 def open_source(source: Source, base: str) -> SourceListing:
@@ -140,3 +140,24 @@ def _lake_table(source: DeltaSource | IcebergSource, base: str) -> LakeTable:
     from mlflow_core.sources.iceberg import iceberg_table
 
     return iceberg_table(source, base)
+
+
+def files_of(source: Source, base: str) -> dict[str, str]:
+    """Return the files that would be read, each with what changes when its content does; none for a SQL table.
+
+    Args:
+        source: The source.
+        base: Folder of the feature repository; relative paths start there.
+
+    Raises:
+        SourceError: There are no data, or they cannot be listed.
+    """
+    if isinstance(source, SqlSource):
+        return {}
+    if isinstance(source, ParquetSource):
+        from mlflow_core.sources.files import find_files
+
+        found = find_files(source, base)
+    else:
+        found = tuple(_lake_table(source, base).files)
+    return {file.name: f"{file.size} bytes {file.version}".rstrip() for file in found}

@@ -61,6 +61,15 @@ def configure_logging(
     return handler
 
 
+def json_formatter(redact: Iterable[str] = ()) -> logging.Formatter:
+    """A formatter that writes a record as one JSON object, for handlers that others add to our loggers.
+
+    Args:
+        redact: Texts that must never appear.
+    """
+    return _JsonLine(redact)
+
+
 def _level(verbosity: int) -> int:
     if verbosity < 0:
         return logging.ERROR

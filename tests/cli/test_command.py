@@ -75,7 +75,7 @@ def test_every_verb_has_help_with_an_example(verb: str, tmp_path: Path) -> None:
 
     assert answer.returncode == 0, answer.stderr
     assert "Usage: mlcore " + verb in answer.stdout
-    assert "completion" not in answer.stdout
+    assert "--install-completion" not in answer.stdout
 
 
 def test_the_two_meanings_of_clock_are_told_apart(tmp_path: Path) -> None:

@@ -171,3 +171,17 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlcore.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"mlcore\.toml.*UTF-8"):
         load_settings(tmp_path, environ={})
+
+
+def test_what_is_kept_and_a_started_cluster_are_settings_like_others(tmp_path: Path) -> None:
+    (tmp_path / "mlcore.toml").write_text(
+        '[cluster]\naddress = "started"\n[retention]\nartifacts = "forever"\nversions = 3\n'
+    )
+    settings = load_settings(tmp_path, environ={"MLCORE_RETENTION_DATASETS": "2w"})
+
+    assert settings.cluster.address == f"started:{tmp_path.resolve()}/.mlcore/cluster.json"
+    assert settings.retention.length_us("artifacts") is None
+    assert settings.retention.length_us("datasets") == 14 * 86_400_000_000
+    assert settings.retention.newest == 3
+    assert load_settings(tmp_path, environ={"MLCORE_RETENTION_VERSIONS": "5"}).retention.newest == 5
+    assert load_settings(tmp_path, environ={"MLCORE_RETENTION_VERSIONS": "all"}).retention.newest is None

@@ -85,7 +85,7 @@ def test_the_questions_in_the_documents_name_what_the_flagship_wants_to_know() -
 def test_the_command_reference_names_every_command_and_every_option() -> None:
     page = (ROOT / "docs" / "cli.md").read_text()
     rows = {
-        words[1]: row for row in page.splitlines() if (words := re.match(r"\| `mlcore ([a-z ]+[a-z])", row))
+        words[1]: row for row in page.splitlines() if (words := re.match(r"\| `mlcore ([a-z -]+[a-z])", row))
     }
 
     for path, options in commands():

@@ -16,6 +16,7 @@ from tests.house.repository import ROOT, our_files, shown
 
 EXAMPLES = ("examples/machines/README.md",)
 OWN_PROJECT = "docs/own-project.md"
+PAGES = ("docs/steps.md", "docs/schedules.md")
 
 
 def test_a_project_grows_from_an_empty_folder_as_its_page_says(tmp_path, monkeypatch, capsys):
@@ -24,6 +25,13 @@ def test_a_project_grows_from_an_empty_folder_as_its_page_says(tmp_path, monkeyp
     walk(page, tmp_path, monkeypatch, capsys)
 
     assert list((tmp_path / ".mlcore" / "reports").glob("late_parcel-*.html"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_of_the_documentation_holds_for_the_project_that_it_begins_with(
+    page, tmp_path, monkeypatch, capsys
+):
+    walk((ROOT / page).read_text(), tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("page", EXAMPLES)
@@ -41,7 +49,7 @@ def test_every_page_that_shows_files_is_walked():
         if any(block.title is not None for block in blocks_of(path.read_text()))
     }
 
-    assert with_files == {OWN_PROJECT}
+    assert with_files == {OWN_PROJECT, *PAGES}
 
 
 def walk(page: str, folder: Path, monkeypatch, capsys) -> None:

@@ -1,0 +1,209 @@
+"""``mlcore schedule``: which pipelines start by themselves, and when; pause, resume and start them by hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mlflow_core.cli.context import invocation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mlflow_core.cli.context import Invocation
+    from mlflow_core.metadata import Schedule
+    from mlflow_core.workflow.schedule.child import Child
+    from mlflow_core.workflow.schedule.scheduler import Scheduler
+
+__all__ = ["app", "list_schedules", "next_times", "open_scheduler", "pause", "resume", "run", "told_to_end"]
+
+app = typer.Typer(
+    help="List, pause, resume and start schedules.",
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(help="The schedule, which has its pipeline's name.")]
+
+
+@app.callback()
+def schedule() -> None:
+    """List, pause, resume and start schedules."""
+
+
+@app.command("list")
+def list_schedules(context: typer.Context) -> None:
+    """List the schedules in force, with when each is due next and what came of its last start.
+
+    Example: mlcore schedule list
+    """
+    from mlflow_core.config.times import format_time
+
+    call = invocation(context)
+    found = call.metadata.list_schedules()
+    now = call.clock.now_us()
+    rows = [
+        (
+            one.name,
+            one.cron,
+            one.zone,
+            _state(one, now),
+            "" if one.next_us is None else format_time(one.next_us),
+            one.last_error or one.last_run or "",
+        )
+        for one in found
+    ]
+    columns = ("schedule", "cron", "zone", "state", "next", "last")
+    call.out.table([asdict(one) for one in found], columns, rows)
+
+
+@app.command()
+def pause(
+    context: typer.Context,
+    name: Name,
+    why: Annotated[str, typer.Option(help="The reason, for the record.")] = "",
+) -> None:
+    """Let a schedule start nothing until it is resumed; what it has started goes on.
+
+    Example: mlcore schedule pause late_arrival --why "the source is being mended"
+    """
+    call = invocation(context)
+    found = call.metadata.pause_schedule(name, why=why)
+    call.result(asdict(found), f"{name} is paused. To start it again: mlcore schedule resume {name}")
+
+
+@app.command()
+def resume(context: typer.Context, name: Name) -> None:
+    """Let a paused schedule start its pipeline again; what came due meanwhile is not made up for.
+
+    Example: mlcore schedule resume late_arrival
+    """
+    from mlflow_core.config.times import format_time
+    from mlflow_core.workflow.schedule.times import next_time
+
+    call = invocation(context)
+    one = call.metadata.get_schedule(name)
+    due = None if one.cron is None else next_time(one.cron, one.zone, call.clock.now_us())
+    found = call.metadata.resume_schedule(name, next_us=due)
+    when = "never by its cron line" if found.next_us is None else f"next {format_time(found.next_us)}"
+    call.result(asdict(found), f"{name} is due {when}.")
+
+
+@app.command("next")
+def next_times(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Only this schedule.", show_default=False)] = None,
+    count: Annotated[int, typer.Option(help="How many times of each.", min=1, max=1000)] = 5,
+) -> None:
+    """Say when schedules are due next, also across changes of summer time; paused ones are not started then.
+
+    Example: mlcore schedule next late_arrival --count 3
+    """
+    from mlflow_core.config.times import format_time
+    from mlflow_core.workflow.schedule.times import times_after
+
+    call = invocation(context)
+    store = call.metadata
+    now = call.clock.now_us()
+    data, rows = [], []
+    for one in [store.get_schedule(name)] if name is not None else store.list_schedules():
+        for time in islice(times_after(one.cron, one.zone, now), count) if one.cron is not None else ():
+            data.append(
+                {"name": one.name, "at_us": time, "at": format_time(time), "local": _local(time, one.zone)}
+            )
+            rows.append((one.name, format_time(time), _local(time, one.zone), "paused" if one.paused else ""))
+    call.out.table(data, ("schedule", "UTC", "there", ""), rows)
+
+
+@app.command()
+def run(context: typer.Context, name: Name) -> None:
+    """Start a schedule's pipeline now and wait for it; when it is due next stays as it is.
+
+    Example: mlcore schedule run late_arrival
+    """
+    call = invocation(context)
+    call.metadata.get_schedule(name)
+    with told_to_end() as stopped:
+        ended = open_scheduler(call).run_now(name, stopped)
+    call.result(
+        asdict(ended), f"{name}: {ended.error or 'done'}" + (f", run {ended.run}" if ended.run else "")
+    )
+    if ended.status != 0:
+        raise typer.Exit(1)
+
+
+def open_scheduler(call: Invocation, *, look_s: float = 1.0) -> Scheduler:
+    """Make the scheduler of a call's project, which starts ``mlcore train`` with the call's own options.
+
+    Args:
+        call: The call.
+        look_s: How often it looks at what is due, in seconds.
+    """
+    from mlflow_core.workflow.schedule.scheduler import Scheduler
+
+    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    return Scheduler(
+        call.metadata,
+        call.clock,
+        _start(call),
+        owner,
+        lambda line: typer.echo(line, err=True),
+        look_s=look_s,
+    )
+
+
+@contextmanager
+def told_to_end() -> Iterator[threading.Event]:
+    """Set an event, instead of ending at once, where this process is asked to end by SIGTERM or Ctrl-C."""
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: Any) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(call: Invocation) -> Callable[[str], Child]:
+    from mlflow_core.workflow.schedule.child import start_child
+
+    options = ["--root", str(call.root), "--json"]
+    options += ["--env", call.env] if call.env is not None else []
+    options += ["--as", call.given_principal] if call.given_principal is not None else []
+    logs = call.settings.root / ".mlcore" / "logs"
+
+    def start(pipeline: str) -> Child:
+        command = [sys.executable, "-m", "mlflow_core.cli", *options, "train", pipeline]
+        return start_child(command, logs / f"schedule-{pipeline}.log", folder=call.root)
+
+    return start
+
+
+def _state(one: Schedule, now_us: int) -> str:
+    if one.lease_owner is not None and (one.lease_until_us or 0) > now_us:
+        return "running"
+    return "paused" if one.paused else "waits"
+
+
+def _local(time_us: int, zone: str) -> str:
+    from datetime import UTC, datetime, timedelta
+    from zoneinfo import ZoneInfo
+
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
+    return moment.astimezone(ZoneInfo(zone)).strftime("%a %Y-%m-%d %H:%M %Z")
