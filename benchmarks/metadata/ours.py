@@ -59,7 +59,7 @@ class Ours:
         tables, engine = Table.metadata.tables, create_engine(self._url)
         with engine.begin() as connection:
             connection.exec_driver_sql("DELETE FROM mlcore_runs")
-            project = connection.scalar(select(tables["mlcore_projects"].c.id))
+            project = connection.execute(select(tables["mlcore_projects"].c.id)).scalar_one()
             for runs in given_runs(count, n_steps, batch=BATCH):
                 connection.execute(insert(tables["mlcore_runs"]), [_row(run, project) for run in runs])
                 params = [[_param(run, name) for name in run.params] for run in runs]

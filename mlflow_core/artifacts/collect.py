@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from mlflow_core.artifacts.keys import digest_at
 from mlflow_core.artifacts.place import TEMPORARY, Entry, Place
 from mlflow_core.artifacts.tree import TreeFile
 from mlflow_core.errors import ArtifactError
@@ -57,8 +58,8 @@ def collect(
     Raises:
         ArtifactError: The manifest of a folder that stays is damaged, so that nobody can say what it needs.
     """
-    blobs = {_digest(entry): entry for entry in place.walk("blobs")}
-    trees = {_digest(entry): entry for entry in place.walk("trees")}
+    blobs = {digest_at(entry): entry for entry in place.walk("blobs")}
+    trees = {digest_at(entry): entry for entry in place.walk("trees")}
     young = {d for part in (blobs, trees) for d, entry in part.items() if entry.stored_us >= before_us}
     needed = set(keep) | set(_parts(keep & trees.keys(), read_tree))
     reached = needed | young | set(_parts(young & trees.keys(), read_tree))
@@ -71,7 +72,7 @@ def collect(
             _delete(place, entry)
     have = blobs.keys() | trees.keys()
     return GcReport(
-        deleted=tuple(dict.fromkeys(_digest(entry) for entry in doomed)),
+        deleted=tuple(dict.fromkeys(digest_at(entry) for entry in doomed)),
         freed_bytes=sum(entry.size for entry in (*doomed, *leftovers)),
         kept=len(needed & have),
         young=len((reached - needed) & have),
@@ -81,29 +82,38 @@ def collect(
     )
 
 
-def remove_tree(place: Place, tree: Entry, read_tree: Callable[[str], tuple[TreeFile, ...]]) -> None:
-    """Remove a folder, and those of its files that no other folder has.
+def remove(
+    place: Place,
+    doomed: frozenset[str],
+    keep: frozenset[str],
+    read_tree: Callable[[str], tuple[TreeFile, ...]],
+) -> tuple[str, ...]:
+    """Remove files and folders, and those files of the folders that no folder that stays has.
 
     Args:
         place: Where the objects lie.
-        tree: The folder.
+        doomed: Digests of what is there and is to go; a file that a folder that stays has is left.
+        keep: Digests that stay anyway.
         read_tree: Gives the files of a folder.
+
+    Returns:
+        Those of the doomed that are gone.
 
     Raises:
         ArtifactError: A folder is damaged, so that nobody can say what it needs; nothing was removed then. Or an
             object cannot be removed.
     """
-    files = {file.digest for file in read_tree(_digest(tree))}
-    others = {_digest(entry) for entry in place.walk("trees")} - {_digest(tree)}
-    alone = files - set(_parts(others, read_tree))
-    blobs = [entry for entry in place.walk("blobs") if _digest(entry) in alone]
+    blobs = {digest_at(entry): entry for entry in place.walk("blobs")}
+    trees = {digest_at(entry): entry for entry in place.walk("trees")}
+    going = doomed & trees.keys()
+    stays = keep | set(_parts(trees.keys() - going, read_tree))
+    files = ((doomed & blobs.keys()) | set(_parts(going, read_tree))) - stays
     # The files first: what is to be gone must be gone before it can no longer be found.
-    for entry in (*blobs, tree):
+    for entry in [blobs[digest] for digest in sorted(files & blobs.keys())]:
         _delete(place, entry)
-
-
-def _digest(entry: Entry) -> str:
-    return f"sha256:{entry.key.rpartition('/')[2]}"
+    for digest in sorted(going):
+        _delete(place, trees[digest])
+    return tuple(sorted(going | (doomed & files)))
 
 
 def _parts(

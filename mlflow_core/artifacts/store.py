@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
-from mlflow_core.artifacts.collect import GcReport, collect, remove_tree
+from mlflow_core.artifacts.collect import GcReport, collect, remove
 from mlflow_core.artifacts.digest import (
     Artifact,
     chunks,
@@ -23,7 +24,10 @@ from mlflow_core.artifacts.digest import (
     digest_of,
     digest_stream,
 )
+from mlflow_core.artifacts.failures import damaged, guarded
+from mlflow_core.artifacts.keys import blob_key, digest_at, tree_key
 from mlflow_core.artifacts.place import Entry, open_place
+from mlflow_core.artifacts.renewing import renew, stored_again
 from mlflow_core.artifacts.tree import MEDIA_TYPE, TreeFile, files_below, read_manifest, write_manifest
 from mlflow_core.config.clock import Clock
 from mlflow_core.errors import ArtifactError
@@ -63,8 +67,8 @@ class ArtifactStore:
             ArtifactError: It cannot be written (disk full, no permission); nothing is left behind.
         """
         digest = digest_bytes(data)
-        self._put_bytes(_blob(digest), data, digest, name)
-        return Artifact(self._place.url(_blob(digest)), digest, len(data), media_type, name)
+        self._put_bytes(blob_key(digest), data, digest, name)
+        return Artifact(self._place.url(blob_key(digest)), digest, len(data), media_type, name)
 
     def put_file(
         self, path: Path | str, *, name: str | None = None, media_type: str = _OCTETS, link: bool = False
@@ -84,7 +88,7 @@ class ArtifactStore:
         path = Path(path)
         file = self._put_file(path, path.name, link=link)
         name = path.name if name is None else name
-        return Artifact(self._place.url(_blob(file.digest)), file.digest, file.size, media_type, name)
+        return Artifact(self._place.url(blob_key(file.digest)), file.digest, file.size, media_type, name)
 
     def put_tree(self, folder: Path | str, *, name: str | None = None, link: bool = False) -> Artifact:
         """Store a folder: each file by its own content, and a manifest that names them all.
@@ -108,15 +112,13 @@ class ArtifactStore:
         manifest = write_manifest(files)
         digest = digest_bytes(manifest)
         name = folder.name if name is None else name
-        self._put_bytes(_tree(digest), manifest, digest, name)
-        return Artifact(self._place.url(_tree(digest)), digest, sum(f.size for f in files), MEDIA_TYPE, name)
+        self._put_bytes(tree_key(digest), manifest, digest, name)
+        url, size = self._place.url(tree_key(digest)), sum(file.size for file in files)
+        return Artifact(url, digest, size, MEDIA_TYPE, name)
 
     def _put_bytes(self, key: str, data: bytes, digest: str, name: str) -> None:
         def write() -> None:
-            entry = self._place.entry(key)
-            if entry is not None and entry.size == len(data) and self._hash(key) == digest:
-                self._place.touch(key)
-            else:
+            if not stored_again(self._place, key, len(data), digest):
                 self._place.put_bytes(key, data)
 
         self._guard("cannot be stored", name or digest, write)
@@ -125,11 +127,8 @@ class ArtifactStore:
         def write() -> TreeFile:
             before = path.stat()
             digest = digest_file(path)
-            key = _blob(digest)
-            entry = self._place.entry(key)
-            if entry is not None and entry.size == before.st_size and self._hash(key) == digest:
-                self._place.touch(key)
-            else:
+            key = blob_key(digest)
+            if not stored_again(self._place, key, before.st_size, digest):
                 self._place.put_file(key, path, link=link)
             after = path.stat()
             changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
@@ -150,7 +149,7 @@ class ArtifactStore:
     def about(self, uri_or_digest: str, *, name: str = "", media_type: str = _OCTETS) -> Artifact:
         """The record of what is stored under a digest; raises ``ArtifactError`` where nothing is."""
         entry = self._there(digest := digest_of(uri_or_digest))
-        if entry.key != _tree(digest):
+        if entry.key != tree_key(digest):
             return Artifact(self._place.url(entry.key), digest, entry.size, media_type, name)
         size = sum(file.size for file in self.files_of(digest))
         return Artifact(self._place.url(entry.key), digest, size, MEDIA_TYPE, name)
@@ -223,7 +222,7 @@ class ArtifactStore:
     def urls_of(self, uri_or_digest: str, *, suffix: str = "") -> tuple[str, ...]:
         """As :meth:`paths_of`, but addresses that fsspec opens, also where the store is remote."""
         return tuple(
-            self._place.url(_blob(file.digest))
+            self._place.url(blob_key(file.digest))
             for file in self._present(uri_or_digest)
             if file.path.endswith(suffix)
         )
@@ -270,7 +269,7 @@ class ArtifactStore:
         key = self._key(digest)
         if self._guard("cannot be read", digest, lambda: self._hash(key)) != digest:
             raise self._damaged(digest, key)
-        if key == _tree(digest):
+        if key == tree_key(digest):
             for file in self.files_of(digest):
                 self.verify(file.digest)
 
@@ -278,9 +277,26 @@ class ArtifactStore:
         """The digests of everything here, folders first."""
         for prefix in ("trees", "blobs"):
             for entry in self._place.walk(prefix):
-                yield f"sha256:{entry.key.rpartition('/')[2]}"
+                yield digest_at(entry)
+
+    def touch(self, uri_or_digest: str) -> None:
+        """Make an artifact, of a folder every file, young again where that is no copy: no collection takes it now.
+
+        Raises:
+            ArtifactError: Something of it is missing, or has another size than when it was stored.
+        """
+        key = self._key(digest := digest_of(uri_or_digest))
+        # The manifest first: whoever collects takes folders before files.
+        files = self._present(digest) if key == tree_key(digest) else ()
+        keys = (key, *(blob_key(file.digest) for file in files))
+        self._guard("is not whole", digest, partial(renew, self._place, keys))
 
     # ------------------------------------------------------------------ removing
+
+    def stored_us(self, uri_or_digest: str) -> int | None:
+        """When it was stored last, microseconds since the epoch, UTC; None where it is not here."""
+        entry = self._entry(digest_of(uri_or_digest))
+        return None if entry is None else entry.stored_us
 
     def delete(self, uri_or_digest: str) -> bool:
         """Remove one artifact; of a folder only its manifest, since its files may be shared.
@@ -289,8 +305,7 @@ class ArtifactStore:
             Whether it was there.
         """
         digest = digest_of(uri_or_digest)
-        entry = self._entry(digest)
-        if entry is None:
+        if (entry := self._entry(digest)) is None:
             return False
         self._guard("cannot be removed", digest, lambda: self._place.delete(entry.key))
         return True
@@ -301,11 +316,21 @@ class ArtifactStore:
         Returns:
             Whether it was there.
         """
-        digest = digest_of(uri_or_digest)
-        entry = self._place.entry(_tree(digest))
-        if entry is not None:
-            remove_tree(self._place, entry, self.files_of)
-        return entry is not None
+        return bool(self.delete_all([uri_or_digest]))
+
+    def delete_all(self, uris: Iterable[str], *, keep: frozenset[str] = frozenset()) -> tuple[str, ...]:
+        """Remove files and folders, and of the folders those files that no folder that stays has.
+
+        Args:
+            uris: What to remove, by uri or digest; what is not there, or is part of a folder that stays, is left out.
+            keep: Digests that stay anyway.
+
+        Returns:
+            The digests of those that were there and are gone.
+        """
+        doomed = frozenset(digest_of(text) for text in uris)
+        there = [digest for digest in sorted(doomed - keep) if self.exists(digest)]
+        return remove(self._place, frozenset(there), keep, self.files_of) if there else ()
 
     def gc(
         self, keep: set[str] | frozenset[str], older_than_us: int, clock: Clock, *, dry_run: bool = False
@@ -328,7 +353,7 @@ class ArtifactStore:
     # ------------------------------------------------------------------ steps
 
     def _entry(self, digest: str) -> Entry | None:
-        return self._place.entry(_blob(digest)) or self._place.entry(_tree(digest))
+        return self._place.entry(blob_key(digest)) or self._place.entry(tree_key(digest))
 
     def _key(self, digest: str) -> str:
         return self._there(digest).key
@@ -346,7 +371,7 @@ class ArtifactStore:
     def _present(self, uri_or_digest: str) -> tuple[TreeFile, ...]:
         files = self.files_of(uri_or_digest)
         for file in files:
-            entry = self._place.entry(_blob(file.digest))
+            entry = self._place.entry(blob_key(file.digest))
             if entry is None:
                 raise ArtifactError(
                     f'its file "{file.path}" ({file.digest}) is not in the store',
@@ -367,34 +392,7 @@ class ArtifactStore:
             raise self._damaged(file.digest, key)
 
     def _damaged(self, digest: str, key: str) -> ArtifactError:
-        return ArtifactError(
-            "is damaged: its bytes are not those that were stored",
-            object=digest,
-            place=self._place.url(key),
-            hint="Delete it and store it again, or restore it from a backup.",
-        )
+        return damaged(digest, self._place.url(key))
 
     def _guard(self, what: str, name: str, act: Callable[[], _T]) -> _T:
-        try:
-            return act()
-        except ArtifactError:
-            raise
-        except FileNotFoundError as error:
-            raise ArtifactError(f"{what}: not found", object=name, place=self.location) from error
-        except OSError as error:
-            raise ArtifactError(
-                f"{what}: {error.strerror or error}", object=name, place=self.location
-            ) from error
-
-
-def _blob(digest: str) -> str:
-    return _key_in("blobs", digest)
-
-
-def _tree(digest: str) -> str:
-    return _key_in("trees", digest)
-
-
-def _key_in(part: str, digest: str) -> str:
-    hexed = digest.removeprefix("sha256:")
-    return f"{part}/sha256/{hexed[:2]}/{hexed}"
+        return guarded(what, name, self.location, act)

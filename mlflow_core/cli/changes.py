@@ -10,6 +10,7 @@ from mlflow_core.cli.context import Invocation
 from mlflow_core.metadata import MetadataStore, SpecVersion
 from mlflow_core.plan.diff import Action, Diff
 from mlflow_core.plan.fingerprint import fingerprint
+from mlflow_core.plan.lineage import Node
 from mlflow_core.plan.project import KINDS, Project
 from mlflow_core.workflow.impact import Impact
 from mlflow_core.workflow.recompute import Recompute
@@ -53,7 +54,7 @@ def planned(call: Invocation, store: FeatureStore | None, metadata: MetadataStor
     from mlflow_core.feast.registry import applied_specs, plan_project
     from mlflow_core.plan.impact import column_changes, destructions, reached
     from mlflow_core.plan.to_feast import to_feast
-    from mlflow_core.workflow.impact import impact_of, used_models
+    from mlflow_core.workflow.impact import computed_otherwise, impact_of, used_models
     from mlflow_core.workflow.recompute import recomputed
 
     project, schemas = call.project, call.schemas
@@ -63,7 +64,13 @@ def planned(call: Invocation, store: FeatureStore | None, metadata: MetadataStor
     columns = column_changes(stored_columns(store), columns_of(to_feast(project, schemas)))
     nodes = reached(changes, applied_specs(store), project)
     models = () if metadata is None else used_models(metadata)
-    impact = impact_of(nodes, columns, destructions(changes, columns), models)
+    lost = destructions(changes, columns)
+    if models and metadata is not None:
+        told = {one.node for one in lost}
+        declared = {Node(one.kind, one.name): one.fingerprint for one in _versions(project)}
+        changed = computed_otherwise(models, _in_force(metadata), declared)
+        lost += tuple(one for one in changed if one.node not in told)
+    impact = impact_of(nodes, columns, lost, models)
     return Planned(changes, impact, () if metadata is None else recomputed(project, nodes, metadata))
 
 
@@ -187,6 +194,13 @@ def _recompute_table(found: tuple[Recompute, ...], width: int) -> list[str]:
         for one in found
     ]
     return table(("what", "rows", "to read", "takes about", "by"), rows, width=width).splitlines()
+
+
+def _in_force(metadata: MetadataStore) -> dict[Node, str]:
+    """The fingerprints of what was applied last."""
+    last = metadata.last_apply()
+    specs = () if last is None else metadata.specs_of(last.id)
+    return {Node(one.kind, one.name): one.fingerprint for one in specs}
 
 
 def _versions(project: Project) -> Iterator[SpecVersion]:

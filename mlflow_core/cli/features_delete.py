@@ -232,6 +232,7 @@ def _data(entity: str, erased: Erased, left: tuple[SourceRows, ...]) -> dict[str
         "online": None if erased.online is None else dict(erased.online),
         "layouts": asdict(erased.layouts),
         "datasets": [asdict(one) for one in erased.datasets],
+        "outputs": [asdict(one) for one in erased.outputs],
         "sources": [asdict(one) for one in left],
     }
 
@@ -253,6 +254,9 @@ def _text(entity: str, erased: Erased, left: tuple[SourceRows, ...]) -> str:
         runs = f", used by {', '.join(one.runs)}" if one.runs else ""
         lines.append(f"dataset   {one.id} of {one.name} removed, {one.rows:,} rows were of it{runs}")
     lines += [] if erased.datasets else ["datasets  none held it"]
+    if erased.outputs:
+        steps = ", ".join(dict.fromkeys(one.step for one in erased.outputs))
+        lines.append(f"outputs   {len(erased.outputs)} that steps made of such datasets removed: {steps}")
     for source in left:
         if source.rows is None:
             lines.append(f"source    {source.source} cannot be looked into: {source.failure}")

@@ -6,12 +6,13 @@ leaves nothing, and nothing that is there already is written over.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -56,7 +57,7 @@ def init(
     target = (folder or call.given_root or Path.cwd()).absolute()
     files = chosen.files(_project_name(target))
     _check_needs(chosen)
-    _check_free(target, files)
+    _check_free(target, _tops(files))
     with call.progress().stage("making the data"):
         _make(target, chosen, files)
     shown = _shown(target)
@@ -83,10 +84,10 @@ def _check_needs(chosen: Template) -> None:
             ) from None
 
 
-def _check_free(target: Path, files: Mapping[str, str]) -> None:
+def _check_free(target: Path, names: Iterable[str]) -> None:
     if target.exists() and not target.is_dir():
         raise UsageError("is there already, and no folder", place=str(target))
-    taken = [name for name in _tops(files) if (target / name).exists()]
+    taken = [name for name in names if os.path.lexists(target / name)]
     if taken:
         raise UsageError(
             f"is there already: {', '.join(taken)}",
@@ -117,7 +118,10 @@ def _make(target: Path, chosen: Template, files: Mapping[str, str]) -> None:
             )
         for cache in draft.rglob("__pycache__"):
             shutil.rmtree(cache)
-        for one in sorted(draft.iterdir()):
+        made = sorted(draft.iterdir())
+        # The script's own files as well, which nobody knew before.
+        _check_free(target, [one.name for one in made])
+        for one in made:
             one.rename(target / one.name)
 
 

@@ -43,7 +43,7 @@ class RetentionSettings(Section):
             model versions and kept training sets are made of stays anyway.
         versions: ``all``, or how many of a model's newest versions are kept beside those that an alias points at or
             that are deployed.
-        datasets: Training sets, after they were built; those of kept runs and of models in use stay anyway.
+        datasets: Training sets, after they were built or found again last; those of kept runs and of models in use stay anyway.
         caches: Layouts of sources, after they were used.
         logs: Runs' logs and reports outside of the artifact store.
         young: What was stored within this time stays whatever it is, for its run may not have written it down yet.

@@ -4,6 +4,7 @@
 """
 
 from mlflow_core.metadata.erasures import read_erasures
+from mlflow_core.metadata.outputs import MadeOutput
 from mlflow_core.metadata.records import (
     Alert,
     AliasMove,
@@ -44,6 +45,7 @@ __all__ = [
     "Deployment",
     "ErasureRecord",
     "LoggedArtifact",
+    "MadeOutput",
     "Materialisation",
     "MetadataStore",
     "Metric",

@@ -26,7 +26,8 @@ from mlflow_core.errors import MetadataError
 from mlflow_core.metadata.canonical import canonical
 
 # "mlcore" as a number; the lock belongs to the database, and goes with the transaction.
-_POSTGRES_LOCK: Final = 0x6D6C636F7265
+WRITERS_LOCK: Final = 0x6D6C636F7265
+SECRET_OPTIONS: Final = ("password", "sslpassword")
 _REASONS: Final = (
     (
         "database is locked",
@@ -52,9 +53,13 @@ _REASONS: Final = (
     (
         "not a database",
         "is not an SQLite database",
-        "Check [metadata] url, or restore the file from a backup.",
+        "Check [metadata] url, or move the file away, then: mlcore db restore BACKUP",
     ),
-    ("malformed", "is damaged", "Restore it from a backup."),
+    (
+        "malformed",
+        "is damaged",
+        "Move the file away, with its -wal and -shm, then: mlcore db restore BACKUP",
+    ),
     ("is full", "cannot grow: the disk is full", "Free some space, then try again; nothing was changed."),
     ("disk i/o error", "cannot be read or written: disk I/O error", "Check the disk and its free space."),
     ("no such table", "has not the tables of this version", "Run: mlcore db upgrade"),
@@ -74,7 +79,7 @@ class Database:
         MetadataError: The url is wrong, or its driver is not installed.
     """
 
-    def __init__(self, url: str, *, busy_timeout_s: float = 30.0) -> None:
+    def __init__(self, url: str | URL, *, busy_timeout_s: float = 30.0) -> None:
         try:
             self.url: URL = _with_our_driver(make_url(url))
             self._engine = _engine(self.url, busy_timeout_s)
@@ -93,8 +98,8 @@ class Database:
 
     @property
     def shown(self) -> str:
-        """The url without its password."""
-        return self.url.render_as_string(hide_password=True)
+        """The url without its password, which may also be among the options."""
+        return self.url.difference_update_query(SECRET_OPTIONS).render_as_string(hide_password=True)
 
     @property
     def file(self) -> Path | None:
@@ -227,7 +232,7 @@ def _begin_elsewhere(connection: Connection, timeout_ms: int) -> None:
     write = connection.get_execution_options().get("mlcore_write", False)
     if write and connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {timeout_ms}")
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_POSTGRES_LOCK})")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
 
 
 def _use_wal(engine: Engine) -> None:

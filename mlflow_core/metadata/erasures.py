@@ -120,7 +120,7 @@ def read_erasures(url: str, *, project: str, namespace: str = "default") -> list
     try:
         state = check_database(database)
         if state.state == "newer":
-            raise too_new(state, database)
+            raise too_new(state, database.shown)
         if state.state == "empty" or (state.state == "older" and not _kept(database)):
             return []
         scope = Scope(database, SystemClock(), Principal("reader"), namespace, project)

@@ -7,8 +7,10 @@ on both: a database that was filled with its constraints switched off keeps rows
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from sqlalchemy import Connection, ForeignKeyConstraint, and_, func, inspect, or_, select
+from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
 from mlflow_core.metadata.audit import verify
@@ -17,7 +19,7 @@ from mlflow_core.metadata.records import AuditReport
 from mlflow_core.metadata.tables import Table
 from mlflow_core.metadata.upgrade import SchemaState, check_database
 
-__all__ = ["Health", "examine", "examine_database"]
+__all__ = ["Health", "examine", "examine_database", "examine_file"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Health:
     """What was found.
 
     Args:
-        schema: How the database stands to this code; the rest is looked at only where it is current.
+        schema: How the database stands to this code; where it is not current, only pages are looked at.
         tables: Tables and columns that should be there and are not.
         integrity: What SQLite says of damaged pages.
         references: Rows that refer to rows which are not there.
@@ -50,7 +52,7 @@ class Health:
         return self.schema.state in ("current", "empty") and not self.problems
 
 
-def examine(url: str) -> Health:
+def examine(url: str | URL) -> Health:
     """Look at a database from all sides.
 
     Args:
@@ -70,13 +72,21 @@ def examine(url: str) -> Health:
         database.close()
 
 
+def examine_file(file: Path) -> Health:
+    """As :func:`examine`, on an SQLite file of any name."""
+    # Not by a text: a url has signs of its own, and a file's name may have the same.
+    return examine(URL.create("sqlite", database=str(file)))
+
+
 def examine_database(database: Database) -> Health:
     """As :func:`examine`, on a database that is open already."""
     schema = check_database(database)
-    if schema.state != "current":
+    if schema.state == "empty":
         return Health(schema)
     with database.connecting(write=False) as connection:
         integrity = _damaged_pages(connection)
+        if schema.state != "current":
+            return Health(schema, (), integrity)
         tables = _missing(connection)
         if integrity or tables:
             return Health(schema, tables, integrity)

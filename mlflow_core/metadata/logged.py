@@ -7,6 +7,7 @@ artifact's name are replaced, a param may only be repeated with the value it has
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -15,11 +16,12 @@ from sqlalchemy import select
 from mlflow_core.errors import MetadataError
 from mlflow_core.metadata.canonical import canonical, parsed
 from mlflow_core.metadata.records import LoggedArtifact, Metric, to_record
-from mlflow_core.metadata.runs import Runs
+from mlflow_core.metadata.runs import Runs, some_at_once
 from mlflow_core.metadata.tables import ArtifactRow, LatestMetricRow, MetricRow, ParamRow
 from mlflow_core.metadata.upserts import Upsert
 
 _METRIC_COLUMNS: Final = ("run_id", "name", "step", "value", "low", "high", "at_us")
+_NAME: Final = _METRIC_COLUMNS.index("name")
 _AT: Final = _METRIC_COLUMNS.index("step")
 _METRICS: Final = Upsert(MetricRow, _METRIC_COLUMNS, key=("run_id", "name", "step"))
 _LATEST: Final = Upsert(LatestMetricRow, _METRIC_COLUMNS, key=("run_id", "name"), unless_later="step")
@@ -71,7 +73,7 @@ class Logged(Runs):
             step: The step of a mapping's values; 0 if None. NaN and infinities are kept.
 
         Raises:
-            MetadataError: A value is no number; nothing is written then.
+            MetadataError: A value is no number, or a step no whole one; nothing is written then.
         """
         now = self._clock.now_us()
         if isinstance(metrics, Mapping):
@@ -79,7 +81,8 @@ class Logged(Runs):
         with self._database.connecting(write=True) as connection:
             own = self._whole_id(connection, run_id)
             # The last one of each name and step wins: one statement may not write a row twice.
-            rows = {(metric.name, metric.step): _metric_row(own, metric, now) for metric in metrics}
+            given = (_metric_row(own, metric, now) for metric in metrics)
+            rows = {(row[_NAME], row[_AT]): row for row in given}
             latest: dict[str, tuple[Any, ...]] = {}
             for (name, at), row in rows.items():
                 if name not in latest or at > latest[name][_AT]:
@@ -112,7 +115,7 @@ class Logged(Runs):
         with self._database.writing() as session:
             run = self._run_row(session, run_id)
             self._must_own(session, step_id=step_id)
-            row = (run.id, step_id, name, uri, digest, size, media_type, self._clock.now_us())
+            row = (run.id, step_id, name, uri, digest, int(size), media_type, self._clock.now_us())
             _ARTIFACTS.write(session.connection(), [row])
             query = select(ArtifactRow).where(ArtifactRow.run_id == run.id, ArtifactRow.name == name)
             return to_record(LoggedArtifact, session.scalars(query).one())
@@ -154,13 +157,14 @@ class Logged(Runs):
         found: dict[str, dict[str, Metric]] = {run_id: {} for run_id in ids}
         with self._database.connecting(write=False) as connection:
             query = select(LatestMetricRow.run_id, *_of_metric(LatestMetricRow))
-            query = query.where(LatestMetricRow.run_id.in_(self._own_of(connection, ids)))
             # In the order of the key, in which they lie there.
             query = query.order_by(LatestMetricRow.run_id, LatestMetricRow.name)
-            for run_id, name, value, step, low, high, at_us in connection.execute(query).all():
-                found[run_id][name] = Metric(
-                    name, math.nan if value is None else value, step, low, high, at_us
-                )
+            for some in some_at_once(self._own_of(connection, ids)):
+                rows = connection.execute(query.where(LatestMetricRow.run_id.in_(some)))
+                for run_id, name, value, step, low, high, at_us in rows.all():
+                    found[run_id][name] = Metric(
+                        name, math.nan if value is None else value, step, low, high, at_us
+                    )
         return found
 
     def list_artifacts(self, run_id: str) -> list[LoggedArtifact]:
@@ -178,9 +182,18 @@ def _metric_row(run_id: str, metric: Metric, now_us: int) -> tuple[Any, ...]:
         raise MetadataError(
             f'metric "{metric.name}" is {metric.value!r}', object=f"Run {run_id}", expected="a number"
         ) from error
-    at_us = now_us if metric.at_us is None else metric.at_us
+    try:
+        # A numpy scalar given to SQLite as it is would be kept as bytes, which are greater than all numbers.
+        step = operator.index(metric.step)
+        at_us = operator.index(now_us if metric.at_us is None else metric.at_us)
+    except TypeError as error:
+        raise MetadataError(
+            f'metric "{metric.name}" has the step {metric.step!r} at {metric.at_us!r}',
+            object=f"Run {run_id}",
+            expected="whole numbers",
+        ) from error
     low, high = (None if end is None else float(end) for end in (metric.low, metric.high))
-    return run_id, metric.name, metric.step, value, low, high, at_us
+    return run_id, metric.name, step, value, low, high, at_us
 
 
 def _of_metric(table: type[MetricRow | LatestMetricRow]) -> tuple[Any, ...]:

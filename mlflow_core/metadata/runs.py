@@ -7,7 +7,7 @@ pending -> cancelled;  failed, crashed, cancelled -> running (resumed)
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
 from typing import Any, Final
@@ -23,6 +23,7 @@ from mlflow_core.metadata.scope import Scope
 from mlflow_core.metadata.tables import RunRow, StepRow
 
 _RESUMABLE: Final = (RunState.PENDING, RunState.FAILED, RunState.CRASHED, RunState.CANCELLED)
+_IDS_AT_ONCE: Final = 1_000
 _FIELDS: Final = tuple(one.name for one in fields(Run))
 _STATE: Final = _FIELDS.index("state")
 RUN_COLUMNS: Final = tuple(RunRow.__table__.columns[name] for name in _FIELDS)
@@ -87,7 +88,7 @@ class Runs(Scope):
             parent_id=parent_id,
             principal=self._principal.name,
             established=self._principal.established,
-            seed=seed,
+            seed=None if seed is None else int(seed),  # a numpy scalar would be kept as bytes
             code=plain(code or {}),
             environment=plain(environment or {}),
             tags=plain(tags or {}),
@@ -124,21 +125,26 @@ class Runs(Scope):
             row.started_us = row.started_us if row.started_us is not None else self._clock.now_us()
             return run_of(row)
 
-    def finish_run(self, run_id: str, state: RunState | str, *, error: str | None = None) -> Run:
+    def finish_run(
+        self, run_id: str, state: RunState | str, *, error: str | None = None, driver: str | None = None
+    ) -> Run:
         """End a run, and with it the steps that still run.
 
         Args:
             run_id: The run.
             state: ``succeeded``, ``failed`` (the user's error), ``crashed`` or ``cancelled``.
             error: What went wrong, one sentence.
+            driver: Only if this one still holds its lease; by default whoever does.
 
         Raises:
-            MetadataError: It is not running, or shall have succeeded while a step still runs.
+            MetadataError: It is not running, another driver has it, or it shall have succeeded while a step still runs.
         """
         state = ending(state)
         quickly = _END.values(state=state, error=error, ended_us=self._clock.now_us())
         with self._database.connecting(write=True) as connection:
             mine = RunRow.project_id == self._find_project(connection)
+            if driver is not None:
+                quickly = quickly.where(RunRow.lease_owner == driver)
             ended = connection.execute(quickly.where(RunRow.id == run_id, mine)).one_or_none()
         if ended is not None:
             return run_of(ended)
@@ -150,6 +156,10 @@ class Runs(Scope):
             )
             if not legal:
                 raise illegal("Run", row.id, row.state, state)
+            if driver not in (None, row.lease_owner):
+                raise MetadataError(
+                    f"is driven by {row.lease_owner}, not by {driver} any more", object=f"Run {row.id}"
+                )
             open_steps = list(session.scalars(_open_steps(row.id)))
             if open_steps and state == RunState.SUCCEEDED:
                 raise MetadataError(
@@ -213,9 +223,9 @@ class Runs(Scope):
         mine = self._find_project(connection)
         asked = [run_id for run_id in run_ids if run_id not in self._own_runs]
         # The project is compared here: a database that has no statistics would look through all of its runs.
-        query = select(RunRow.id, RunRow.project_id).where(RunRow.id.in_(asked))
-        rows = connection.execute(query) if asked else ()
-        own = {run_id for run_id, project in rows if project == mine}
+        query = select(RunRow.id, RunRow.project_id)
+        parts = (connection.execute(query.where(RunRow.id.in_(some))).all() for some in some_at_once(asked))
+        own = {run_id for rows in parts for run_id, project in rows if project == mine}
         return [run_id for run_id in run_ids if run_id in own or run_id in self._own_runs]
 
     def _whole_id(self, connection: Connection, run_id: str) -> str:
@@ -258,6 +268,11 @@ def _new_id(now_us: int) -> str:
 
 def _open_steps(run_id: str) -> Any:
     return select(StepRow).where(StepRow.run_id == run_id, StepRow.state == RunState.RUNNING)
+
+
+def some_at_once(ids: list[str]) -> Iterator[list[str]]:
+    """Ids in parts: databases limit how many values a statement may have, PostgreSQL to 65,535."""
+    return (ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE))
 
 
 def ending(state: RunState | str) -> RunState:

@@ -15,9 +15,10 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import aliased
 
+from mlflow_core.errors import UsageError
 from mlflow_core.metadata.canonical import canonical, parsed
 from mlflow_core.metadata.records import Run, RunState
-from mlflow_core.metadata.runs import RUN_COLUMNS, Runs, run_of
+from mlflow_core.metadata.runs import RUN_COLUMNS, Runs, run_of, some_at_once
 from mlflow_core.metadata.tables import LatestMetricRow, ParamRow, RunRow
 
 __all__ = ["Bound", "Searching"]
@@ -60,6 +61,9 @@ class Searching(Runs):
             ascending: The least first; counts only with ``order_by``.
             limit: At most so many.
             offset: Leave out so many of the first.
+
+        Raises:
+            UsageError: A bound compares in no way that is known.
         """
         newest = (RunRow.created_us.desc(), RunRow.id.desc())
         query: Any = select(*RUN_COLUMNS)
@@ -97,11 +101,11 @@ class Searching(Runs):
         found: dict[str, dict[str, Any]] = {run_id: {} for run_id in ids}
         with self._database.connecting(write=False) as connection:
             query = select(ParamRow.run_id, ParamRow.name, ParamRow.value)
-            query = query.where(ParamRow.run_id.in_(self._own_of(connection, ids)))
             # In the order of the key, in which they lie there.
             query = query.order_by(ParamRow.run_id, ParamRow.name)
-            for run_id, name, value in connection.execute(query).all():
-                found[run_id][name] = parsed(value)
+            for some in some_at_once(self._own_of(connection, ids)):
+                for run_id, name, value in connection.execute(query.where(ParamRow.run_id.in_(some))).all():
+                    found[run_id][name] = parsed(value)
         return found
 
 
@@ -117,6 +121,10 @@ def _known(row: type[LatestMetricRow], metric: str) -> ColumnElement[bool]:
 
 
 def _holds(row: type[LatestMetricRow], bound: Bound) -> Any:
+    if bound.compare not in _COMPARE:
+        raise UsageError(
+            f'a metric is not compared by "{bound.compare}"', expected=" ".join(_COMPARE), object=bound.metric
+        )
     return _COMPARE[bound.compare](row.value, bound.value)
 
 

@@ -18,6 +18,7 @@ from mlflow_core.metadata.drivers import Drivers
 from mlflow_core.metadata.erasures import ErasureList
 from mlflow_core.metadata.logged import Logged
 from mlflow_core.metadata.operations import Operations
+from mlflow_core.metadata.outputs import Outputs
 from mlflow_core.metadata.schedules import Schedules
 from mlflow_core.metadata.searching import Searching
 from mlflow_core.metadata.steps import Steps
@@ -29,6 +30,7 @@ from mlflow_core.metadata.upgrade import check_database, too_new, too_old, upgra
 class MetadataStore(
     Drivers,
     Steps,
+    Outputs,
     Searching,
     Logged,
     Datasets,
@@ -81,7 +83,7 @@ class MetadataStore(
             if state.state == "empty":
                 state = upgrade_database(database)
             if state.state == "newer":
-                raise too_new(state, database)
+                raise too_new(state, database.shown)
             if state.state == "older":
                 raise too_old(state, database)
             self._known_project()

@@ -63,7 +63,9 @@ def digest_of_token(token: str) -> str:
         >>> digest_of_token("mlc_x")[:15]
         'sha256:3bca13db'
     """
-    return f"sha256:{hashlib.sha256(token.strip().encode()).hexdigest()}"
+    # What an environment holds need not be UTF-8; such a token is unknown, no failure.
+    kept = token.strip().encode(errors="surrogateescape")
+    return f"sha256:{hashlib.sha256(kept).hexdigest()}"
 
 
 class Tokens(Scope):

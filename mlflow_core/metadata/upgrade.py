@@ -80,7 +80,7 @@ def revisions() -> tuple[str, ...]:
 def check_database(database: Database) -> SchemaState:
     """As :func:`check`, on a database that is open already."""
     if database.file is not None and not database.file.exists():
-        return _state(None)  # looking must not create the file
+        return state_of(None)  # looking must not create the file
     with database.connecting(write=False) as connection:
         return _look(connection)
 
@@ -91,17 +91,17 @@ def upgrade_database(database: Database) -> SchemaState:
     with database.connecting(write=True) as connection:
         before = _look(connection)
         if before.state == "newer":
-            raise too_new(before, database)
+            raise too_new(before, database.shown)
         if before.state != "current":
             _migrate(connection)
         return before
 
 
-def too_new(state: SchemaState, database: Database) -> MetadataError:
+def too_new(state: SchemaState, place: str) -> MetadataError:
     """The error of a database that a later version of this package has written."""
     return MetadataError(
         f"the metadata database is newer than this code (its revision is {state.revision})",
-        place=database.shown,
+        place=place,
         expected=f"revision {state.head} or older",
         hint="Install the newer mlflow-core that wrote it.",
     )
@@ -117,13 +117,8 @@ def too_old(state: SchemaState, database: Database) -> MetadataError:
     )
 
 
-def _look(connection: Connection) -> SchemaState:
-    if not inspect(connection).has_table(VERSION_TABLE):
-        return _state(None)
-    return _state(connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar())
-
-
-def _state(revision: str | None) -> SchemaState:
+def state_of(revision: str | None) -> SchemaState:
+    """How tables of a revision, or none where it is None, stand to this code."""
     known = revisions()
     head = known[-1]
     if revision is None:
@@ -131,6 +126,12 @@ def _state(revision: str | None) -> SchemaState:
     if revision == head:
         return SchemaState("current", revision, head)
     return SchemaState("older" if revision in known else "newer", revision, head)
+
+
+def _look(connection: Connection) -> SchemaState:
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return state_of(None)
+    return state_of(connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar())
 
 
 def _migrate(connection: Connection) -> None:

@@ -188,4 +188,5 @@ def _told(done: Erased) -> dict[str, Any]:
         "online": dict(done.online or {}),
         "layouts": done.layouts.entries + done.layouts.in_use,
         "datasets": [one.id for one in done.datasets],
+        "outputs": len(done.outputs),
     }

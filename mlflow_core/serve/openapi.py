@@ -164,7 +164,7 @@ def _erase(catalogue: Catalogue) -> Json:
     del catalogue
     operation = _post(
         "erase",
-        "Erase an entity: online values, cached layouts, datasets, and its events from sight. May be sent again.",
+        "Erase an entity: online values, cached layouts, datasets, what steps made of them, and its events. May be sent again.",
         _body({"type": "object", "minProperties": 1, "description": "The key columns with their values."}),
         {"application/json": ref("Erased")},
         _WRITES,

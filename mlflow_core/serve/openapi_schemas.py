@@ -45,13 +45,14 @@ def schemas() -> Json:
             ["rows", "written", "views"], rows={"type": "integer"}, written={"type": "integer"}, views=counts
         ),
         "Erased": _object(
-            ["erasure", "columns", "erased_until", "online", "layouts", "datasets"],
+            ["erasure", "columns", "erased_until", "online", "layouts", "datasets", "outputs"],
             erasure={"type": "integer"},
             columns=list_schema(text),
             erased_until={"type": "string", "format": "date-time"},
             online=counts,
             layouts={"type": "integer"},
             datasets=list_schema({"type": "integer"}),
+            outputs={"type": "integer"},
         ),
         "Services": _object(["services"], services=list_schema({"type": "object"})),
         "Ready": _object(["status"], status={"enum": ["ready", "degraded", "unready"]}),

@@ -27,8 +27,12 @@ _TAKEN = frozenset(
     (
         *("baselines", "champion", "checks", "clocks", "compare_clocks", "evaluate", "gate", "prepare"),
         *("register", "report", "search", "train"),
+        *("model_event", "model_known", "model_served", "registered"),  # how outputs of theirs are called
     )
 )
+_KEPT = frozenset(
+    ("environment", "log")
+)  # files of every run; another one of that name would take their place
 _TAKEN_PREFIXES = ("dataset_", "train_")
 
 
@@ -114,6 +118,8 @@ def _names(steps: Sequence[Step], products: Mapping[str, tuple[Kind, ...]]) -> I
         if one.name in seen:
             yield f'two steps are called "{one.name}"; give one another with name="..."'
         seen.add(one.name)
+        if one.name in _KEPT:
+            yield f'a step is called "{one.name}", which every run keeps already; give it another with name="..."'
         built_in = one.name in _TAKEN or one.name.startswith(_TAKEN_PREFIXES)
         if one.name in products or (products and built_in):
             yield f'a step is called "{one.name}", which is a step of every training; give it another with name="..."'

@@ -14,7 +14,7 @@ import orjson
 
 from mlflow_core.spec.trainer import Family, Sklearn, Torch, Trainer
 
-__all__ = ["identity_of", "modules_of", "settings_of"]
+__all__ = ["identity_of", "modules_of", "paths_of", "settings_of"]
 
 _HOW_IT_RUNS = {"recovery"}
 _HOW_TORCH_RUNS = {"recovery", "workers", "device", "checkpoint_every"}
@@ -23,8 +23,8 @@ _HOW_TORCH_RUNS = {"recovery", "workers", "device", "checkpoint_every"}
 def identity_of(trainer: Trainer) -> str:
     """A digest of what decides the model that a trainer makes of the same data.
 
-    How it runs is not of it: what happens when a worker is lost, and for networks how many ranks there are. A module of
-    a user's counts by the text of its file; where that cannot be found, training itself says so.
+    How it runs is not of it: what happens when a worker is lost, and for networks how many ranks there are. A module or
+    estimator of a user's counts by the text of its file; where that cannot be found, training itself says so.
 
     Args:
         trainer: The trainer.
@@ -62,11 +62,22 @@ def modules_of(trainer: Trainer) -> tuple[str, ...]:
         >>> modules_of(Sklearn(estimator="sklearn.linear_model:Ridge", objective="regression"))
         ('sklearn.linear_model',)
     """
+    return tuple(path.partition(":")[0] for path in paths_of(trainer))
+
+
+def paths_of(trainer: Trainer) -> tuple[str, ...]:
+    """The import paths, ``module:name``, that a trainer names.
+
+    Example:
+        >>> from mlflow_core.spec import Sklearn
+        >>> paths_of(Sklearn(estimator="sklearn.linear_model:Ridge", objective="regression"))
+        ('sklearn.linear_model:Ridge',)
+    """
     match trainer:
         case Family():
-            return modules_of(trainer.trainer)
+            return paths_of(trainer.trainer)
         case Torch(module=str(path)) | Sklearn(estimator=path):
-            return (path.partition(":")[0],) if ":" in path else ()
+            return (path,) if ":" in path else ()
     return ()
 
 
@@ -77,6 +88,8 @@ def _deciding(trainer: Trainer) -> dict[str, Any]:
     if isinstance(trainer, Torch):
         told = trainer.model_dump(mode="json", exclude=_HOW_TORCH_RUNS)
         return told | ({"code": _code(trainer.module)} if isinstance(trainer.module, str) else {})
+    if isinstance(trainer, Sklearn):
+        return trainer.model_dump(mode="json") | {"code": _code(trainer.estimator)}
     return trainer.model_dump(mode="json", exclude=_HOW_IT_RUNS)
 
 

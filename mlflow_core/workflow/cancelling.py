@@ -27,7 +27,6 @@ def cancel_run(metadata: MetadataStore, run_id: str, *, why: str = "") -> Run:
     """
     run = metadata.request_cancel(metadata.get_run(run_id).id, why=why)
     if run.state == RunState.RUNNING and driver_is_gone(run.lease_owner):
-        return metadata.finish_run(
-            run.id, RunState.CANCELLED, error=f"cancelled by {run.cancel_requested_by}"
-        )
+        why = f"cancelled by {run.cancel_requested_by}"
+        return metadata.finish_run(run.id, RunState.CANCELLED, error=why, driver=run.lease_owner)
     return run

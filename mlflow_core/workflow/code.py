@@ -20,7 +20,7 @@ from mlflow_core.spec import StepFunction
 from mlflow_core.spec.code import code_digest
 from mlflow_core.workflow.modules import Module, Modules, Symbol, bound_names, import_targets
 
-__all__ = ["digest_of_code"]
+__all__ = ["digest_of_code", "digest_of_path"]
 
 _Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -53,6 +53,31 @@ def digest_of_code(
     home = modules.module(start[0])
     if home is None or start[1] not in home.bindings:
         return {f"{plain.__module__}:{plain.__qualname__}": f"sha256:{code_digest(plain)}"}
+    return _digests_from(start, modules)
+
+
+def digest_of_path(path: str, *, project: Iterable[Path]) -> Mapping[str, str]:
+    """Return what ``digest_of_code`` says of what an import path names, without importing it.
+
+    Args:
+        path: ``module:name``.
+        project: The project's folders.
+
+    Returns:
+        ``module:name`` -> digest; nothing where the module is not the project's, or has no such name.
+
+    Example:
+        >>> digest_of_path("sklearn.linear_model:Ridge", project=(Path.cwd(),))
+        {}
+    """
+    modules = Modules(project)
+    module, _, name = path.partition(":")
+    home = modules.module(module)
+    return {} if home is None or name not in home.bindings else _digests_from((module, name), modules)
+
+
+def _digests_from(start: Symbol, modules: Modules) -> dict[str, str]:
+    """Digests of a symbol of the project and of all that it leads to."""
     found: dict[Symbol, str] = {}
     front = [start]
     while front:

@@ -48,7 +48,8 @@ def export_dataset(dataset: StoredDataset, to: Path, *, form: str | None = None)
         form: ``parquet`` or ``csv``; by default what the file's name says, for a folder Parquet.
 
     Raises:
-        UsageError: Something is there already, the formats contradict each other, or CSV cannot hold a column.
+        UsageError: Something is there already, the formats contradict each other, CSV cannot hold a column, or one
+            file would have two columns ``part``.
     """
     ending = to.suffix.removeprefix(".")
     one_file = ending in get_args(Format)
@@ -62,6 +63,12 @@ def export_dataset(dataset: StoredDataset, to: Path, *, form: str | None = None)
     )
     if chosen == "csv":
         _check_csv(schema)
+    if one_file and PART in schema.names:
+        raise UsageError(
+            f'has a column "{PART}" of its own, which one file has for the part of each row',
+            object="The training set",
+            hint="Write a folder: it has a file for each part.",
+        )
     if one_file:
         tables = _all(parts, schema)
         whole = pa.schema([pa.field(PART, pa.string()), *schema])

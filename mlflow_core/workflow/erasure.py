@@ -1,9 +1,9 @@
 """The right to erasure, through everything that the product keeps: one entity, everywhere, and for good.
 
 First the erasure is recorded; from then on no retrieval, dataset or materialisation sees the entity's events from
-before it. Then what is kept of them is taken away: online values, which leave tombstones, layouts in caches, and
-datasets. All of it may be repeated: a run that was interrupted is completed by the next. What is not ours, the sources,
-is only looked at.
+before it. Then what is kept of them is taken away: online values, which leave tombstones, layouts in caches, datasets,
+and what steps made of those. All of it may be repeated: a run that was interrupted is completed by the next. What is
+not ours, the sources, is only looked at.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from mlflow_core.online.keys import encode_key
 from mlflow_core.plan.erasures import Erasure, Erasures, KeyValue
 from mlflow_core.sources import SourceListing, open_source
 from mlflow_core.spec import FeatureView
+from mlflow_core.workflow.derived import RemovedOutput, made_of, remove_outputs
 
 __all__ = [
     "Erased",
@@ -107,12 +108,14 @@ class Erased:
             not ours.
         layouts: Layouts in caches.
         datasets: Datasets that were removed.
+        outputs: What steps had made of such datasets, and was removed.
     """
 
     erasure: ErasureRecord
     online: Mapping[str, int] | None
     layouts: RemovedLayouts
     datasets: tuple[RemovedDataset, ...]
+    outputs: tuple[RemovedOutput, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def erase(places: Places, key: Mapping[str, KeyValue], *, now_us: int) -> Erased
         StoreError: The online store cannot be written. The erasure is recorded and holds, and whatever else could be
             taken away is gone, as with the errors below; erase again.
         EngineError: A cache cannot be written to.
-        ArtifactError: A dataset is damaged or cannot be removed.
+        ArtifactError: A dataset or a step's output is damaged or cannot be removed.
     """
     columns = tuple(sorted(key))
     values = tuple(key[column] for column in columns)
@@ -162,9 +165,12 @@ def erase(places: Places, key: Mapping[str, KeyValue], *, now_us: int) -> Erased
     with _kept_for_later(failures):
         layouts = _remove_layouts(places.caches, columns)
     datasets = tuple(_remove_datasets(places, record, erased, failures))
+    outputs: tuple[RemovedOutput, ...] = ()
+    with _kept_for_later(failures):
+        outputs = _remove_made_of_datasets(places, record, erased)
     if failures:
         raise failures[0]
-    return Erased(record, online, layouts, datasets)
+    return Erased(record, online, layouts, datasets, outputs)
 
 
 @contextmanager
@@ -274,6 +280,30 @@ def _remove_datasets(
         with _kept_for_later(failures):
             _remove(one, why, metadata, artifacts)
             yield RemovedDataset(one.id, one.name, one.content_hash, count, tuple(runs.get(one.id, ())))
+
+
+def _remove_made_of_datasets(
+    places: Places, record: ErasureRecord, erased: Erasures
+) -> tuple[RemovedOutput, ...]:
+    """Remove what steps made of datasets that are gone, now or before: whether they held the key cannot be seen any more.
+
+    That also completes an erasure that was cut off here. An output that is written down only later finds its input gone.
+    """
+    metadata, artifacts = places.metadata, places.artifacts
+    gone = {
+        one.artifact_digest
+        for one in metadata.list_datasets(limit=_ALL)
+        if one.artifact_digest is not None
+        and erased.within(one.schema)
+        and (one.removed_us is not None or not artifacts.exists(one.artifact_digest))
+    }
+    if not gone:
+        return ()
+    removed = remove_outputs(made_of(metadata.list_outputs(), gone), metadata, artifacts)
+    if removed:
+        facts = [{"step": one.step, "digest": one.digest} for one in removed]
+        metadata.record_audit("outputs.remove", f"erasure:{record.id}", {"outputs": facts})
+    return removed
 
 
 def _remove(dataset: DatasetRecord, why: str, metadata: MetadataStore, artifacts: ArtifactStore) -> None:

@@ -1,20 +1,29 @@
 """Whom a change of declarations touches: registered models in use, and pipelines; and which models forbid it.
 
 What a model is made of stands in its signature: its service, and the fingerprint of each part. A model is in use where
-an alias points at it or a deployment of it is live.
+an alias points at it or a deployment of it is live. Servers refuse a model one of whose parts is computed otherwise than
+in its training, so such a change destroys what it answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from mlflow_core.errors import PlanError
 from mlflow_core.metadata import MetadataStore, ModelVersion
 from mlflow_core.plan.impact import ColumnChange, Destruction
 from mlflow_core.plan.lineage import Node
 
-__all__ = ["Impact", "Stands", "UsedModel", "impact_of", "refuse_destruction", "used_models"]
+__all__ = [
+    "Impact",
+    "Stands",
+    "UsedModel",
+    "computed_otherwise",
+    "impact_of",
+    "refuse_destruction",
+    "used_models",
+]
 
 PROTECTED_ALIAS = "champion"
 """What this alias points at, answers; so does whatever is deployed."""
@@ -32,12 +41,14 @@ class UsedModel:
         aliases: Those that point at it.
         targets: Where a deployment of it is live.
         parts: The declarations that it reads.
+        trained: The fingerprints that its views and on-demand features had in its training.
     """
 
     title: str
     aliases: tuple[str, ...]
     targets: tuple[str, ...]
     parts: frozenset[Node]
+    trained: Mapping[Node, str] = field(default_factory=dict)
 
     @property
     def answers(self) -> bool:
@@ -98,10 +109,32 @@ def used_models(metadata: MetadataStore) -> tuple[UsedModel, ...]:
         version for name in metadata.list_models() for version in reversed(metadata.list_versions(name))
     ]
     return tuple(
-        UsedModel(one.title, one.aliases, tuple(sorted(set(targets))), _parts(one))
+        UsedModel(one.title, one.aliases, tuple(sorted(set(targets))), _parts(one), _trained(one))
         for one in versions
         if (targets := deployed.get((one.model, one.version), [])) or one.aliases
     )
+
+
+def computed_otherwise(
+    models: Iterable[UsedModel], applied: Mapping[Node, str], declared: Mapping[Node, str]
+) -> tuple[Destruction, ...]:
+    """Return the declarations whose values change under a model that answers with them, so that it answers no more.
+
+    Args:
+        models: The models in use.
+        applied: The fingerprints in force.
+        declared: Those that apply would put in force; what is removed has none.
+    """
+    nodes = {
+        node
+        for model in models
+        if model.answers
+        for node, trained in model.trained.items()
+        # One that did not answer before does not lose it now.
+        if applied.get(node) == trained and declared.get(node, trained) != trained
+    }
+    ordered = sorted(nodes, key=lambda node: (node.kind, node.name))
+    return tuple(Destruction(node, "is computed otherwise") for node in ordered)
 
 
 def impact_of(
@@ -148,12 +181,23 @@ def refuse_destruction(impact: Impact) -> None:
     )
     raise PlanError(
         f"refused: {told}",
-        hint="Promote a model that does without it first, or add --force, which is recorded.",
+        hint="Declare what is new under another name and promote a model that reads that first, "
+        "or add --force, which is recorded.",
     )
 
 
 def _parts(version: ModelVersion) -> frozenset[Node]:
-    named = [name.partition(" ") for name in version.signature.get("fingerprints", {})]
-    parts = {Node(_PARTS[kind], name) for kind, _, name in named if kind in _PARTS}
     service = version.signature.get("service")
-    return frozenset(parts | ({Node("services", service)} if service else set()))
+    return frozenset({*_fingerprints(version)} | ({Node("services", service)} if service else set()))
+
+
+def _trained(version: ModelVersion) -> dict[Node, str]:
+    """Of a service further features may come: they do not matter to the model."""
+    return {node: digest for node, digest in _fingerprints(version).items() if node.kind != "services"}
+
+
+def _fingerprints(version: ModelVersion) -> dict[Node, str]:
+    named = [
+        (key.partition(" "), digest) for key, digest in version.signature.get("fingerprints", {}).items()
+    ]
+    return {Node(_PARTS[kind], name): digest for (kind, _, name), digest in named if kind in _PARTS}

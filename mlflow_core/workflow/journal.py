@@ -136,10 +136,12 @@ class Journal:
             except BaseException as error:
                 if not hold.is_lost:
                     self._keep_log()
-                    self.metadata.finish_run(self.run_id, state_after(error), error=sentence(error))
+                    self.metadata.finish_run(
+                        self.run_id, state_after(error), error=sentence(error), driver=hold.owner
+                    )
                 raise
             self._keep_log()
-            self.metadata.finish_run(self.run_id, RunState.SUCCEEDED)
+            self.metadata.finish_run(self.run_id, RunState.SUCCEEDED, driver=hold.owner)
 
     def note(self, name: str, artifact: Artifact) -> None:
         """Note that the run left something that is of no single step."""

@@ -13,8 +13,9 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +30,7 @@ LEASE_S = 120.0
 """Seconds without a sign of life after which a run's driver counts as lost."""
 
 _LOOK_S = 1.0
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _ALL = 2**31 - 1
 
 _log = get_logger(__name__)
@@ -39,12 +41,18 @@ class Hold:
 
     Args:
         run_id: The run.
+        owner: What the lease calls this driver.
+        renew: Renews the lease; raises where another driver has the run.
+        lease_s: How long the lease lasts, in seconds.
     """
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, owner: str, renew: Callable[[], object], lease_s: float) -> None:
+        self.owner = owner
         self._run_id = run_id
+        self._take, self._lease_s = renew, lease_s
+        self._renewed = _now_s()
         self._why: Literal["cancelled", "lost"] | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._interruptible: int | None = None
 
     @property
@@ -56,13 +64,33 @@ class Hold:
         """Whether the work is to end."""
         return self._why is not None
 
+    def age_s(self) -> float:
+        """How long ago the lease was renewed, in seconds."""
+        return _now_s() - self._renewed
+
+    def renew(self) -> None:
+        """Renew the lease.
+
+        Raises:
+            MetadataError: Another driver has the run, it has ended, or the database cannot be written.
+        """
+        now = _now_s()
+        self._take()
+        self._renewed = now
+
     def check(self) -> None:
-        """Raise if the work is to end.
+        """Raise if the work is to end; a lease that ran out, as while this machine slept, is first taken again.
 
         Raises:
             RunCancelled: Somebody cancelled the run.
             WorkflowError: The lease is lost.
         """
+        if self._why is None and self.age_s() > self._lease_s:
+            try:
+                self.renew()
+            except MetadataError as error:
+                _log.warning("the lease of run %s ran out: %s", self._run_id, error)
+                self.stop("lost")
         if self._why is not None:
             raise self._error()
 
@@ -130,23 +158,23 @@ def lease_held(
     Raises:
         MetadataError: Another driver holds it, or the run has ended.
     """
-    owner, hold = _owner(), Hold(run_id)
-    metadata.take_lease(run_id, owner, int(lease_s * 1e6))
+    owner = _owner()
+    renew = partial(metadata.take_lease, run_id, owner, int(lease_s * 1e6))
+    renew()
+    hold = Hold(run_id, owner, renew, lease_s)
     ended = threading.Event()
 
     def watch() -> None:
-        renewed = time.monotonic()
         while not ended.wait(min(look_s, lease_s / 3)):
             try:
-                if time.monotonic() - renewed >= lease_s / 3:
-                    metadata.take_lease(run_id, owner, int(lease_s * 1e6))
-                    renewed = time.monotonic()
+                if hold.age_s() >= lease_s / 3:
+                    hold.renew()
                 if metadata.cancel_requested(run_id):
                     hold.stop("cancelled")
             except MetadataError as error:
                 # A busy database is worth another try, another driver is not.
                 _log.warning("the lease of run %s was not renewed: %s", run_id, error)
-                if time.monotonic() - renewed >= lease_s or _is_taken(metadata, run_id, owner):
+                if hold.age_s() >= lease_s or _is_taken(metadata, run_id, owner):
                     hold.stop("lost")
 
     thread = threading.Thread(target=watch, name=f"lease-{run_id}", daemon=True)
@@ -163,11 +191,11 @@ def end_lost_runs(metadata: MetadataStore) -> None:
     metadata.end_lost_runs()
     for run in metadata.list_runs(state=RunState.RUNNING, limit=_ALL):
         if driver_is_gone(run.lease_owner):
-            metadata.finish_run(
-                run.id,
-                RunState.CRASHED,
-                error=f"its driver {run.lease_owner} was lost: the process has ended",
-            )
+            why = f"its driver {run.lease_owner} was lost: the process has ended"
+            try:
+                metadata.finish_run(run.id, RunState.CRASHED, error=why, driver=run.lease_owner)
+            except MetadataError as error:
+                _log.info("run %s was taken up meanwhile: %s", run.id, error)
 
 
 def driver_is_gone(owner: str | None) -> bool:
@@ -190,6 +218,11 @@ def driver_is_gone(owner: str | None) -> bool:
     except PermissionError:
         return False  # somebody else's process of that number: it may well be the driver
     return _started(int(pid)) != int(started)
+
+
+def _now_s() -> float:
+    """A clock that goes on while the machine is asleep, in seconds."""
+    return time.clock_gettime(_CLOCK)
 
 
 def _owner() -> str:

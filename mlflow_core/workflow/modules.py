@@ -124,7 +124,8 @@ def _module(name: str, file: Path) -> Module | None:
     found = Module(name, tree, is_package=file.name == "__init__.py")
     stars: list[str] = []
     for statement in tree.body:
-        for bound in (*bound_names([statement]), *_changed(statement)):
+        changed = (*_changed(statement), *_registered_with(statement, found))
+        for bound in dict.fromkeys(one for one in (*bound_names([statement]), *changed) if one):
             found.bindings.setdefault(bound, []).append(statement)
         if isinstance(statement, ast.ImportFrom) and any(one.name == "*" for one in statement.names):
             stars.append(_base(statement, found))
@@ -132,20 +133,52 @@ def _module(name: str, file: Path) -> Module | None:
 
 
 def _changed(statement: ast.stmt) -> Iterator[str]:
-    """The names whose values a statement changes without binding them: ``TABLE["a"] = 1``, ``TABLE.update(...)``."""
-    targets: list[ast.expr] = []
-    if isinstance(statement, ast.Assign):
-        targets = statement.targets
-    elif isinstance(statement, ast.AugAssign | ast.AnnAssign):
-        targets = [statement.target]
-    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
-        targets = [statement.value.func]
-    for target in targets:
-        root: ast.expr = target
-        while isinstance(root, ast.Attribute | ast.Subscript):
-            root = root.value
-        if isinstance(root, ast.Name) and root is not target:
-            yield root.id
+    """The names whose values a statement may change without binding them.
+
+    ``TABLE["a"] = 1``, ``del TABLE["a"]``, ``TABLE.update(...)``, ``fill(TABLE)``, also inside ``for`` and ``if``.
+    """
+    for one in _run_with(statement):
+        targets: list[ast.expr] = []
+        if isinstance(one, ast.Assign | ast.Delete):
+            targets = one.targets
+        elif isinstance(one, ast.AugAssign | ast.AnnAssign):
+            targets = [one.target]
+        elif isinstance(one, ast.Expr) and isinstance(one.value, ast.Call):
+            call = one.value
+            targets = [call.func]
+            yield from map(_root, (*call.args, *(given.value for given in call.keywords)))
+        yield from (_root(target) for target in targets if not isinstance(target, ast.Name))
+
+
+def _run_with(statement: ast.stmt) -> Iterator[ast.stmt]:
+    """A statement and those inside that run when it does, of which none is for a script alone."""
+    yield statement
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return
+    if isinstance(statement, ast.If) and ast.unparse(statement.test) == "__name__ == '__main__'":
+        return
+    for node in ast.iter_child_nodes(statement):
+        if isinstance(node, ast.stmt):
+            yield from _run_with(node)
+        elif isinstance(node, ast.ExceptHandler | ast.match_case):
+            for inside in node.body:
+                yield from _run_with(inside)
+
+
+def _registered_with(statement: ast.stmt, module: Module) -> Iterator[str]:
+    """What of the same module a definition gives itself to: ``@size.register``."""
+    for decorator in getattr(statement, "decorator_list", ()):
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        before = module.bindings.get(_root(called), []) if isinstance(called, ast.Attribute) else []
+        if not all(isinstance(one, ast.Import | ast.ImportFrom) for one in before):
+            yield _root(called)
+
+
+def _root(value: ast.expr) -> str:
+    """The name that an attribute or item is taken of; nothing for what does not start with one."""
+    while isinstance(value, ast.Attribute | ast.Subscript | ast.Starred):
+        value = value.value
+    return value.id if isinstance(value, ast.Name) else ""
 
 
 def bound_names(body: Iterable[ast.AST]) -> Iterator[str]:

@@ -121,7 +121,7 @@ def _restart(metadata: MetadataStore, run: Run) -> None:
     """Make the run running; one whose driver is gone ends first, so that its open steps do."""
     if run.state == RunState.RUNNING and run.lease_owner is not None:
         why = f"its driver {run.lease_owner} was lost"
-        metadata.finish_run(run.id, RunState.CRASHED, error=why)
+        metadata.finish_run(run.id, RunState.CRASHED, error=why, driver=run.lease_owner)
         metadata.start_run(run.id)
     elif run.state != RunState.RUNNING:
         metadata.start_run(run.id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlflow_core.artifacts import ArtifactStore
@@ -94,7 +94,7 @@ def remove_old(stored: Stored, rules: RetentionSettings, clock: Clock, *, really
         ArtifactError: A folder that stays is damaged, something cannot be removed, or the database knows nothing of
             what is in the store.
     """
-    needed = _needed(stored.url, rules, clock)
+    needed = _but_stored_lately(_needed(stored.url, rules, clock), stored.artifacts, rules)
     young = rules.length_us("young")
     if really:
         _refuse_foreign(stored.artifacts, needed, young)
@@ -122,6 +122,17 @@ def _needed(url: str, rules: RetentionSettings, clock: Clock) -> Needed:
         datasets_since_us=None if datasets is None else now - datasets,
         versions=rules.newest,
     )
+
+
+def _but_stored_lately(needed: Needed, artifacts: ArtifactStore, rules: RetentionSettings) -> Needed:
+    """Keep training sets that were built or found again lately: their records are as old as when they first were."""
+    length = rules.length_us("datasets")
+    if length is None:
+        return needed
+    since = SystemClock().now_us() - length
+    stay = {one.digest for one in needed.datasets if (artifacts.stored_us(one.digest) or 0) >= since}
+    go = tuple(one for one in needed.datasets if one.digest not in stay)
+    return replace(needed, digests=needed.digests | stay, datasets=go)
 
 
 def _refuse_foreign(artifacts: ArtifactStore, needed: Needed, young_us: int | None) -> None:

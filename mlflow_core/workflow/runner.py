@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mlflow_core.errors import ArtifactError
+from mlflow_core.errors import ArtifactError, WorkflowError
 from mlflow_core.metadata import Step
 from mlflow_core.metadata.records import RunState
 from mlflow_core.telemetry.logs import get_logger
+from mlflow_core.workflow.derived import holds_rows, made_of, remove_outputs
 from mlflow_core.workflow.graph import Graph, Node, NodeContext, Output, OutputKind
 from mlflow_core.workflow.journal import Attempt, Journal, state_after
 from mlflow_core.workflow.keys import cache_key, written
@@ -118,10 +119,8 @@ class Runner:
         if self.finds and not node.fresh and (there := self.journal.metadata.find_cached_step(key)):
             self.hold.check()
             with self.journal.attempt(node.name, cache_key=key, cache_parts=parts) as attempt:
-                output = self._found(node, attempt, there)
-                if output is not None:
-                    return output
-                return self._made(node, inputs, attempt)
+                output = self._found(node, attempt, there) or self._made(node, inputs, attempt)
+            return self._held(attempt, output, inputs)
         return self._tried(node, inputs, key, parts)
 
     def _tried(
@@ -132,7 +131,8 @@ class Runner:
             try:
                 self.hold.check()
                 with self.journal.attempt(node.name, cache_key=key, cache_parts=parts) as attempt:
-                    return self._made(node, inputs, attempt)
+                    output = self._made(node, inputs, attempt)
+                return self._held(attempt, output, inputs)
             except Exception as error:
                 if again == node.retries or state_after(error) != RunState.CRASHED:
                     raise
@@ -159,8 +159,6 @@ class Runner:
         told = Told(metadata, artifacts, self.journal.run_id, attempt.id)
         try:
             kind = cast(OutputKind, told.repeat(record.digest))
-            if kind != "value":
-                artifacts.urls_of(digest)  # raises unless all files are there
         except ArtifactError as error:
             _log.info("step %s is run again: its output %s", node.name, error)
             return None
@@ -191,6 +189,26 @@ class Runner:
         attempt.output_digest = output.digest
         attempt.told.record(output.kind, node.name)
         return output
+
+    def _held(self, attempt: Attempt, output: Output, inputs: Mapping[str, Output]) -> Output:
+        """Refuse an output whose rows were erased while it was made; one who erases later finds it written down."""
+        if not inputs or not holds_rows(attempt.name):
+            return output
+        artifacts, metadata = self.journal.artifacts, self.journal.metadata
+        removed = metadata.removed_of([one.digest for one in inputs.values()])
+        gone = {
+            name: one.digest
+            for name, one in inputs.items()
+            if one.digest in removed or not artifacts.exists(one.digest)
+        }
+        if not gone:
+            return output
+        remove_outputs(made_of(metadata.list_outputs(), gone.values()), metadata, artifacts)
+        raise WorkflowError(
+            f"read what was removed meanwhile, as by an erasure: {', '.join(gone)}",
+            object=f'step "{attempt.name}"',
+            hint="Run the pipeline again.",
+        )
 
     def _note(self, node: Node, attempt: Attempt, output: Output) -> None:
         """Put the output among the run's files, where collections of garbage look for what is needed."""

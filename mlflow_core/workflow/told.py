@@ -14,7 +14,6 @@ from typing import Any, Final
 import orjson
 
 from mlflow_core.artifacts import Artifact, ArtifactStore
-from mlflow_core.errors import ArtifactError
 from mlflow_core.metadata import MetadataStore, Metric
 from mlflow_core.metadata.canonical import canonical, number
 
@@ -169,9 +168,9 @@ class Told:
         """
         told = orjson.loads(self._artifacts.read_bytes(digest))
         artifacts = {name: Artifact(**one) for name, one in told["artifacts"].items()}
-        for name, one in artifacts.items():
-            if not self._artifacts.exists(one.digest):
-                raise ArtifactError("is not in the store any more", object=name)
+        for one in artifacts.values():
+            # Young again, or a collection that has begun takes it away; raises unless all of it is there.
+            self._artifacts.touch(one.digest)
         if told["params"]:
             self.params(told["params"])
         self.intervals(_metric(one) for one in told["metrics"])

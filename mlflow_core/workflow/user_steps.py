@@ -57,14 +57,15 @@ def step_node(
     project = (workspace.project.root, workspace.project.repo)
     sources = dict.fromkeys(step.inputs.values())
     needs = tuple(dict.fromkeys(products[one].node if one in products else one for one in sources))
+    code = _code(step, project)
     params: dict[str, Any] = {"seed": seed, **step.params}
     if any(parameter != source for parameter, source in step.inputs.items()):
         params["inputs"] = dict(step.inputs)
     return Node(
         step.name,
         needs,
-        key(step.name, params=params, code=_code(step, project)),
-        partial(_call, step, workspace, products, seed),
+        key(step.name, params=params, code=code),
+        partial(_call, step, workspace, products, seed, code),
         retries=step.retries,
         aside=True,
     )
@@ -79,7 +80,12 @@ def _code(step: Step, project: tuple[Path, ...]) -> Mapping[str, str]:
 
 
 def _call(
-    step: Step, workspace: Workspace, products: Mapping[str, Product], seed: int, context: NodeContext
+    step: Step,
+    workspace: Workspace,
+    products: Mapping[str, Product],
+    seed: int,
+    code: Mapping[str, str],
+    context: NodeContext,
 ) -> Output:
     outputs = {
         source: _stored(context, products.get(source) or Product(source)) for source in step.inputs.values()
@@ -92,6 +98,7 @@ def _call(
             project=(workspace.project.root,),
             seed=seed,
             workdir=context.draft,
+            code=code,  # as it is in the key: it may have been edited since
         ),
         client=context.client,
         timeout_s=None if step.timeout is None else step.timeout / 1e6,

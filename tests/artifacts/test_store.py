@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from multiprocessing import get_context
@@ -19,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_core.artifacts import ArtifactStore, digest_bytes, digest_of
+from mlflow_core.artifacts.place import Disk, Entry
+from mlflow_core.artifacts.renewing import stored_again
 from mlflow_core.config import FixedClock, SystemClock
 from mlflow_core.errors import ArtifactError
 
@@ -267,6 +270,59 @@ def test_storing_again_makes_young_so_that_a_collection_beside_it_is_harmless(lo
     os.utime(local.path(artifact.digest), (0, 0))
     local.put_bytes(b"shared", name="s")
     assert local.gc(set(), 3_600_000_000, SystemClock()).deleted == ()
+
+
+class Collected(Disk):
+    """A folder from which a collection takes each object just when somebody has seen that it is there."""
+
+    def entry(self, key: str) -> Entry | None:
+        found = super().entry(key)
+        self.delete(key)
+        return found
+
+
+def test_what_is_collected_while_it_is_stored_again_is_stored_anew(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    digest = digest_bytes(b"shared")
+    disk.put_bytes("blobs/a", b"shared")
+
+    assert stored_again(disk, "blobs/a", 6, digest)
+    assert not stored_again(disk, "blobs/a", 7, digest)
+    assert not stored_again(Collected(tmp_path), "blobs/a", 6, digest)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
+def test_two_users_of_a_shared_folder_store_the_same_bytes(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from mlflow_core.artifacts import ArtifactStore as Store;"
+        "os.umask(0); os.setgroups([]); os.setgid(1); os.setuid(int(sys.argv[2])); store = Store(sys.argv[1]);"
+        "store.touch(store.put_bytes(b'shared', name='s').digest); print(store.location)"
+    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as shared:  # above tmp_path only its owner may pass
+        Path(shared).chmod(0o777)
+        for user in ("1", "2"):
+            words = [sys.executable, "-c", code, f"{shared}/store", user]
+            done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
+            assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_touched_folder_is_young_with_its_files_where_that_is_no_copy(
+    local: ArtifactStore, tmp_path: Path
+) -> None:
+    tree = local.put_tree(a_folder(tmp_path))
+    for digest in (tree.digest, *(file.digest for file in local.files_of(tree.digest))):
+        os.utime(local.path(digest), (0, 0))
+    assert local.stored_us(tree.digest) == 0
+
+    local.touch(tree.digest)
+
+    assert local.gc(set(), 3_600_000_000, SystemClock()).deleted == ()
+    bucket = ArtifactStore(f"memory://{uuid.uuid4().hex}/store")
+    far = bucket.put_bytes(b"far", name="f").digest
+    before = bucket.stored_us(far)
+    bucket.touch(far)
+    assert bucket.stored_us(far) == before
+    assert local.stored_us(far) is None
 
 
 def test_collection_stops_before_it_removes_what_a_damaged_folder_may_need(

@@ -195,6 +195,32 @@ def test_a_candidate_stands_in_nobodys_way(shop: Path) -> None:
     assert mlcore("apply", "--yes", cwd=shop).code == 0
 
 
+def test_what_an_answering_model_reads_is_not_computed_otherwise_without_force(shop: Path) -> None:
+    with metadata(shop) as store:
+        last = store.last_apply()
+        assert last is not None
+        (view,) = [one for one in store.specs_of(last.id) if (one.kind, one.name) == ("views", "spending")]
+        signature = {"service": "offers", "fingerprints": {"view spending": view.fingerprint}}
+        store.register_model_version("rich", None, "sha256:m", {}, signature, alias="champion", why="a test")
+    # The same columns of the same types, of other rows.
+    aggregate = '["sum", "mean"], over="7d"'
+    rewrite(shop, aggregate, f'{aggregate}, where="amount > 50"')
+
+    assert [(one["name"], one["what"], one["used_by"]) for one in planned(shop)["destroys"]] == [
+        ("spending", "is computed otherwise", ["rich:1"])
+    ]
+    refused = mlcore("apply", "--yes", cwd=shop)
+    assert refused.code == 2
+    assert "spending (feature view): is computed otherwise, which rich:1 (@champion) reads" in refused.err
+
+    assert mlcore("apply", "--yes", "--force", cwd=shop).code == 0
+    # The model answers no more: nothing further is taken from it, and nothing by going back.
+    rewrite(shop, "amount > 50", "amount > 60")
+    assert mlcore("apply", cwd=shop).code == 0
+    rewrite(shop, ', where="amount > 60"', "")
+    assert mlcore("apply", cwd=shop).code == 0
+
+
 def test_what_is_computed_again_is_told_with_the_rate_of_the_fullest_run(shop: Path) -> None:
     with metadata(shop) as store:
         for rows, seconds, hour in ((2, 2, 3), (1, 50, 7)):

@@ -238,7 +238,7 @@ def test_a_model_whose_features_are_gone_is_not_asked(shop: Path) -> None:
     ask = ("predict", "large", "--at", AT, "customer=c1")
     assert mlcore(shop, *ask).code == 0
     rewrite(shop, "feature_repo/specs.py", 'features=["amount", ', "features=[")
-    assert mlcore(shop, "apply").code == 0
+    assert mlcore(shop, "apply", "--yes").code == 0
     models = mlcore(shop, "--json", "models", "list").out
 
     answer = mlcore(shop, *ask)

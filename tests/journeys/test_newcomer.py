@@ -84,6 +84,22 @@ def test_nothing_is_written_over(tmp_path, monkeypatch, capsys):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["feature_repo", "mlcore.toml"]
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_neither_are_files_of_the_names_that_the_data_gets(link, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "parcels"
+    target.mkdir()
+    mine = target / "parcels.parquet"
+    mine.symlink_to("elsewhere") if link else mine.write_text("mine")
+    monkeypatch.chdir(tmp_path)
+
+    code, out, err = mlcore(capsys, "init", "parcels")
+
+    assert (code, out) == (2, "")
+    assert "is there already: parcels.parquet" in err
+    assert [one.name for one in target.iterdir()] == ["parcels.parquet"]
+    assert mine.is_symlink() if link else mine.read_text() == "mine"
+
+
 def test_what_else_is_in_the_folder_stays(tmp_path, monkeypatch, capsys):
     (tmp_path / "notes.txt").write_text("mine")
     monkeypatch.chdir(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -36,6 +37,10 @@ STATES = {"mlcore_alerts": "open", "mlcore_deployments": "running"}
 
 
 def at_revision(url: str, revision: str) -> None:
+    moved(url, command.upgrade, revision)
+
+
+def moved(url: str, way: Callable[[Config, str], None], revision: str) -> None:
     database = Database(url)
     database.make_ready()
     config = Config()
@@ -43,7 +48,7 @@ def at_revision(url: str, revision: str) -> None:
     config.set_main_option("path_separator", "os")
     with database.connecting(write=True) as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        way(config, revision)
     database.close()
 
 
@@ -185,3 +190,34 @@ def test_a_failed_migration_leaves_the_revision_and_every_row(empty_url: str) ->
     assert check(empty_url).revision == revisions()[-2]
     assert contents(empty_url, tables) == before
     assert "cancel_requested_us" not in tables.tables["mlcore_runs"].columns
+
+
+def test_a_step_down_and_up_again_keeps_what_was_there_before(empty_url: str) -> None:
+    earlier, last = revisions()[-2:]
+    at_revision(empty_url, earlier)
+    before, tables, engine = filled(empty_url), MetaData(), create_engine(empty_url)
+    tables.reflect(engine)
+    indexes = {one.name for table in tables.sorted_tables for one in table.indexes}
+    upgrade(empty_url)
+    with MetadataStore(empty_url, FixedClock(9), ADA, project="name-1", namespace="name-1") as store:
+        store.log_metrics("id-1", {"name-1": 0.5}, step=7)
+        store.log_metrics("id-1", {"name-1": 0.4}, step=6)
+
+    moved(empty_url, command.downgrade, earlier)
+
+    assert check(empty_url).revision == earlier
+    again = MetaData()
+    again.reflect(engine)
+    assert {name: set(table.c.keys()) for name, table in again.tables.items()} == {
+        name: set(table.c.keys()) for name, table in tables.tables.items()
+    }
+    assert {one.name for table in again.sorted_tables for one in table.indexes} == indexes
+    after = contents(empty_url, tables)
+    assert len(after.pop("mlcore_metrics")) == len(before.pop("mlcore_metrics")) + 2
+    assert after == before
+    assert upgrade(empty_url).revision == earlier
+    assert check(empty_url).revision == last
+    with MetadataStore(empty_url, FixedClock(9), ADA, project="name-1", namespace="name-1") as store:
+        assert store.latest_metrics(["id-1"])["id-1"]["name-1"].step == 7
+    assert examine(empty_url).ok
+    engine.dispose()

@@ -158,6 +158,45 @@ def test_a_metric_that_is_no_number_writes_nothing(store: MetadataStore) -> None
     assert store.get_metrics(run.id) == []
 
 
+def test_numbers_of_numpy_are_kept_as_numbers_and_a_step_is_a_whole_one(store: MetadataStore) -> None:
+    run = store.create_run("late", seed=np.int64(7))  # type: ignore[arg-type]
+    assert (run.seed, store.get_run(run.id).seed) == (7, 7)
+    for step in (np.int64(3), np.int32(300), 20):
+        store.log_metrics(run.id, {"auc": np.float32(0.5)}, step=step)  # type: ignore[dict-item,arg-type]
+    assert [(type(one.step), one.step) for one in store.get_metrics(run.id)] == [
+        (int, 3),
+        (int, 20),
+        (int, 300),
+    ]
+    assert store.latest_metrics([run.id])[run.id]["auc"].step == 300
+    with pytest.raises(MetadataError, match=r'"loss" has the step 1\.5.*whole numbers'):
+        store.log_metrics(run.id, {"loss": 1.0, "auc": 0.5}, step=1.5)  # type: ignore[arg-type]
+    assert len(store.get_metrics(run.id)) == 3
+
+
+def test_an_earlier_step_that_comes_late_does_not_become_the_last(store: MetadataStore) -> None:
+    run = store.create_run("late")
+    for step, value in ((5, 0.5), (2, 0.2), (5, math.nan), (-1, 0.1)):
+        store.log_metrics(run.id, {"auc": value}, step=step)
+    last = store.latest_metrics([run.id])[run.id]["auc"]
+    assert (last.step, math.isnan(last.value)) == (5, True)
+    store.log_metrics(run.id, [Metric("auc", 0.9, 9), Metric("auc", 0.7, 7), Metric("auc", 0.8, 9)])
+    assert store.latest_metrics([run.id])[run.id]["auc"].value == 0.8
+    assert [one.step for one in store.get_metrics(run.id)] == [-1, 2, 5, 7, 9]
+
+
+def test_more_runs_are_read_at_once_than_a_statement_may_name(store: MetadataStore, kind: str) -> None:
+    run = store.create_run("late")
+    store.log_params(run.id, {"depth": 6})
+    store.log_metrics(run.id, {"auc": 0.7})
+    ids = [f"nobody-{number}" for number in range({"sqlite": 260_000, "postgresql": 70_000}[kind])]
+    ids.insert(len(ids) // 2, run.id)
+    store._own_runs.clear()
+    metrics, params = store.latest_metrics(ids), store.params_of_runs(ids)
+    assert len(metrics) == len(params) == len(ids)
+    assert (metrics[run.id]["auc"].value, params[run.id]) == (0.7, {"depth": 6})
+
+
 def test_many_metrics_are_one_batch(store: MetadataStore) -> None:
     run = store.create_run("late")
     store.log_metrics(run.id, [Metric(f"m{i % 10}", float(i), i // 10) for i in range(5_000)])

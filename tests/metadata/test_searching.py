@@ -7,6 +7,7 @@ import math
 import pytest
 
 from mlflow_core.config import Principal
+from mlflow_core.errors import UsageError
 from mlflow_core.metadata import Bound, MetadataStore
 from tests.metadata.conftest import HandClock
 
@@ -75,6 +76,16 @@ def test_everything_that_is_asked_has_to_hold(store: MetadataStore) -> None:
     assert names(store, params={"depth": "0"}) == ""
     assert names(store, params={"depth": 0}, pipeline="even", metrics=bounds) == "g"
     assert names(store, state="succeeded") == ""
+
+
+@pytest.mark.usefixtures("runs")
+def test_what_is_asked_is_a_value_and_never_a_part_of_the_statement(store: MetadataStore) -> None:
+    for odd in ("auc'; DROP TABLE mlcore_runs; --", 'auc" DESC', "1=1) --"):
+        assert store.find_runs(order_by=odd) == []
+        assert store.find_runs(params={odd: odd}, metrics=[Bound(odd, ">", 0)]) == []
+    assert names(store) == "gfedcba"
+    with pytest.raises(UsageError, match=r'not compared by "; DELETE".*> >= < <= ='):
+        store.find_runs(metrics=[Bound("auc", "; DELETE", 0)])  # type: ignore[arg-type]
 
 
 def test_another_project_finds_nothing(store: MetadataStore, url: str, runs: dict[str, str]) -> None:

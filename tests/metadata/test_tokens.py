@@ -52,7 +52,8 @@ def test_a_revoked_an_expired_and_an_unknown_token_are_refused_alike(
     assert store.revoke_token(revoked.id) == gone
     assert store.principal_of_token(second).name == "ops"
     clock.us += 10
-    for token in (first, second, "mlc_nothing", ""):
+    # The last one is what an environment variable that is not UTF-8 becomes.
+    for token in (first, second, "mlc_nothing", "", "mlc_\udcff"):
         with pytest.raises(MetadataError, match=REFUSED):
             store.principal_of_token(token)
     assert [row.action for row in store.audit_entries()] == ["token.create", "token.create", "token.revoke"]

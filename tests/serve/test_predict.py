@@ -113,7 +113,7 @@ def test_a_model_whose_features_are_gone_or_mean_something_else_is_refused_by_na
         until(lambda: predict(url, "returns").status_code == 409)
         said = predict(url, "returns").json()["error"]
     file.write_text(gone)
-    assert mlcore(root, "apply") == 0
+    assert mlcore(root, "--yes", "apply") == 0
     capsys.readouterr()
     code = mlcore(root, "predict", "returns", "--at", NOW, "user_id=1", "basket=30")
 

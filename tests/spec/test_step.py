@@ -178,6 +178,8 @@ def test_a_timeout_is_a_length_of_time(timeout: str) -> None:
     [
         ([busiest()], 'step "busiest" reads "counts", and there is no such step'),
         ([counts(), counts()], 'two steps are called "counts"'),
+        ([counts(name="log")], 'a step is called "log", which every run keeps already'),
+        ([counts(name="environment")], 'a step is called "environment", which every run keeps already'),
         (
             [rate(of="a"), busiest(inputs={"counts": "rate"})],
             'reads "rate" as pyarrow.Table, and that is float',

@@ -289,6 +289,33 @@ def test_what_is_bound_in_a_block_counts_with_the_block(digest) -> None:
     assert found["pkg.block:start"] == other["pkg.block:start"]
 
 
+@pytest.mark.parametrize(
+    "filling",
+    [
+        "for n in range(3):\n    TABLE[n] = 1\n",
+        "if True:\n    TABLE.update(a=1)\n",
+        "try:\n    TABLE['a'] = 1\nexcept TypeError:\n    pass\n",
+        "try:\n    import nothing\nexcept ImportError:\n    TABLE['a'] = 1\n",
+        "with open(__file__) as file:\n    TABLE[1] = file.read(1)\n",
+        "TABLE[1] = 2\nTABLE[2] = 2\ndel TABLE[1]\n",
+        "def fill(table):\n    table[1] = 1\n\n\nfill(TABLE)\n",
+        "def fill(*, into):\n    into[1] = 1\n\n\nfill(into=TABLE)\n",
+        "class TABLE:\n    pass\n\n\nsetattr(TABLE, 'a', 1)\n",
+        "import functools\n\n\nTABLE = functools.singledispatch(repr)\n\n\n"
+        "@TABLE.register\ndef _(x: int):\n    return 1\n",
+    ],
+)
+def test_what_fills_a_value_while_the_module_is_imported_counts_with_it(digest, filling) -> None:
+    def of(text: str) -> Mapping[str, str]:
+        text = f"TABLE = {{}}\nOTHER = {{}}\n{text}\n\ndef start(x):\n    return TABLE, x\n"
+        return digest({"pkg/filled.py": text}, start="pkg.filled:start")
+
+    assert of(filling) != of(
+        filling.replace("1)\n", "2)\n").replace("[1]\n", "[2]\n").replace(" 1\n", " 2\n")
+    )
+    assert of(filling) == of(f"{filling}OTHER['a'] = 5\nif __name__ == '__main__':\n    print(TABLE)\n")
+
+
 def test_how_often_a_step_is_tried_is_not_its_code_but_other_decorators_are(digest) -> None:
     text = (
         "import mlflow_core as ml\nfrom pkg.marks import traced\n\n\n"

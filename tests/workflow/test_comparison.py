@@ -214,6 +214,18 @@ def test_one_file_has_all_parts_told_apart(keep, artifacts, tmp_path):
     assert table["part"].to_pylist() == ["train", "train", "test"]
 
 
+def test_one_file_is_refused_where_a_column_is_called_as_the_one_that_tells_parts_apart(
+    keep, artifacts, tmp_path, monkeypatch
+):
+    renamed = [field.with_name("part") if field.name == "machine" else field for field in SCHEMA]
+    monkeypatch.setitem(globals(), "SCHEMA", pa.schema(renamed))
+    stored = stored_dataset(keep({"train": ROWS}), artifacts)
+
+    with pytest.raises(UsageError, match='has a column "part" of its own'):
+        export_dataset(stored, tmp_path / "all.parquet")
+    assert list(export_dataset(stored, tmp_path / "out").files.values()) == [2]
+
+
 def test_csv_is_refused_for_lists_and_leaves_nothing(keep, artifacts, tmp_path):
     stored = stored_dataset(keep({"train": ROWS}), artifacts)
 

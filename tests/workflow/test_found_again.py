@@ -157,6 +157,25 @@ def test_an_output_that_is_gone_is_made_again(project):
     workspace.metadata.close()
 
 
+@pytest.mark.parametrize("again", ["found", "made anew"])
+def test_an_alias_that_somebody_moved_stays_where_it_is_though_the_pipeline_runs_again(project, again):
+    train(project, "worn")
+    edit(project / "training" / "breakdown.py", "max_depth=3", "max_depth=2")
+    train(project, "worn")
+    workspace = open_workspace(project)
+    workspace.metadata.move_alias("worn", "candidate", 1, why="the second is worse at night")
+
+    if again == "made anew":
+        steps = {one.name: one for one in workspace.metadata.list_steps("latest")}
+        workspace.artifacts.delete(steps["register"].output_digest)
+    second = train(project, "worn")["worn"]
+
+    assert second.version == 2
+    assert workspace.metadata.aliases("worn") == {"candidate": 1}
+    assert any("worn@candidate points at version 1 by hand" in one for one in second.warnings)
+    workspace.metadata.close()
+
+
 def test_an_alias_that_was_moved_away_is_moved_back_by_the_run_that_registered(project):
     train(project, "worn")
     edit(project / "training" / "breakdown.py", "max_depth=3", "max_depth=2")

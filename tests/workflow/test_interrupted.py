@@ -17,7 +17,7 @@ from mlflow_core.config import Principal, SystemClock
 from mlflow_core.errors import MetadataError, RunCancelled, WorkflowError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.workflow.cancelling import cancel_run
-from mlflow_core.workflow.lease import driver_is_gone, lease_held
+from mlflow_core.workflow.lease import driver_is_gone, end_lost_runs, lease_held
 from mlflow_core.workflow.project import open_workspace
 from mlflow_core.workflow.resuming import resume_run
 from mlflow_core.workflow.training import run_pipeline
@@ -214,6 +214,43 @@ def test_a_driver_that_lost_its_lease_stops_and_writes_nothing_more(workspace, m
 
     latest = workspace.metadata.get_run("latest")
     assert (latest.state, latest.lease_owner) == ("running", "another:1:1:x")
+
+
+def test_a_driver_that_slept_past_its_lease_starts_no_step_and_ends_no_run_of_another(workspace, monkeypatch):
+    metadata, now = workspace.metadata, [0.0]
+    monkeypatch.setattr("mlflow_core.workflow.lease._now_s", lambda: now[0])
+    run_id = metadata.create_run("breakdown").id
+    with lease_held(metadata, run_id, look_s=600) as hold:
+        now[0] = 200.0
+        hold.check()  # nobody else has it: it is taken again
+        metadata.finish_run(run_id, "crashed", error="its lease ran out")
+        metadata.start_run(run_id)
+        metadata.take_lease(run_id, "another:1:1:x", 600_000_000)
+        hold.check()  # by what it knows the lease still holds
+        with pytest.raises(MetadataError, match="is driven by another"):
+            metadata.finish_run(run_id, "succeeded", driver=hold.owner)
+        now[0] = 400.0
+        with pytest.raises(WorkflowError, match="not this process's any more"):
+            hold.check()
+
+    assert metadata.get_run(run_id).lease_owner == "another:1:1:x"
+
+
+def test_whoever_finds_a_driver_dead_does_not_end_the_run_that_another_has_resumed(workspace, monkeypatch):
+    metadata = workspace.metadata
+    run_id = metadata.create_run("breakdown").id
+    metadata.take_lease(run_id, "here:1:1:dead", 600_000_000)
+    before = metadata.get_run(run_id)
+    metadata.finish_run(run_id, "crashed", error="its driver was lost", driver="here:1:1:dead")
+    metadata.start_run(run_id)
+    metadata.take_lease(run_id, "here:2:2:alive", 600_000_000)
+
+    monkeypatch.setattr("mlflow_core.workflow.lease.driver_is_gone", lambda _owner: True)
+    monkeypatch.setattr(metadata, "list_runs", lambda **_named: [before])
+    end_lost_runs(metadata)
+
+    found = metadata.get_run(run_id)
+    assert (found.state, found.lease_owner) == ("running", "here:2:2:alive")
 
 
 def test_a_cancelled_run_stops_within_seconds_is_cancelled_and_can_be_resumed(

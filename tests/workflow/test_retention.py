@@ -203,6 +203,19 @@ def test_old_training_sets_go_unless_a_model_in_use_or_a_kept_run_was_made_with_
     assert shop.gc().datasets == ()
 
 
+def test_a_training_set_that_was_built_again_lately_stays_though_its_record_is_old(shop: Shop) -> None:
+    rows = shop.put_folder("again", shard="rows")
+    first = shop.dataset(100, rows)
+    shop.run(1)
+    shop.artifacts.put_tree(shop.folder / "source-again")
+    assert shop.dataset(0, rows) == first, "the same rows are the same training set"
+
+    assert shop.gc().datasets == ()
+    assert shop.has(rows) == [True]
+    with shop.at(0) as store:
+        assert store.get_dataset(first).removed_us is None
+
+
 def test_a_training_set_that_two_projects_share_goes_when_both_let_it_go(tmp_path: Path) -> None:
     shop, other = Shop(tmp_path), Shop(tmp_path, "other")
     shared = shop.put_folder("shared", shard="rows")

@@ -18,6 +18,7 @@ from mlflow_core.errors import MetadataError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.plan.project import Project
 from mlflow_core.spec import Pipeline, Schedule, step
+from mlflow_core.workflow.schedule.child import Child
 from mlflow_core.workflow.schedule.declared import apply_schedules
 from tests.workflow.scheduling import scheduler
 
@@ -199,6 +200,22 @@ def test_what_a_killed_scheduler_had_started_ends_with_it_and_is_started_by_anot
     wait_for(lambda: starts(tmp_path) == ["long", "long"])
     heir.terminate()
     assert heir.wait(30) == 0
+
+
+def test_a_line_declared_while_its_pipeline_runs_is_due_when_it_was_said_then(tmp_path: Path) -> None:
+    put(tmp_path, "late")
+    made = scheduler(tmp_path)
+    start, said = made.start, now_us() + DAY
+
+    def declared_otherwise(pipeline: str) -> Child:
+        made.metadata.put_schedule("late", pipeline="late", cron="* * * * *", zone="UTC", next_us=said)
+        return start(pipeline)
+
+    made.start = declared_otherwise
+    (ended,) = made.run(threading.Event(), once=True)
+
+    assert (ended.status, made.metadata.get_schedule("late").next_us) == (0, said)
+    made.metadata.close()
 
 
 def test_by_hand_a_schedule_is_started_without_moving_when_it_is_due(tmp_path: Path) -> None:

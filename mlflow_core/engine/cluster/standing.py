@@ -114,17 +114,9 @@ def stop(file: Path) -> Standing | None:
     """
     standing = read_note(file)
     holder = None if standing is None else standing.process()
-    if holder is None:
-        file.unlink(missing_ok=True)
-        return None
-    family = [holder, *_children(holder)]
-    holder.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=_STOPS_WITHIN_S)
-    for one in alive:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
-    psutil.wait_procs(alive, timeout=_STOPS_WITHIN_S)
-    file.unlink(missing_ok=True)
+    if holder is not None:
+        _end(holder)
+    _forget(file)
     return standing
 
 
@@ -171,6 +163,30 @@ def scale(settings: ClusterSettings, workers: int) -> ClusterStatus:
     return status(settings)
 
 
+def _end(holder: psutil.Process) -> None:
+    """End the process that holds a cluster, with all that it started: asked first, then not."""
+    family = [holder, *_children(holder)]
+    with suppress(psutil.NoSuchProcess):
+        holder.send_signal(signal.SIGTERM)
+    _, alive = psutil.wait_procs(family, timeout=_STOPS_WITHIN_S)
+    for one in alive:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(alive, timeout=_STOPS_WITHIN_S)
+
+
+def _forget(file: Path) -> None:
+    """Remove a note, unless it is of a cluster that is there by now."""
+    with suppress(FileNotFoundError, BlockingIOError), _lock_of(file).open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.unlink(missing_ok=True)
+
+
+def _lock_of(file: Path) -> Path:
+    """Held by the process that holds the cluster, for as long."""
+    return file.with_suffix(".lock")
+
+
 def _spawn(words: list[str], log: Path) -> int:
     """Start a process that nobody waits for, out of reach of the terminal's Ctrl-C."""
     written = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -189,15 +205,17 @@ def _spawn(words: list[str], log: Path) -> int:
 
 def _once_it_is_there(pid: int, file: Path, log: Path, within_s: float) -> Standing:
     until = time.monotonic() + within_s
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        standing = read_note(file)
-        if standing is not None and standing.pid == pid:
-            return standing
-        if time.monotonic() > until:
-            os.kill(pid, signal.SIGTERM)
-            os.waitpid(pid, 0)
-            break
-        time.sleep(_LOOK_S)
+    holder = psutil.Process(pid)
+    try:
+        while time.monotonic() < until and os.waitpid(pid, os.WNOHANG) == (0, 0):
+            standing = read_note(file)
+            if standing is not None and standing.pid == pid:
+                return standing
+            time.sleep(_LOOK_S)
+    except BaseException:  # Ctrl-C: whoever starts it would not know that it came up after all
+        _end(holder)
+        raise
+    _end(holder)
     said = log.read_text(errors="replace").strip().splitlines()
     raise EngineError(
         f"the cluster does not start: {said[-1] if said else 'it said nothing'}", place=str(log)
@@ -258,7 +276,7 @@ def _hold(file: Path, settings: ClusterSettings) -> None:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    with file.with_suffix(".lock").open("w") as lock:
+    with _lock_of(file).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -98,13 +98,27 @@ class StoredMatrix:
             raise TrainError(f'the matrix was built without the column "{name}"', place=str(self.path))
         return self.columns.index(name, self.features)
 
+    def check(self) -> None:
+        """Make sure that this host sees the rows that were built.
+
+        Raises:
+            TrainError: There is no such matrix here, or another one.
+        """
+        facts = facts_of(self.path.parent)
+        if facts is None or facts.get("digest") != self.digest:
+            raise TrainError(
+                "the matrix is not the one that was built" if facts else "there is no such matrix here",
+                place=str(self.path),
+                expected="a cache that all workers share with the caller",
+            )
+
     def open(self) -> NDArray[np.float32]:
         """Map it into memory, (rows, width) float32, not writable.
 
         Raises:
             TrainError: It is not there, or not as long as it was.
         """
-        self._check()
+        self._check_size()
         if not self.rows:
             return np.empty((self.rows, self.width), dtype=np.float32)
         # A plain array on the map: numpy.memmap's own class costs microseconds at each slice.
@@ -123,21 +137,31 @@ class StoredMatrix:
         Raises:
             TrainError: It is not there, or not as long as it was.
         """
-        self._check()
+        self._check_size()
         found = np.empty((len(starts), rows * self.width), dtype=np.float32)
-        with self.path.open("rb", buffering=0) as file:
-            for start, run in zip(starts, found, strict=True):
-                _read_into(
-                    file.fileno(), memoryview(run.view(np.uint8).data), start * self.width * 4, self.path
-                )
+        try:
+            with self.path.open("rb") as file:
+                for start, run in zip(starts, found, strict=True):
+                    file.seek(start * self.width * 4)
+                    if file.readinto(run.view(np.uint8).data) < run.nbytes:
+                        raise TrainError("the matrix ended while it was read", place=str(self.path))
+        except OSError as error:
+            raise self._unreadable(error) from error
         return found.reshape(-1, self.width)
 
-    def _check(self) -> None:
+    def _unreadable(self, error: OSError) -> TrainError:
+        return TrainError(
+            f"the matrix cannot be read: {error.strerror}",
+            place=str(self.path),
+            hint="If it was removed meanwhile, run the same again: it is built anew.",
+        )
+
+    def _check_size(self) -> None:
         size = self.rows * self.width * 4
         try:
             found = self.path.stat().st_size
         except OSError as error:
-            raise TrainError(f"the matrix cannot be read: {error.strerror}", place=str(self.path)) from error
+            raise self._unreadable(error) from error
         if found != size:
             raise TrainError(f"the matrix has {found:,} bytes", place=str(self.path), expected=f"{size:,}")
 
@@ -368,14 +392,6 @@ def _reserve(file: Path, size: int) -> None:
     with file.open("wb") as opened:
         if size:
             os.posix_fallocate(opened.fileno(), 0, size)
-
-
-def _read_into(handle: int, room: memoryview, at: int, path: Path) -> None:
-    while room:
-        read = os.preadv(handle, [room], at)
-        if not read:
-            raise TrainError("the matrix ended while it was read", place=str(path))
-        room, at = room[read:], at + read
 
 
 def _told(stage: Stage, written: Range) -> None:

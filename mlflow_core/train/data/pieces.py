@@ -14,6 +14,7 @@ __all__ = ["READ_BYTES", "Piece", "read_batches", "read_piece", "read_tables"]
 _ROWS, _BYTES = 65_536, 16 << 20
 _FEW_ROWS, _COLUMNS = 16_384, 8
 _PAGE_BYTES, _GROUP_BYTES = 64 << 10, 48 << 20
+_FEW_BYTES = 16 << 20
 
 READ_BYTES = 1 << 20
 """What of each column is read of a file at once; not mapped, because what is mapped counts as a worker's memory."""
@@ -73,14 +74,28 @@ def read_tables(piece: Piece, columns: Sequence[str]) -> Iterator[pa.Table]:
         columns: Which columns, each once.
 
     Yields:
-        All of them, or 16,384 at a time of a great row group.
+        All of them, or of a great row group at most 16,384 at a time, fewer of long ones: about 16 MiB of numbers.
     """
     # Not buffered ahead, each column's pages are fetched as they are decoded, not a whole row group before the first.
     with pq.ParquetFile(piece.path, pre_buffer=False, buffer_size=_PAGE_BYTES) as file:
-        if 8 * len(columns) * file.metadata.row_group(piece.group).num_rows <= _GROUP_BYTES:
+        group = file.metadata.row_group(piece.group)
+        size = 8 * _values(group, columns)
+        if size <= _GROUP_BYTES:
             yield _few_columns_at_a_time(file, piece.group, columns).slice(piece.start, piece.rows)
         else:
-            yield from _few_rows_at_a_time(file, piece, columns)
+            rows = max(1, min(_FEW_ROWS, _FEW_BYTES * group.num_rows // size))
+            yield from _few_rows_at_a_time(file, piece, columns, rows)
+
+
+def _values(group: pq.RowGroupMetaData, columns: Sequence[str]) -> int:
+    """How many values a row group has in these columns: of a list each of its own."""
+    wanted, found = set(columns), 0
+    for number in range(group.num_columns):
+        leaf = group.column(number)
+        parts = leaf.path_in_schema.split(".")  # a column's own name may have points too
+        if any(".".join(parts[: at + 1]) in wanted for at in range(len(parts))):
+            found += leaf.num_values
+    return found
 
 
 def _few_columns_at_a_time(file: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table:
@@ -93,9 +108,11 @@ def _few_columns_at_a_time(file: pq.ParquetFile, group: int, columns: Sequence[s
     return pa.table(made)
 
 
-def _few_rows_at_a_time(file: pq.ParquetFile, piece: Piece, columns: Sequence[str]) -> Iterator[pa.Table]:
+def _few_rows_at_a_time(
+    file: pq.ParquetFile, piece: Piece, columns: Sequence[str], rows: int
+) -> Iterator[pa.Table]:
     at = 0
-    for batch in file.iter_batches(_FEW_ROWS, columns=list(columns), row_groups=[piece.group]):
+    for batch in file.iter_batches(rows, columns=list(columns), row_groups=[piece.group]):
         start, stop = max(piece.start, at), min(piece.start + piece.rows, at + len(batch))
         if start < stop:
             yield pa.Table.from_batches([batch.slice(start - at, stop - start)])

@@ -41,6 +41,7 @@ __all__ = [
 _BUCKET_BYTES = 24 << 20
 _MAX_BUCKETS = 1 << 12
 _FEW_ROWS, _MANY_ROWS = 8_192, 65_536
+_MOST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,8 @@ def _opened(path: Path) -> _File:
 
 
 def _tables(task: GroupTask, most: int) -> Iterator[pa.Table]:
-    """The rows of a group, at most so many at once: scattered, more of them share a write."""
+    """The rows of a group, at most so many at once: scattered, more of them share a write. Fewer of wide ones."""
+    most = max(1, min(most, _MOST_BYTES // (4 * (task.preprocessing.width + len(task.columns)))))
     wanted = list(dict.fromkeys([*task.preprocessing.names, *task.columns]))
     try:
         for table in read_tables(task.piece, wanted):

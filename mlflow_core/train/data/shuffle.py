@@ -21,7 +21,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BlockOrder", "batches", "block_of", "permutation", "random_numbers", "release", "steps"]
+__all__ = [
+    "ORDER_FORMAT",
+    "BlockOrder",
+    "batches",
+    "block_of",
+    "permutation",
+    "random_numbers",
+    "release",
+    "steps",
+]
+
+ORDER_FORMAT = 2
+"""Changes with the order that equal rows, seeds and epochs get: half an epoch of one order goes with no other."""
 
 _BLOCK_BYTES = 64 << 10
 _RUN, _WINDOW = 32, 2048

@@ -61,15 +61,18 @@ def kept_evaluation(folder: Path) -> Evaluation:
     """
     try:
         told = json.loads((folder / _FACTS).read_text())
-    except (OSError, ValueError) as error:
-        raise TrainError(f"is not the folder of an evaluation: {error}", place=str(folder)) from error
-    plain: dict[str, Any] = {name: told[name] for name in _PLAIN}
-    plain["models"], plain["metrics"] = tuple(told["models"]), tuple(told["metrics"])
-    draws = {cast(Unit, unit): _load(folder / _draws(unit)) for unit in told["units"]}
-    slices = tuple(
-        Slice(**{**one, "metrics": {name: Interval(**found) for name, found in one["metrics"].items()}})
-        for one in told["slices"]
-    )
+        plain: dict[str, Any] = {name: told[name] for name in _PLAIN}
+        plain["models"], plain["metrics"] = tuple(told["models"]), tuple(told["metrics"])
+        units = [cast(Unit, unit) for unit in told["units"]]
+        slices = tuple(
+            Slice(**{**one, "metrics": {name: Interval(**found) for name, found in one["metrics"].items()}})
+            for one in told["slices"]
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainError(
+            f"is not the folder of an evaluation: {type(error).__name__}: {error}", place=str(folder)
+        ) from error
+    draws = {unit: _load(folder / _draws(unit)) for unit in units}
     return Evaluation(values=_load(folder / _VALUES), draws=draws, slices=slices, **plain)
 
 

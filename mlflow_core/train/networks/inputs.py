@@ -203,13 +203,25 @@ class Inputs:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """Read a description back from ``to_json``."""
-        return cls(
+        """Read a description back from ``to_json``.
+
+        Raises:
+            ValueError: It names a column that the matrix does not have.
+        """
+        made = cls(
             tuple(facts["columns"]),
             tuple(Number(**{**one, "edges": tuple(one.get("edges", ()))}) for one in facts["numbers"]),
             tuple(Category(**one) for one in facts["categories"]),
             tuple(Series(**one) for one in facts["sequences"]),
         )
+        ends = [
+            *(one.column for one in made.numbers),
+            *(one.column for one in made.categories),
+            *(one.length for one in made.sequences),
+        ]
+        if not all(0 <= end < made.width for end in ends):
+            raise ValueError(f"a feature ends at column {max(ends)} of {made.width}")
+        return made
 
     def _with(self, feature: Feature, start: int) -> Self:
         size = len(feature.categories) if feature.kind == "category" else None

@@ -24,6 +24,7 @@ from mlflow_core.train.data.label import LabelProfile, check_label, check_weight
 from mlflow_core.train.data.matrix import StoredMatrix, build_matrix, held
 from mlflow_core.train.data.preprocess import Preprocessing
 from mlflow_core.train.data.profile import merge, merge_further
+from mlflow_core.train.data.shuffle import ORDER_FORMAT
 from mlflow_core.train.data.survey import survey
 from mlflow_core.train.data.training_set import PARTS, TrainingData
 from mlflow_core.train.gang.checkpoints import Checkpoints
@@ -198,7 +199,9 @@ def _identity(
     trainer: Torch, train: StoredMatrix, validate: StoredMatrix, preprocessing: Preprocessing
 ) -> str:
     """Digest of what decides the weights; not of where they are computed, or how often they are kept."""
-    text = json.dumps([identity_of(trainer), train.digest, validate.digest, preprocessing.digest])
+    text = json.dumps(
+        [identity_of(trainer), train.digest, validate.digest, preprocessing.digest, ORDER_FORMAT]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

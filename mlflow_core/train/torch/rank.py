@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from mlflow_core.engine.files.entries import facts_of
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import Torch
 from mlflow_core.train.data.matrix import StoredMatrix
@@ -88,7 +87,7 @@ class Program:
             Disrupted: A peer is gone.
         """
         for matrix in (self.train, self.validate):
-            _check(matrix)
+            matrix.check()
         with _threads(rank.threads), met(rank, self.trainer.device) as peers:
             try:
                 outcome = self._train(rank, peers)
@@ -124,17 +123,6 @@ class Program:
         if part == "train":
             return origins(self.train, rows, seed=self.trainer.seed)
         return origins(self.validate, rows, seed=None)
-
-
-def _check(matrix: StoredMatrix) -> None:
-    """Make sure that this host sees the rows that the caller saw."""
-    facts = facts_of(matrix.path.parent)
-    if facts is None or facts.get("digest") != matrix.digest:
-        raise TrainError(
-            "the matrix is not the one that was built" if facts else "there is no such matrix here",
-            place=str(matrix.path),
-            expected="a cache that all workers share with the caller",
-        )
 
 
 @contextmanager

@@ -27,6 +27,8 @@ __all__ = ["SAMPLE_ROWS", "Binned", "Binning", "bytes_in_memory"]
 SAMPLE_ROWS: Final = 200_000
 """Rows that edges are taken from: 256 bins have some 780 each, and a million rows gain nothing that can be measured."""
 
+_DRAWN_BYTES: Final = 64 << 20
+
 
 @dataclass(frozen=True)
 class Binned:
@@ -81,15 +83,25 @@ class Binning:
         if matrix.rows <= SAMPLE_ROWS:
             every = _Unlabelled(Rows(matrix, 0, matrix.rows), self._preprocessing, self._columns)
             return xgboost.QuantileDMatrix(every, **self._settings)
-        rows, features = drawn(matrix, SAMPLE_ROWS), self._preprocessing.width
-        weights = self._columns.arrays(rows[:, features:]).get("weight")
-        values = separators(rows[:, :features], weights, self._max_bin, threads=self._threads)
-        last = _last_categories(self._preprocessing)
+        values, last = self._separators(matrix), _last_categories(self._preprocessing)
         return xgboost.QuantileDMatrix(
             np.vstack([np.where(np.isnan(last), values, np.nan), last]),
             feature_names=list(self._preprocessing.columns),
             feature_types=self._preprocessing.xgboost_types,
             **self._settings,
+        )
+
+    def _separators(self, matrix: StoredMatrix) -> NDArray[np.float32]:
+        """Some features after others, so that of a wide matrix not all that is drawn is held at once."""
+        features = self._preprocessing.width
+        weights = self._columns.arrays(drawn(matrix, SAMPLE_ROWS, slice(features, None))).get("weight")
+        at_once = max(1, _DRAWN_BYTES // (4 * SAMPLE_ROWS))
+        some = (slice(first, min(first + at_once, features)) for first in range(0, features, at_once))
+        return np.hstack(
+            [
+                separators(drawn(matrix, SAMPLE_ROWS, own), weights, self._max_bin, threads=self._threads)
+                for own in some
+            ]
         )
 
     def binned(self, train: Rows, validate: Rows, edges: xgboost.DMatrix | None) -> Binned:

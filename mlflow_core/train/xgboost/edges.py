@@ -16,27 +16,38 @@ from numpy.typing import NDArray
 from mlflow_core.train.data.matrix import StoredMatrix
 from mlflow_core.train.data.shuffle import random_numbers
 
-__all__ = ["drawn", "separators"]
+__all__ = ["EDGES_FORMAT", "drawn", "separators"]
+
+EDGES_FORMAT: Final = 2
+"""Changes with the edges that equal rows get: trees with these and with others are never of one training."""
 
 _RUN: Final = 8
+_READ_BYTES: Final = 16 << 20
 
 
-def drawn(matrix: StoredMatrix, rows: int) -> NDArray[np.float32]:
+def drawn(matrix: StoredMatrix, rows: int, columns: slice = slice(None)) -> NDArray[np.float32]:
     """Draw rows from a matrix, the same ones each time: a run of eight from each of equal stretches.
 
     Args:
         matrix: The matrix, with more rows than are drawn.
         rows: How many; a few less are drawn if it is no multiple of eight.
+        columns: Which of its columns, all by default; the rows are the same ones for any.
 
     Returns:
-        Array (n_rows, width), float32.
+        Array (n_rows, n_columns), float32.
     """
     runs = max(1, rows // _RUN)
     bounds = np.arange(runs + 1, dtype=np.int64) * matrix.rows // runs
     # Not at even distances: rows that repeat with time, such as one for each hour, would be met at one hour only.
     room = (np.diff(bounds) - _RUN + 1).astype(np.uint64)
     starts = bounds[:-1] + (random_numbers(runs, "edges") % room).astype(np.int64)
-    return matrix.read(starts.tolist(), _RUN)
+    at_once = max(1, _READ_BYTES // (4 * _RUN * matrix.width))
+    found = np.empty((runs, _RUN, len(range(matrix.width)[columns])), dtype=np.float32)
+    for first in range(0, runs, at_once):
+        into = found[first : first + at_once]
+        read = matrix.read(starts[first : first + at_once].tolist(), _RUN)
+        into[:] = read[:, columns].reshape(into.shape)
+    return found.reshape(runs * _RUN, -1)
 
 
 def separators(
@@ -83,7 +94,11 @@ def _distinct(
         ordered, weight = values[order], weights[order].astype(np.float64)
     known = int(np.searchsorted(ordered, np.float32(np.nan)))  # they are last
     ordered = ordered[:known]
-    first = np.flatnonzero(np.diff(ordered, prepend=np.float32(np.nan)) != 0)
+    is_first = np.ones(known, dtype=bool)
+    is_first[1:] = (
+        ordered[1:] != ordered[:-1]
+    )  # not a difference: that of the greatest and the least is infinite
+    first = np.flatnonzero(is_first)
     if weight is None:
         return ordered[first], np.diff(np.append(first, known)).astype(np.float64)
     return ordered[first], np.add.reduceat(weight[:known], first) if known else weight[:0]

@@ -36,6 +36,7 @@ from mlflow_core.train.models.booster import BoosterScorer
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.recorder import Recorder
 from mlflow_core.train.xgboost.columns import Columns, check_columns, columns_of
+from mlflow_core.train.xgboost.edges import EDGES_FORMAT
 from mlflow_core.train.xgboost.queries import Runs, query_starts, runs_of
 from mlflow_core.train.xgboost.rank import BOOSTER, Part, Program, RankResult
 from mlflow_core.train.xgboost.settings import check_settings, names_of_outputs, task
@@ -99,7 +100,7 @@ def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
     scorer = BoosterScorer.load(ended.files, {}, preprocessing, place=str(context.workdir / BOOSTER))
     program.checkpoints.clear()
     if context.cache is None:
-        shutil.rmtree(_own_cache(context))
+        shutil.rmtree(_own_cache(context), ignore_errors=True)  # no reason to lose the model
     return Model(
         scorer=scorer,
         preprocessing=preprocessing,
@@ -220,6 +221,7 @@ def _identity(trainer: XGBoost, data: TrainingData, preprocessing: Preprocessing
         "files": files,
         "preprocessing": preprocessing.digest,
         "xgboost": xgboost.__version__,
+        "edges": EDGES_FORMAT,
     }
     return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
 

@@ -121,11 +121,14 @@ class Program:
         """Train as one rank, alone or together with the others.
 
         Raises:
-            TrainError: The worker lacks the device, the disk is full, or XGBoost refuses; carries its reason.
+            TrainError: The worker lacks the device or the matrices, the disk is full, or XGBoost refuses; carries its
+                reason.
             Disrupted: The other ranks cannot be reached, or this attempt was given up.
         """
         if self.trainer.device == "cuda":
             _check_cuda(rank)
+        for part in (self.train, self.validate):
+            part.matrix.check()
         try:
             return self._train(rank)
         except xgboost.core.XGBoostError as error:

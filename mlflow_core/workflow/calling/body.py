@@ -14,6 +14,7 @@ import random
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from pathlib import Path
@@ -30,6 +31,7 @@ from mlflow_core.workflow.code import digest_of_code
 __all__ = ["run_body"]
 
 _OURS = str(Path(__file__).parent)
+_SHOWN = 2000
 _PACKAGE = str(Path(__file__).parents[2])
 
 
@@ -99,7 +101,7 @@ def _stored(
         raise _Found("failed", str(error), place=_place_of(function, call)) from None
     except RecursionError:
         raise _Found("failed", "the result holds itself", place=_place_of(function, call)) from None
-    except ArtifactError as error:
+    except (ArtifactError, OSError) as error:
         raise _Found("crashed", f"its result could not be stored: {error}") from None
     return {"how": "finished", "digest": artifact.digest, "kind": kind, "size": artifact.size}
 
@@ -137,7 +139,7 @@ def _function(call: StepCall) -> StepFunction:
         raise
     except BaseException as error:  # whatever a user's file raises
         _print(error)
-        what = f"cannot import {module_name}: {type(error).__name__}: {error}"
+        what = f"cannot import {module_name}: {type(error).__name__}: {_message(error)}"
         raise _Found("failed", what, place=_place(error.__traceback__, call)) from None
     found = getattr(module, name, None)
     if not isinstance(found, StepFunction):
@@ -166,9 +168,19 @@ def _settings(function: StepFunction, call: StepCall) -> dict[str, Any]:
 
 def _failed(error: BaseException, call: StepCall) -> _Found:
     _print(error)
-    message = " ".join(str(error).split())
+    message = _message(error)
     what = f"{type(error).__qualname__}: {message}" if message else type(error).__qualname__
     return _Found("failed", what, place=_place(error.__traceback__, call))
+
+
+def _message(error: BaseException) -> str:
+    """What an error says, on one line that can be written anywhere; all of it is in the log."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # the error is of the user's own class
+        return "what it says cannot be shown"
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _print(error: BaseException) -> None:
@@ -176,7 +188,8 @@ def _print(error: BaseException) -> None:
     shown = traceback.TracebackException.from_exception(error)
     while shown.stack and shown.stack[0].filename.startswith((_OURS, "<frozen")):
         del shown.stack[0]
-    print("".join(shown.format()), end="", file=sys.stderr, flush=True)
+    with suppress(OSError, ValueError):  # the function may have closed it
+        print("".join(shown.format()), end="", file=sys.stderr, flush=True)
 
 
 def _place(trace: TracebackType | None, call: StepCall) -> str | None:

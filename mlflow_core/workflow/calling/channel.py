@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from collections.abc import Iterator
 from typing import Any, Final
 
 __all__ = ["Inbox", "Outbox", "send"]
@@ -31,24 +32,30 @@ class Inbox:
 
     def receive(self) -> list[dict[str, Any]]:
         """Read what is there, once, and return the messages that are whole now; ``ended`` tells of the other side's end."""
+        self._read()
+        return self.left()
+
+    def left(self) -> list[dict[str, Any]]:
+        """Return the messages that came together with the one that was waited for: no descriptor tells of them again."""
+        return list(self._whole())
+
+    def wait(self) -> dict[str, Any] | None:
+        """Wait for one message, and leave those after it; None where the other side ends before."""
+        while (message := next(self._whole(), None)) is None and not self.ended:
+            self._read()
+        return message
+
+    def _read(self) -> None:
         try:
             read = os.read(self.descriptor, _AT_ONCE)
         except BlockingIOError:
-            return []
+            return
         except ConnectionError:
             read = b""
         self.ended = not read
         self._bytes += read
-        return list(self._whole())
 
-    def wait(self) -> dict[str, Any] | None:
-        """Wait for one message; None where the other side ends before."""
-        while not self.ended:
-            for message in self.receive():
-                return message
-        return None
-
-    def _whole(self) -> Any:
+    def _whole(self) -> Iterator[dict[str, Any]]:
         while len(self._bytes) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._bytes)
             if len(self._bytes) < _LENGTH.size + length:

@@ -114,6 +114,8 @@ def _guarded(inbox: Inbox, outbox: Outbox, request: dict[str, Any], process: Pro
 def _watched(watch: _Watch) -> None:
     """Look at everything that can happen, until the step's own process has ended."""
     ends = _descriptor_of(watch.child)
+    if watch.channel.left():  # it was to end before it was begun
+        _end(watch, "stopped")
     while not _has_ended(watch):
         poll = select.poll()
         for descriptor, events in _interest(watch, ends):

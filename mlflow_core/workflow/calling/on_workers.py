@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_core.engine.cluster.tasks import patience
 from mlflow_core.errors import EngineError
+from mlflow_core.train.gang.hearing import take_off
+from mlflow_core.train.gang.seats import members
 from mlflow_core.workflow.calling.call import Ended, Fault, StepCall
 from mlflow_core.workflow.calling.warm import ForkServer
 
@@ -108,7 +110,7 @@ def _listening(client: Client, token: str) -> Iterator[_Heard]:
     finally:
         if client.status == "running":
             with suppress(OSError, ValueError):
-                client.unsubscribe_topic(topic)
+                take_off(client, topic)
 
 
 def _wait(
@@ -129,7 +131,9 @@ def _wait(
             continue
         asked = now
         workers = _workers(client)
-        if heard.worker is not None and heard.worker not in workers:
+        if workers is None:
+            continue
+        if heard.worker is not None and heard.worker not in workers and not future.done():
             return _lost(heard.worker)
         idle_since = now if workers else idle_since
         if heard.worker is None and now - idle_since > patience():
@@ -173,16 +177,16 @@ def _result(future: Future[Any], heard: _Heard, told: Callable[[str], None]) -> 
             "the Dask cluster went away while a step was at work", hint="Start a cluster and resume the run."
         ) from error
     heard.take(told)
-    return ended
+    # Nobody here has asked it to end, so its worker did, which was closing.
+    return _lost(ended.worker) if ended.how == "stopped" else ended
 
 
-def _workers(client: Client) -> set[str]:
+def _workers(client: Client) -> set[str] | None:
+    """The workers there are, asked of the scheduler; None where it does not answer, and may later."""
     try:
-        return set(client.scheduler_info()["workers"])
-    except OSError as error:
-        raise EngineError(
-            "the Dask cluster went away while a step was at work", hint="Start a cluster and resume the run."
-        ) from error
+        return set(members(client))
+    except OSError:
+        return None  # if it is gone, the client gives up its futures, which is told
 
 
 def _lost(worker: str) -> Ended:
@@ -205,7 +209,11 @@ def _run_on_worker(call: StepCall, timeout_s: float | None, token: str) -> Ended
 
     worker = get_worker()
     key = worker.get_current_task()
-    if (other := _begun_by(worker, token)) is not None:
+    try:
+        other = _begun_by(worker, token)
+    except TimeoutError:  # whoever asked has given it up meanwhile, and with it the note
+        return Ended("stopped", worker=worker.address)
+    if other is not None:
         return _lost(other)
     topic = f"{_TOPIC}-{token}"
     worker.log_event(topic, {"token": token, "begun": worker.address})
@@ -244,11 +252,15 @@ class _Lines:
 
 
 def _begun_by(worker: Worker, token: str) -> str | None:
-    """The worker that has begun this very call before, if one has; else it is this one."""
+    """The worker that has begun this very call before, if one has; else it is this one.
+
+    Raises:
+        TimeoutError: Nobody waits for the call any more.
+    """
     from distributed import Variable, get_client
 
     begun = Variable(token, client=get_client())
-    other = str(begun.get())
+    other = str(begun.get(timeout=_ASK_EVERY_S))
     if other == _NOBODY:
         begun.set(worker.address)
         return None
@@ -262,5 +274,8 @@ def _server(worker: Worker) -> ForkServer:
 
 
 def _unwanted(worker: Worker, key: Key) -> bool:
+    from distributed.core import Status
+
     state = worker.state.tasks.get(key)
-    return state is None or state.state != "executing"
+    leaves = worker.status in (Status.closing, Status.closed, Status.failed)
+    return leaves or state is None or state.state != "executing"

@@ -70,7 +70,8 @@ def start_process(prctl: Prctl, not_for_it: Iterable[int]) -> Process:
 
 
 def _wait_and_run(orders: int, said: int, answer: int) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGPIPE):
+    # SIGPIPE stays ignored, as Python has it: a connection that closes is an error that can be caught.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     request = Inbox(orders).wait()
     os.close(orders)

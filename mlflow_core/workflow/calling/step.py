@@ -30,6 +30,7 @@ def call_of(
     project: tuple[Path, ...],
     seed: int = 0,
     workdir: Path | None = None,
+    code: Mapping[str, str] | None = None,
 ) -> StepCall:
     """Say what is called for a step of a pipeline.
 
@@ -40,6 +41,7 @@ def call_of(
         project: Folders that the project's code is imported from.
         seed: What random numbers start from.
         workdir: Folder for drafts, on storage that the workers reach.
+        code: What ``digest_of_code`` said when the output's key was made; by default what it says now.
 
     Raises:
         ArtifactError: The store is in the memory of this process, where no other can read it.
@@ -50,6 +52,8 @@ def call_of(
             place=artifacts.location,
             expected="a folder, or storage that all machines reach",
         )
+    if code is None:
+        code = {} if step.function is None else digest_of_code(step.function, project=project)
     return StepCall(
         name=step.name,
         import_path=step.import_path,
@@ -58,7 +62,7 @@ def call_of(
         params=dict(step.params),
         project=tuple(str(one.resolve()) for one in project),
         seed=seed,
-        code={} if step.function is None else digest_of_code(step.function, project=project),
+        code=code,
         workdir=None if workdir is None else str(workdir),
     )
 

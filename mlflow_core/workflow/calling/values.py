@@ -113,8 +113,14 @@ def store_output(
         if not isinstance(value, pa.Table):
             raise WrongResult(_other(value, "pyarrow.Table"))
         folder.mkdir(parents=True)
-        # In one piece: how a table is cut in memory must not show in its bytes.
-        pq.write_table(value.combine_chunks(), folder / _TABLE, compression="zstd", row_group_size=_ROW_GROUP)
+        try:
+            # In one piece: how a table is cut in memory must not show in its bytes.
+            whole = value.combine_chunks()
+            pq.write_table(whole, folder / _TABLE, compression="zstd", row_group_size=_ROW_GROUP)
+        except MemoryError:
+            raise
+        except pa.ArrowException as error:
+            raise WrongResult(f"returned a table that Parquet cannot hold: {error}") from None
         return store.put_tree(folder, name=name), "table"
     if promised == "path":
         return _store_files(value, store, folder, name)

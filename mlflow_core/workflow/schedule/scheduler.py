@@ -242,9 +242,10 @@ class Scheduler:
         try:
             now = self.metadata.get_schedule(one.name)  # it may have been declared otherwise meanwhile
             if next_us is None:
-                by_hand = due_us is None
+                # When another line is due, was said as it was declared; nothing of it was missed before.
+                as_it_is = due_us is None or (now.cron, now.zone) != (one.cron, one.zone)
                 later = None if now.cron is None else next_time(now.cron, now.zone, started_us)
-                next_us = now.next_us if by_hand else later
+                next_us = now.next_us if as_it_is else later
             self.metadata.finish_schedule(one.name, self.owner, next_us=next_us, run_id=run, error=error)
         except UnknownNameError:
             self.say(f"{one.name}: is declared no more")

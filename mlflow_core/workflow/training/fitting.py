@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -38,6 +39,7 @@ def dataset_node(recipe: Recipe, clock: ClockName | None, name: str = DATASET) -
     data = snapshots(plan, recipe.workspace.base)
     if recipe.workspace.erasures:
         data[_ERASURES] = f"sha256:{recipe.workspace.erasures.digest}"
+    key_data = recipe.recorded.get(name, data)
     spine, label = spec.data.spine, spec.data.label
     sources = {f"source {one.name}": fingerprint(one) for one in (spine.source, plan.label.source)}
     params: dict[str, Any] = {
@@ -53,7 +55,7 @@ def dataset_node(recipe: Recipe, clock: ClockName | None, name: str = DATASET) -
         name,
         (),
         recipe.key(name, params=params, features={**fingerprints_of(plan), **sources}, data=data),
-        partial(_build, recipe, clock, name, data),
+        partial(_build, recipe, clock, name, key_data),
     )
 
 
@@ -65,7 +67,7 @@ def search_node(recipe: Recipe) -> Node:
     return Node(
         SEARCH,
         (DATASET,),
-        recipe.key(SEARCH, params=params),
+        recipe.key(SEARCH, params=params, code=recipe.trainer_code),
         partial(_search, recipe),
     )
 
@@ -83,7 +85,11 @@ def train_node(recipe: Recipe, *, dataset: str = DATASET, name: str = TRAIN, pre
     return Node(
         name,
         (dataset, SEARCH) if searched else (dataset,),
-        recipe.key(name, params={} if searched else {"trainer": recipe.trainer_settings}),
+        recipe.key(
+            name,
+            params={} if searched else {"trainer": recipe.trainer_settings},
+            code=recipe.trainer_code,
+        ),
         partial(_train, recipe, dataset, prefix),
         leaves="model" if name == TRAIN else f"model_{name.removeprefix(f'{TRAIN}_')}",
         fresh=recipe.options.fresh or recipe.options.profile,
@@ -91,12 +97,12 @@ def train_node(recipe: Recipe, *, dataset: str = DATASET, name: str = TRAIN, pre
 
 
 def _build(
-    recipe: Recipe, clock: ClockName | None, name: str, data: dict[str, str], context: NodeContext
+    recipe: Recipe, clock: ClockName | None, name: str, data: Mapping[str, str], context: NodeContext
 ) -> Output:
     stored, record = build_for_pipeline(
         recipe.workspace, recipe.spec, clock=clock, client=context.client, progress=context.progress
     )
-    moved = [source for source, was in stored.sources.items() if was != data[source]]
+    moved = [source for source, was in stored.sources.items() if was != data.get(source)]
     if moved:
         # What was built is not what the step's key says.
         raise SourceError(

@@ -59,7 +59,7 @@ def evaluate_node(recipe: Recipe) -> Node:
     return Node(
         EVALUATE,
         (DATASET, TRAIN),
-        recipe.key(EVALUATE, params=params, data=data),
+        recipe.key(EVALUATE, params=params, data=data, code=recipe.trainer_code),
         partial(_evaluate, recipe),
         leaves="evaluation",
     )
@@ -85,7 +85,7 @@ def clocks_node(recipe: Recipe, clocks: tuple[ClockName, ...]) -> Node:
     return Node(
         CLOCKS,
         tuple(needs),
-        recipe.key(CLOCKS, params=params),
+        recipe.key(CLOCKS, params=params, code=recipe.trainer_code),
         partial(_compare, recipe, clocks, metric),
         leaves="clocks",
     )

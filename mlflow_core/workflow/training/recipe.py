@@ -12,9 +12,10 @@ import orjson
 from mlflow_core.metadata import ModelVersion
 from mlflow_core.plan.dataset import DatasetPlan
 from mlflow_core.spec import ClockName, Trainer, TrainingPipeline
-from mlflow_core.train.identity import settings_of
+from mlflow_core.train.identity import paths_of, settings_of
 from mlflow_core.train.models.model import Model
 from mlflow_core.workflow.champion import CHAMPION, champion_version
+from mlflow_core.workflow.code import digest_of_path
 from mlflow_core.workflow.dataset import StoredDataset, open_dataset, plan_of
 from mlflow_core.workflow.environment import digest_of_environment, digest_of_package, installed
 from mlflow_core.workflow.graph import NodeContext, Output
@@ -129,6 +130,15 @@ class Recipe:
     def trainer_settings(self) -> dict[str, Any]:
         """The trainer's settings that decide its model."""
         return settings_of(self.spec.trainer)
+
+    @cached_property
+    def trainer_code(self) -> dict[str, str]:
+        """Digests of the project's own code that trains and predicts: of a network or estimator of the user's."""
+        project = self.workspace.project
+        found: dict[str, str] = {}
+        for path in paths_of(self.spec.trainer):
+            found |= digest_of_path(path, project=(project.root, project.repo))
+        return found
 
     def dataset(self, context: NodeContext, name: str = DATASET) -> StoredDataset:
         """Open the training set that a step needs."""

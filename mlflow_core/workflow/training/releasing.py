@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from mlflow_core.errors import UnknownNameError
+from mlflow_core.metadata import MetadataStore
 from mlflow_core.spec import TrainingPipeline
 from mlflow_core.train.evaluation.evaluate import Evaluation
 from mlflow_core.train.evaluation.gate import GateResult, judge
@@ -22,10 +22,21 @@ from mlflow_core.workflow.reporting import write_run_report
 from mlflow_core.workflow.training.measuring import CLOCKS, measured_by, read_clocks, read_evaluation
 from mlflow_core.workflow.training.recipe import DATASET, EVALUATE, TRAIN, Recipe
 
-__all__ = ["GATE", "REGISTER", "REPORT", "REPORT_FILE", "gate_node", "judged", "register_node", "report_node"]
+__all__ = [
+    "GATE",
+    "REGISTER",
+    "REPORT",
+    "REPORT_FILE",
+    "gate_node",
+    "judged",
+    "moved_by_hand",
+    "register_node",
+    "report_node",
+]
 
 REPORT, GATE, REGISTER = "report", "gate", "register"
 REPORT_FILE = "report.html"
+_BY_RUN = "run"  # in the evidence of every move that a run made
 
 
 def report_node(recipe: Recipe, *, clocks: bool) -> Node:
@@ -47,7 +58,8 @@ def report_node(recipe: Recipe, *, clocks: bool) -> Node:
         "service": spec.data.features.name,
     }
     needs = (DATASET, TRAIN, EVALUATE, *((CLOCKS,) if clocks else ()))
-    return Node(REPORT, needs, recipe.key(REPORT, params=params), partial(_report, recipe))
+    key = recipe.key(REPORT, params=params, code=recipe.trainer_code)
+    return Node(REPORT, needs, key, partial(_report, recipe))
 
 
 def gate_node(recipe: Recipe) -> Node:
@@ -133,6 +145,8 @@ def _register(recipe: Recipe, context: NodeContext) -> Output:
     evidence = orjson.loads(context.artifacts.read_bytes(gate.digest)) if gate else {"scores": scores}
     why = f"run {context.run_id} passed its gate" if gate else f"run {context.run_id}, no gate"
     artifact = context.artifacts.about(context.inputs[TRAIN].digest, name="model")
+    known = _versions_of(metadata, spec.model, artifact.digest)
+    left = bool(known) and moved_by_hand(metadata, spec.model, spec.alias)
     version = metadata.register_model_version(
         spec.model,
         context.run_id,
@@ -142,9 +156,9 @@ def _register(recipe: Recipe, context: NodeContext) -> Output:
         artifact_uri=artifact.uri,
         dataset_id=metadata.get_run(context.run_id).dataset_id,
         tags={"clock": dataset.manifest["clock"], "pipeline": spec.name},
-        alias=spec.alias,
+        alias=None if left else spec.alias,
         why=why,
-        evidence=evidence,
+        evidence={**evidence, _BY_RUN: context.run_id},
         once=True,
     )
     told = {"model": spec.model, "version": version.version, "alias": spec.alias, "artifact": artifact.digest}
@@ -152,18 +166,27 @@ def _register(recipe: Recipe, context: NodeContext) -> Output:
     return Output(kept.digest, "value")
 
 
+def moved_by_hand(metadata: MetadataStore, model: str, alias: str) -> bool:
+    """Whether the last move of an alias was somebody's own: a model that was registered before does not undo it."""
+    moves = metadata.alias_history(model, alias)
+    return bool(moves) and _BY_RUN not in moves[-1].evidence
+
+
 def _is_registered(recipe: Recipe, output: Output) -> bool:
-    """Whether a registration still stands: the version is there, and the alias points at it."""
+    """Whether a registration still stands: the version is there, and no other run has taken its alias since."""
     told = orjson.loads(recipe.workspace.artifacts.read_bytes(output.digest))
-    metadata = recipe.workspace.metadata
-    try:
-        version = metadata.resolve_model(f"{told['model']}:{told['version']}")
-    except UnknownNameError:
+    metadata, model, alias = recipe.workspace.metadata, told["model"], told["alias"]
+    known = _versions_of(metadata, model, told["artifact"])
+    if told["version"] not in known:
         return False
-    aliases = metadata.aliases(told["model"])
-    if version.artifact_digest != told["artifact"]:
-        return False
-    return bool(aliases.get(told["alias"]) == told["version"])
+    return metadata.aliases(model).get(alias) == told["version"] or moved_by_hand(metadata, model, alias)
+
+
+def _versions_of(metadata: MetadataStore, model: str, artifact: str) -> tuple[int, ...]:
+    """The versions of a model that are this artifact; none where there is no such model."""
+    if model not in metadata.list_models():
+        return ()
+    return tuple(one.version for one in metadata.list_versions(model) if one.artifact_digest == artifact)
 
 
 def _signature(dataset: StoredDataset, model: Model, spec: TrainingPipeline) -> dict[str, Any]:

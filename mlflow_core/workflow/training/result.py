@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -32,7 +33,7 @@ class Trained:
         run_id: The run.
         model: The registered model's name.
         version: Its version; a model that was registered before keeps its own.
-        alias: The alias that points at it now.
+        alias: The alias that it is registered for.
         dataset: What it was trained on.
         evaluation: How it did on the test part, beside its baselines.
         gate: What the gate found, or None without one.
@@ -80,7 +81,20 @@ def trained(recipe: Recipe, driven: Driven, outputs: Mapping[str, Output]) -> Tr
         report=show_report(recipe, run_id, outputs[REPORT]),
         seconds=driven.seconds,
         found=driven.found,
-        warnings=driven.warnings,
+        warnings=driven.warnings + _alias_elsewhere(recipe, registered),
+    )
+
+
+def _alias_elsewhere(recipe: Recipe, registered: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say where the alias of a registered version points, if that is somewhere else."""
+    model, alias = registered["model"], registered["alias"]
+    now = recipe.workspace.metadata.aliases(model).get(alias)
+    if now == registered["version"]:
+        return ()
+    where = f"points at version {now}" if now is not None else "was taken away"
+    return (
+        f"{model}@{alias} {where} by hand and stays so; version {registered['version']} is registered. "
+        f"To move it: mlcore models alias {model} {alias} {registered['version']} --why ...",
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +201,7 @@ def test_many_builders_at_once_make_one_matrix(tmp_path: Path) -> None:
 
 BUILDER = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from mlflow_core.train.data import matrix, scatter
 from mlflow_core.train.data.preprocess import Feature, Preprocessing
@@ -319,3 +322,27 @@ def test_runs_of_rows_are_read_without_a_map_and_only_of_what_is_whole(tmp_path:
     stored.path.unlink()
     with pytest.raises(TrainError, match=r"matrix\.f32: the matrix cannot be read: No such file"):
         stored.read([0], 1)
+
+
+def test_a_matrix_that_goes_while_it_is_read_is_an_error_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = build_matrix(numbered(tmp_path, 100, part="test"), "test", ROW, ("label",), tmp_path / "cache")
+
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", stale)
+        with pytest.raises(TrainError, match=r"cannot be read: Stale file handle.*it is built anew"):
+            stored.read([0], 1)
+
+
+def test_a_host_that_sees_another_matrix_or_none_is_told(tmp_path: Path) -> None:
+    stored = build_matrix(numbered(tmp_path, 100, part="test"), "test", ROW, ("label",), tmp_path / "cache")
+
+    stored.check()
+    with pytest.raises(TrainError, match=r"is not the one that was built.*share with the caller"):
+        replace(stored, digest="another").check()
+    with pytest.raises(TrainError, match="there is no such matrix here"):
+        replace(stored, path=tmp_path / "elsewhere" / "matrix.f32").check()

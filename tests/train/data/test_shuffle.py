@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mlflow_core.train.data import shuffle
-from mlflow_core.train.data.shuffle import BlockOrder, batches, block_of, permutation, release, steps
+from mlflow_core.train.data.shuffle import (
+    ORDER_FORMAT,
+    BlockOrder,
+    batches,
+    block_of,
+    permutation,
+    release,
+    steps,
+)
 from tests.oracle.shuffle import epoch_rows, shares
 
 
@@ -158,6 +167,13 @@ def test_batches_that_nobody_holds_share_a_few_arrays() -> None:
 
     assert len(places) == 16
     assert len(set(places)) <= 3
+
+
+def test_whoever_changes_the_order_gives_it_another_format() -> None:
+    order = BlockOrder(700_000, 32, seed=3, epoch=1)
+
+    digest = hashlib.sha256(order.blocks.astype("<i8").tobytes()).hexdigest()[:16]
+    assert (ORDER_FORMAT, block_of(51), digest) == (2, 256, "aa73770ebd490f33")
 
 
 def test_a_block_has_about_64_kib() -> None:

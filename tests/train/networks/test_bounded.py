@@ -78,3 +78,18 @@ def test_the_limit_counts_what_is_made_in_all() -> None:
 def test_a_module_of_a_users_is_not_limited() -> None:
     with bounded("my_project.networks:Tower", {}, place="here"):
         assert torch.zeros(1 << 20).numel() == 1 << 20
+
+
+@pytest.mark.parametrize("positions", [1 << 40, -1 << 40])
+def test_a_sequence_that_is_longer_than_the_matrix_is_refused(positions: int) -> None:
+    one = kept("mlp_plain")
+    inputs = one.facts()["inputs"]
+    series = [each | {"positions": positions} for each in inputs["sequences"]]
+
+    with pytest.raises(TrainError, match=r"cannot be read: ValueError: a feature ends at column"):
+        NetworkScorer.load(
+            one.files(),
+            {**one.facts(), "inputs": inputs | {"sequences": series}},
+            PREPROCESSING,
+            place="here",
+        )

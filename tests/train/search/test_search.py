@@ -115,6 +115,19 @@ def test_a_metric_of_ours_is_measured_on_the_validation_rows(data: TrainingData,
     assert result.best.value == max(trial.value for trial in result.trials)
 
 
+def test_a_metric_of_xgboosts_with_a_number_is_maximised(data: TrainingData, tmp_path: Path) -> None:
+    trainer = TRAINER.model_copy(update={"metric": "ams@0.15", "rounds": 6})
+    start = [{"learning_rate": 1e-6}, {"learning_rate": 0.5}]
+    space = {"learning_rate": LogFloat(1e-6, 0.5)}
+
+    result = search(Search(trials=2, space=space, start=start, pruner=None), data, tmp_path, trainer=trainer)
+
+    assert (result.study.metric, result.study.direction) == ("ams@0.15", "maximize")
+    values = [trial.value for trial in result.trials]
+    assert values[0] != values[1]
+    assert result.best.value == max(values)
+
+
 def test_folds_judge_a_trial_by_their_mean(data: TrainingData, tmp_path: Path) -> None:
     validation = CrossValidation(folds=2, embargo="1d")
     result = search(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +22,11 @@ from mlflow_core.train.evaluation.metrics import measure
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.networks.build import build
 from mlflow_core.train.networks.inputs import Inputs
+from tests.train.kept import Kept
 from tests.train.made import FEATURES, fit, table, training_set, write
 
 SMALL = MLP(hidden=(32, 32), dropout=0.0, embedding=8)
 TRAINER = Torch(module=SMALL, epochs=3, batch_size=128, learning_rate=3e-3, seed=5)
-
-
-class Kept:
-    def __init__(self) -> None:
-        self.seen: dict[str, Any] = {}
-        self.told: list[tuple[int | None, dict[str, float]]] = []
-
-    def params(self, params: Mapping[str, Any]) -> None:
-        self.seen |= params
-
-    def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        self.told.append((step, dict(metrics)))
-
-    def artifact(self, name: str, path: Path) -> None:
-        raise AssertionError("training hands its artifact back as a model")
 
 
 def weights(model: Model) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ from mlflow_core.train.gang.checkpoints import Checkpoints
 from mlflow_core.train.gang.rank import Disrupted
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.torch.state import agreed
+from tests.train.kept import Kept
 from tests.train.made import FEATURES, fit, training_set
 
 TRAINER = Torch(
@@ -48,21 +49,17 @@ def but(trainer: Torch, **fields: object) -> Torch:
     return Torch.model_validate(trainer.model_dump() | fields)
 
 
-class Kept:
-    def __init__(self, stop_at: int = STEPS + 1) -> None:
-        self.stop_at = stop_at
-        self.told: list[tuple[int | None, dict[str, float]]] = []
+class Stops(Kept):
+    """Fails when it is told of a step, as a process does that is interrupted."""
 
-    def params(self, params: Mapping[str, Any]) -> None:
-        pass
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
 
     def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        if "batch_loss" in metrics and step is not None and step >= self.stop_at:
+        if "batch_loss" in metrics and step is not None and step >= self.at:
             raise KeyboardInterrupt
-        self.told.append((step, dict(metrics)))
-
-    def artifact(self, name: str, path: Path) -> None:
-        raise AssertionError("training hands its artifact back as a model")
+        super().metrics(metrics, step=step)
 
 
 def files(folder: Path) -> list[str]:
@@ -88,7 +85,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path: Path, at: in
     undisturbed = fit(trainer, data, workdir=tmp_path / "undisturbed")
 
     with pytest.raises(KeyboardInterrupt):
-        fit(trainer, data, workdir=tmp_path / "work", recorder=Kept(at))
+        fit(trainer, data, workdir=tmp_path / "work", recorder=Stops(at))
     left = files(tmp_path / "work")
     kept = Kept()
     resumed = fit(trainer, data, workdir=tmp_path / "work", recorder=kept)
@@ -104,7 +101,7 @@ def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path: Path, at: in
 def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:
     data = training_set(tmp_path / "data")
     with pytest.raises(KeyboardInterrupt):
-        fit(TRAINER, data, workdir=tmp_path / "work", recorder=Kept(60))
+        fit(TRAINER, data, workdir=tmp_path / "work", recorder=Stops(60))
 
     for path in (tmp_path / "work" / "checkpoints").iterdir():
         content = path.read_bytes()
@@ -119,7 +116,7 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(
     data = training_set(tmp_path / "data")
     undisturbed = fit(TRAINER, data, workdir=tmp_path / "undisturbed")
     with pytest.raises(KeyboardInterrupt):
-        fit(TRAINER, data, workdir=tmp_path / "work", recorder=Kept(60))
+        fit(TRAINER, data, workdir=tmp_path / "work", recorder=Stops(60))
     newest = max((tmp_path / "work" / "checkpoints").glob("*.checkpoint"))
     newest.write_bytes(newest.read_bytes()[:-100])
 
@@ -133,10 +130,20 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(
 def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
     data = training_set(tmp_path / "data")
     with pytest.raises(KeyboardInterrupt):
-        fit(TRAINER, data, workdir=tmp_path / "work", recorder=Kept(60))
+        fit(TRAINER, data, workdir=tmp_path / "work", recorder=Stops(60))
 
     with pytest.raises(TrainError, match="the checkpoint is of another training"):
         fit(but(TRAINER, **fields), data, workdir=tmp_path / "work")
+
+
+def test_a_checkpoint_of_another_order_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = training_set(tmp_path / "data")
+    with pytest.raises(KeyboardInterrupt):
+        fit(TRAINER, data, workdir=tmp_path / "work", recorder=Stops(60))
+
+    monkeypatch.setattr("mlflow_core.train.torch.fit.ORDER_FORMAT", 1)
+    with pytest.raises(TrainError, match="the checkpoint is of another training"):
+        fit(TRAINER, data, workdir=tmp_path / "work")
 
 
 def test_how_often_checkpoints_are_written_changes_nothing(tmp_path: Path) -> None:
@@ -153,7 +160,7 @@ def test_two_ranks_are_interrupted_and_go_on_to_the_same_bits(tmp_path: Path, tw
     undisturbed = fit(trainer, data, workdir=tmp_path / "undisturbed", client=two)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(trainer, data, workdir=tmp_path / "work", client=two, recorder=Kept(20))
+        fit(trainer, data, workdir=tmp_path / "work", client=two, recorder=Stops(20))
     resumed = fit(trainer, data, workdir=tmp_path / "work", client=two)
 
     same(undisturbed, resumed)

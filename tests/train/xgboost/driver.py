@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlflow_core import train
 from mlflow_core.train.data.training_set import TrainingData
-from tests.train.xgboost.kept import Kept
+from tests.train.kept import Kept
 from tests.train.xgboost.rows import FEATURES
 from tests.train.xgboost.test_resume import TRAINER
 

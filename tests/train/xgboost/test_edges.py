@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mlflow_core.train.data.matrix import build_matrix
-from mlflow_core.train.xgboost.edges import drawn, separators
+from mlflow_core.train.xgboost import edges as module
+from mlflow_core.train.xgboost.bins import SAMPLE_ROWS
+from mlflow_core.train.xgboost.edges import EDGES_FORMAT, drawn, separators
 from tests.train.data.numbered import ROW, numbered
 
 FEW = st.integers(-6, 6).map(float)
@@ -105,3 +108,37 @@ def test_rows_are_drawn_from_every_stretch_and_the_same_ones_each_time(tmp_path:
     assert stretches.sum() == 1000
     np.testing.assert_array_equal(rows, drawn(matrix, 1000)[:, 0])
     np.testing.assert_array_equal(drawn(matrix, 1000)[:, 1], (rows / 2).astype(np.float32))
+    for columns in (slice(0, 1), slice(1, None), slice(3, None)):
+        np.testing.assert_array_equal(drawn(matrix, 1000, columns), drawn(matrix, 1000)[:, columns])
+
+
+def test_rows_are_drawn_a_few_runs_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = numbered(tmp_path, 7000, groups=500)
+    matrix = build_matrix(data, "train", ROW, ("label",), tmp_path / "cache", seed=None)
+    whole = drawn(matrix, 1000)
+
+    monkeypatch.setattr(module, "_READ_BYTES", 700)
+
+    np.testing.assert_array_equal(drawn(matrix, 1000), whole)
+
+
+def test_the_least_and_the_greatest_number_are_told_apart() -> None:
+    greatest = np.finfo(np.float32).max
+    values = np.array([[greatest], [-greatest], [0], [-0.0], [np.nan]], dtype=np.float32)
+
+    assert separators(values, None, 8)[:4, 0].tolist() == [
+        -greatest,
+        0,
+        greatest,
+        pytest.approx(np.nan, nan_ok=True),
+    ]
+
+
+def test_whoever_changes_edges_gives_them_another_format(tmp_path: Path) -> None:
+    data = numbered(tmp_path, 7000, groups=500)
+    matrix = build_matrix(data, "train", ROW, ("label",), tmp_path / "cache", seed=None)
+
+    found = separators(drawn(matrix, 1000), None, 16)
+
+    digest = hashlib.sha256(found.astype("<f4").tobytes()).hexdigest()[:16]
+    assert (EDGES_FORMAT, SAMPLE_ROWS, digest) == (2, 200_000, "b169bd636ca8bf27")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from distributed import Client
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.telemetry.progress import SilentProgress
-from mlflow_core.train.data.matrix import StoredMatrix
+from mlflow_core.train.data.matrix import StoredMatrix, build_matrix
 from mlflow_core.train.evaluation.metrics import measure
 from mlflow_core.train.xgboost.rank import Part
+from tests.train.kept import Kept
 from tests.train.made import FEATURES, fit, table, training_set, write
-from tests.train.xgboost.kept import Kept
 
 TRAINER = XGBoost(
     rounds=40, early_stopping=8, max_depth=4, metric="auc", subsample=0.8, colsample=0.8, seed=7
@@ -99,8 +100,8 @@ def test_two_ranks_are_as_good_as_one_and_tell_each_round(tmp_path: Path, client
     aucs = [measure("auc", y, model.predict(test)) for model in (one, two)]
     assert aucs[0] > 0.75
     assert abs(aucs[0] - aucs[1]) < 0.01
-    assert [step for step, _ in kept.rounds] == list(range(len(two.history["auc"])))
-    assert kept.rounds[0][1] == {"validate_auc": two.history["auc"][0]}
+    assert [step for step, _ in kept.told] == list(range(len(two.history["auc"])))
+    assert kept.told[0][1] == {"validate_auc": two.history["auc"][0]}
     assert kept.seen["rows.train"] == 3500
     assert kept.seen["features.category"] == 1
 
@@ -239,3 +240,14 @@ def test_trials_of_one_dataset_share_its_matrices_and_without_a_cache_none_are_l
     assert {path: path.stat().st_mtime_ns for path in cache.glob("matrix-*/matrix.f32")} == made
     assert second.scorer.ubj != first.scorer.ubj == alone.scorer.ubj
     assert not list((tmp_path / "alone").iterdir())
+
+
+def test_a_rank_that_sees_another_matrix_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = training_set(tmp_path / "data")
+
+    def of_another(*arguments: Any, **named: Any) -> StoredMatrix:
+        return replace(build_matrix(*arguments, **named), digest="of another host")
+
+    monkeypatch.setattr("mlflow_core.train.xgboost.fit.build_matrix", of_another)
+    with pytest.raises(TrainError, match="the matrix is not the one that was built"):
+        fit(TRAINER, data, workdir=tmp_path / "work")

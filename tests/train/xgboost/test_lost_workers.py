@@ -15,8 +15,8 @@ from mlflow_core.spec.recovery import Recovery
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.train.evaluation.metrics import measure
 from mlflow_core.train.models.model import Model
+from tests.train.kept import Kept
 from tests.train.made import fit
-from tests.train.xgboost.kept import Kept
 from tests.train.xgboost.killing import Moment, killed_at
 from tests.train.xgboost.rows import training_set
 
@@ -72,8 +72,8 @@ def check_same(model: Model, whole: Model, kept: Kept, folder: Path) -> None:
     assert model.scorer.ubj == whole.scorer.ubj
     assert model.history == whole.history
     assert model.best == whole.best
-    assert [step for step, _ in kept.rounds] == list(range(len(whole.history["auc"])))
-    assert [metrics["validate_auc"] for _, metrics in kept.rounds] == list(whole.history["auc"])
+    assert [step for step, _ in kept.told] == list(range(len(whole.history["auc"])))
+    assert [metrics["validate_auc"] for _, metrics in kept.told] == list(whole.history["auc"])
     assert kept.seen["gang.attempts"] == 2
     assert not list((folder / "work").iterdir())
 
@@ -125,7 +125,7 @@ def test_a_killed_worker_that_is_not_replaced_leaves_a_model_that_is_as_good(
     print(f"AUC {_auc(whole, data):.5f} undisturbed, {_auc(model, data):.5f} with one rank less")
     assert kept.seen["gang.ranks"] == 1
     assert abs(_auc(model, data) - _auc(whole, data)) <= 0.002
-    assert [step for step, _ in kept.rounds] == list(range(len(model.history["auc"])))
+    assert [step for step, _ in kept.told] == list(range(len(model.history["auc"])))
 
 
 @pytest.mark.long
@@ -162,4 +162,4 @@ def test_without_a_restart_the_error_says_where_it_can_go_on_and_the_next_call_d
 
     np.testing.assert_array_equal(model.predict(data.read("test")), whole.predict(data.read("test")))
     assert model.scorer.ubj == whole.scorer.ubj
-    assert [step for step, _ in kept.rounds] == list(range(len(whole.history["auc"])))
+    assert [step for step, _ in kept.told] == list(range(len(whole.history["auc"])))

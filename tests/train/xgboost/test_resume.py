@@ -14,8 +14,8 @@ import xgboost
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.train.xgboost.segments import Plan, State, best_round, boost, is_over
+from tests.train.kept import Kept
 from tests.train.made import fit
-from tests.train.xgboost.kept import Kept
 from tests.train.xgboost.rows import column, frame, training_set
 
 TRAINER = XGBoost(
@@ -112,8 +112,8 @@ def test_a_training_that_was_interrupted_goes_on_to_the_same_bytes(
     assert left == [f"{n:012d}.checkpoint" for n in (7, 14) if n <= at]
     assert model.scorer.ubj == whole.scorer.ubj
     assert (model.history, model.best) == (whole.history, whole.best)
-    assert [step for step, _ in kept.rounds] == list(range(len(whole.history["auc"])))
-    assert [one["validate_auc"] for _, one in kept.rounds] == list(whole.history["auc"])
+    assert [step for step, _ in kept.told] == list(range(len(whole.history["auc"])))
+    assert [one["validate_auc"] for _, one in kept.told] == list(whole.history["auc"])
     assert not list((tmp_path / "work").iterdir())
 
 
@@ -157,12 +157,16 @@ def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path
     assert f"the checkpoint {newest} is damaged and is passed over" in caplog.text
 
 
-@pytest.mark.parametrize("other", ["settings", "rows"])
-def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path, other: str) -> None:
+@pytest.mark.parametrize("other", ["settings", "rows", "edges"])
+def test_a_checkpoint_of_another_training_is_refused(
+    tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = training_set(tmp_path / "data", "binary")
     with pytest.raises(KeyboardInterrupt):
         fit(TRAINER, data, workdir=tmp_path / "work", recorder=Stops(17))
     trainer = TRAINER.model_copy(update={"max_depth": 5}) if other == "settings" else TRAINER
+    if other == "edges":
+        monkeypatch.setattr("mlflow_core.train.xgboost.fit.EDGES_FORMAT", 1)
     if other == "rows":
         data = training_set(tmp_path / "data", "binary", rows=1900)
 

@@ -115,6 +115,37 @@ def _deeper(values: dict) -> int:
 
 
 @ml.step
+def hangs_up() -> str:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        os.write(writing, b"to nobody")
+    except BrokenPipeError:
+        return "nobody listens"
+    return "written"
+
+
+@ml.step
+def holds_nothing() -> pa.Table:
+    return pa.Table.from_pylist([{"empty": {}}])
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("not this either")
+
+
+@ml.step
+def raises_oddly(*, how: str) -> int:
+    if how == "mute":
+        sys.stderr.close()
+        raise ValueError("unheard")
+    if how == "unspeakable":
+        raise Unspeakable
+    raise ValueError("\\udcff of a file's name" if how == "no text" else "x" * 1_000_000)
+
+
+@ml.step
 def leaves() -> int:
     sys.exit("enough")
 
@@ -200,6 +231,13 @@ def stays(*, at: str, seconds: float = 600.0) -> int:
 def ends_well(*, at: str, seconds: float = 2.0) -> int:
     Path(at).write_text(str(os.getpid()))
     time.sleep(seconds)
+    return 7
+
+
+@ml.step
+def waits(*, at: str) -> int:
+    while not Path(at).exists():
+        time.sleep(0.05)
     return 7
 
 

@@ -123,14 +123,19 @@ def test_a_step_is_ended_in_time_also_when_nobody_listens_to_what_it_says(steps,
 
     def listen_when_it_is_gone() -> None:
         asked.wait()
-        guards = when(lambda: [one for one in _below(server._started.process.pid) if _is_flooding(one)])
-        when(lambda: not any(alive(one) for one in guards))
-        listening.set()
+        try:
+            floods = when(lambda: [one for one in _below(server._started.process.pid) if _is_flooding(one)])
+            when(lambda: not any(alive(one) for one in floods))
+        finally:
+            listening.set()
 
     later = threading.Thread(target=listen_when_it_is_gone)
     later.start()
-    with pytest.raises(StepTimeout):
-        call_step(steps.call("floods_for_ever"), timeout_s=1.5, told=hear, server=server)
+    try:
+        with pytest.raises(StepTimeout):
+            call_step(steps.call("floods_for_ever"), timeout_s=4.0, told=hear, server=server)
+    finally:
+        asked.set()
     later.join()
 
     assert "ä" * 1001 in lines
@@ -165,9 +170,34 @@ def test_an_error_of_the_users_is_told_with_its_line_and_its_traceback(steps, se
 
 
 @pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("mute", "ValueError: unheard"),
+        ("unspeakable", "Unspeakable: what it says cannot be shown"),
+        ("no text", "ValueError: \\udcff of a file's name"),
+        ("long", f"ValueError: {'x' * 2000}..."),
+    ],
+)
+def test_an_error_of_the_users_is_theirs_however_odd_and_told_in_a_line(
+    steps, server, how: str, told: str
+) -> None:
+    with pytest.raises(StepFailed) as raised:
+        call_step(steps.call("raises_oddly", how=how), server=server)
+
+    assert str(raised.value).endswith(told)
+
+
+def test_a_connection_that_is_closed_is_an_error_that_a_step_can_catch(steps, server) -> None:
+    assert (
+        steps.store.read_bytes(call_step(steps.call("hangs_up"), server=server).digest) == b'"nobody listens"'
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "told"),
     [
         ("leaves", "SystemExit: enough"),
+        ("holds_nothing", "returned a table that Parquet cannot hold: Cannot write struct type"),
         ("promises_a_table", "returned dict, and is annotated to return pyarrow.Table"),
         ("promises_whole_numbers", "returned bool, and is annotated to return int"),
         ("no_json", "the result['deep'][0]['at'] is object, which is no JSON value"),
@@ -267,16 +297,15 @@ def test_a_timeout_ends_what_ignores_term_with_all_that_it_started_and_neighbour
 ) -> None:
     neighbour: list[object] = []
     beside = threading.Thread(
-        target=lambda: neighbour.append(
-            call_step(steps.call("ends_well", at=str(tmp_path / "b"), seconds=8.0), server=server)
-        )
+        target=lambda: neighbour.append(call_step(steps.call("waits", at=str(tmp_path / "b")), server=server))
     )
     beside.start()
 
-    with pytest.raises(StepTimeout, match="longer than 2 s"):
-        call_step(steps.call("stays", at=str(tmp_path / "a")), timeout_s=2.0, server=server)
+    with pytest.raises(StepTimeout, match="longer than 5 s"):
+        call_step(steps.call("stays", at=str(tmp_path / "a")), timeout_s=5.0, server=server)
 
     assert not any(alive(one) for one in read_when_there(tmp_path / "a"))
+    (tmp_path / "b").touch()
     beside.join()
     assert steps.store.read_bytes(neighbour[0].digest) == b"7"
 
@@ -290,6 +319,15 @@ def test_a_step_is_ended_on_request(steps, server, tmp_path) -> None:
         )
 
     assert not alive(read_when_there(tmp_path / "a")[0])
+
+
+def test_a_request_that_comes_before_the_server_is_there_is_heard(steps, tmp_path) -> None:
+    call = steps.call("waits", at=str(tmp_path / "never"))
+
+    with ForkServer() as server:
+        ended = server.call(call, timeout_s=15.0, stopped=lambda: True, told=lambda line: None)
+
+    assert ended.how == "stopped"
 
 
 def test_what_a_step_leaves_behind_ends_with_it(steps, server, tmp_path) -> None:

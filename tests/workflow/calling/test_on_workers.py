@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from distributed import Client, LocalCluster
 
 from mlflow_core.config.cluster import ClusterSettings
 from mlflow_core.engine.cluster.connect import open_cluster
 from mlflow_core.errors import EngineError, StepCancelled, StepCrashed, StepFailed, StepTimeout
 from mlflow_core.workflow.calling import call_step
+from mlflow_core.workflow.calling.on_workers import _run_on_worker
 from tests.workflow.calling.processes import alive, read_when_there, when
 
 TWO = ClusterSettings(workers=2, threads=2, memory="1GiB")
@@ -42,6 +44,54 @@ def test_a_step_leaves_the_same_bytes_on_a_worker_as_here(steps, client) -> None
     assert call_step(steps.call("chance"), client=client).digest == call_step(steps.call("chance")).digest
 
 
+def test_nothing_of_what_a_step_told_stays_on_the_scheduler(steps, client) -> None:
+    def topics(dask_scheduler) -> list[str]:
+        return [one for one in dask_scheduler._broker._topics if one.startswith("mlcore-steps")]
+
+    call_step(steps.call("speaks"), client=client)
+    with pytest.raises(StepFailed):
+        call_step(steps.call("raises"), client=client)
+
+    assert client.run_on_scheduler(topics) == []
+
+
+class Restless(Client):
+    """A client whose own refreshing of its list, which asks for no workers, always comes last."""
+
+    async def _update_scheduler_info(self, n_workers: int = 0) -> None:
+        await super()._update_scheduler_info(n_workers=0)
+
+
+def test_a_worker_is_not_lost_because_the_clients_list_of_workers_is_empty(steps, client, tmp_path) -> None:
+    with Restless(client.scheduler.address) as restless:
+        assert restless.scheduler_info()["workers"] == {}
+
+        called = call_step(steps.call("ends_well", at=str(tmp_path / "a"), seconds=3.0), client=restless)
+
+    assert steps.store.read_bytes(called.digest) == b"7"
+
+
+def test_a_task_that_begins_when_nobody_waits_for_it_any_more_gives_its_thread_back(steps, client) -> None:
+    future = client.submit(_run_on_worker, steps.call("version"), None, "given up", pure=False)
+
+    assert future.result(timeout=60).how == "stopped"
+
+
+def test_a_worker_that_closes_ends_its_steps_also_where_its_process_goes_on(steps, tmp_path) -> None:
+    at = tmp_path / "a"
+    with (
+        LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        closer = threading.Thread(target=lambda: (read_when_there(at), cluster.close()))
+        closer.start()
+        with pytest.raises((EngineError, StepCrashed)):
+            call_step(steps.call("stays", at=str(at)), client=client)
+        closer.join()
+
+    when(lambda: not any(alive(one) for one in read_when_there(at)))
+
+
 def test_errors_come_back_as_what_they_are(steps, client) -> None:
     with pytest.raises(StepFailed, match="KeyError: 'missing'") as raised:
         call_step(steps.call("raises"), client=client)
@@ -59,15 +109,16 @@ def test_a_timeout_ends_what_ignores_term_and_a_neighbour_on_the_same_worker_fin
         neighbour: list[object] = []
         beside = threading.Thread(
             target=lambda: neighbour.append(
-                call_step(steps.call("ends_well", at=str(tmp_path / "b"), seconds=8.0), client=client)
+                call_step(steps.call("waits", at=str(tmp_path / "b")), client=client)
             )
         )
         beside.start()
 
         with pytest.raises(StepTimeout):
-            call_step(steps.call("stays", at=str(tmp_path / "a")), client=client, timeout_s=2.0)
+            call_step(steps.call("stays", at=str(tmp_path / "a")), client=client, timeout_s=5.0)
 
         assert not any(alive(one) for one in read_when_there(tmp_path / "a"))
+        (tmp_path / "b").touch()
         beside.join()
         assert steps.store.read_bytes(neighbour[0].digest) == b"7"
 

@@ -1,4 +1,4 @@
-"""A recorder that keeps what it is told."""
+"""A recorder that keeps what a training tells it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 
 class Kept:
-    """Params in ``seen``, metrics of rounds in ``rounds``."""
+    """Params in ``seen``, metrics with their round or step in ``told``."""
 
     def __init__(self) -> None:
         self.seen: dict[str, Any] = {}
-        self.rounds: list[tuple[int | None, dict[str, float]]] = []
+        self.told: list[tuple[int | None, dict[str, float]]] = []
 
     def params(self, params: Mapping[str, Any]) -> None:
         self.seen |= params
 
     def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        self.rounds.append((step, dict(metrics)))
+        self.told.append((step, dict(metrics)))
 
     def artifact(self, name: str, path: Path) -> None:
         raise AssertionError("training hands its artifact back as a model")
