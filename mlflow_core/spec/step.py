@@ -13,14 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import orjson
-from pydantic import (
-    Field,
-    PrivateAttr,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from mlflow_core.errors import SpecError, nearest
 from mlflow_core.spec.annotations import (
@@ -32,14 +25,14 @@ from mlflow_core.spec.annotations import (
     setting_as_json,
     setting_from_json,
 )
-from mlflow_core.spec.code import code_digest
 from mlflow_core.spec.duration import Duration
-from mlflow_core.spec.model import NAME, Spec, declared_at
+from mlflow_core.spec.imported import Imported
+from mlflow_core.spec.model import NAME, declared_at
 
 __all__ = ["Step", "StepFunction", "step"]
 
 
-class Step(Spec):
+class Step(Imported):
     """One step of a pipeline; made by calling what ``@step`` made of a function.
 
     Args:
@@ -56,14 +49,12 @@ class Step(Spec):
 
     positional: ClassVar[tuple[str, ...]] = ("name",)
     name: str
-    import_path: str
     inputs: dict[str, str] = {}
     takes: dict[str, Kind] = {}
     gives: Kind = "none"
     params: dict[str, Any] = {}
     retries: int = Field(default=0, ge=0)
     timeout: Duration | None = None
-    code: str = ""
 
     if TYPE_CHECKING:
 
@@ -81,8 +72,6 @@ class Step(Spec):
             code: str = "",
         ) -> None: ...
 
-    _function: Callable[..., Any] | None = PrivateAttr(default=None)
-
     @field_validator("name")
     @classmethod
     def _usable(cls, name: str) -> str:
@@ -98,46 +87,12 @@ class Step(Spec):
         return timeout
 
     @model_validator(mode="after")
-    def _importable(self) -> Step:
-        module, _, name = self.import_path.partition(":")
-        if "<" in self.import_path or not module or not name:
-            raise ValueError(
-                f"{self.import_path} cannot be imported by another process; "
-                "define it with def at the top level of a module"
-            )
-        if module == "__main__":
+    def _of_a_module(self) -> Step:
+        if self.import_path.partition(":")[0] == "__main__":
             raise ValueError(
                 "a function of a script cannot be imported by another process; define it in a module"
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {**handler(self), "code": self.current_code}
-
-    @property
-    def function(self) -> Callable[..., Any] | None:
-        """The function, where it was declared in this process."""
-        return self._function
-
-    @property
-    def current_code(self) -> str:
-        """The digest of the code as it is here, or as it was applied where the function is not at hand."""
-        # Not remembered: while its module is still being imported, the functions that it uses may be missing.
-        return self.code if self._function is None else code_digest(self._function)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Step) and self.canonical_json() == other.canonical_json()
-
-    def __hash__(self) -> int:
-        return super().__hash__()
-
-    def __getstate__(self) -> dict[Any, Any]:
-        # Another process imports the function by its path and compares the digest.
-        state = super().__getstate__()
-        fields = {**state["__dict__"], "code": self.current_code}
-        hidden = {**state["__pydantic_private__"], "_function": None}
-        return {**state, "__dict__": fields, "__pydantic_private__": hidden}
 
 
 class StepFunction:

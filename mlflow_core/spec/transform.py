@@ -10,17 +10,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
-from pydantic import PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
-
-from mlflow_core.spec.code import code_digest
-from mlflow_core.spec.model import Spec
+from mlflow_core.spec.imported import Imported
 
 __all__ = ["Transform", "transform"]
 
 Batches: TypeAlias = Callable[[Any], Any]  # pyarrow.Table in and out
 
 
-class Transform(Spec):
+class Transform(Imported):
     """A function that makes a source's rows of what its files or tables hold; made by ``@transform``.
 
     Args:
@@ -29,34 +26,6 @@ class Transform(Spec):
     """
 
     positional: ClassVar[tuple[str, ...]] = ("import_path",)
-    import_path: str
-    code: str = ""
-    _function: Batches | None = PrivateAttr(default=None)
-
-    @model_validator(mode="after")
-    def _importable(self) -> Transform:
-        module, _, name = self.import_path.partition(":")
-        if "<" in self.import_path or not module or not name:
-            raise ValueError(
-                f"{self.import_path} cannot be imported by another process; "
-                "define it with def at the top level of a module"
-            )
-        return self
-
-    @model_serializer(mode="wrap")
-    def _keep_kind(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {**handler(self), "code": self.current_code}
-
-    @property
-    def function(self) -> Batches | None:
-        """The function, where it was declared in this process."""
-        return self._function
-
-    @property
-    def current_code(self) -> str:
-        """The digest of the code as it is here, or as it was applied where the function is not at hand."""
-        # Not remembered: while its module is still being imported, the functions that it uses may be missing.
-        return self.code if self._function is None else code_digest(self._function)
 
     @property
     def title(self) -> str:
@@ -72,19 +41,6 @@ class Transform(Spec):
         if self._function is None:
             raise self.wrong("has no function here", hint="Apply it with algebra.transform.")
         return self._function(batch)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Transform) and self.canonical_json() == other.canonical_json()
-
-    def __hash__(self) -> int:
-        return super().__hash__()
-
-    def __getstate__(self) -> dict[Any, Any]:
-        # Another process imports the function by its path and compares the digest.
-        state = super().__getstate__()
-        fields = {**state["__dict__"], "code": self.current_code}
-        hidden = {**state["__pydantic_private__"], "_function": None}
-        return {**state, "__dict__": fields, "__pydantic_private__": hidden}
 
 
 def transform(function: Batches) -> Transform:
