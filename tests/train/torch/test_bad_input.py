@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from distributed import Client
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.network import MLP
 from mlflow_core.spec.trainer import Torch
-from mlflow_core.train.data.matrix import build_matrix
+from mlflow_core.train.data.matrix import StoredMatrix, build_matrix
 from mlflow_core.train.data.origin import origins
 from tests.train.made import fit, table, training_set, write
 
@@ -205,10 +206,12 @@ def test_a_gpu_that_is_not_there_is_told(tmp_path: Path, two: Client, workers: i
 
 
 def test_a_matrix_that_a_worker_does_not_see_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow_core.train.torch import rank
-
     data = training_set(tmp_path / "data")
-    monkeypatch.setattr(rank, "facts_of", lambda entry: None)
 
+    def somewhere_else(*arguments: Any, **named: Any) -> StoredMatrix:
+        built = build_matrix(*arguments, **named)
+        return replace(built, path=tmp_path / "not mounted here" / built.path.name)
+
+    monkeypatch.setattr("mlflow_core.train.torch.fit.build_matrix", somewhere_else)
     with pytest.raises(TrainError, match=r"there is no such matrix here.*a cache that all workers share"):
         fit(TRAINER, data, workdir=tmp_path / "work")
