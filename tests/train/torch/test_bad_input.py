@@ -17,8 +17,10 @@ from distributed import Client
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.network import MLP
 from mlflow_core.spec.trainer import Torch
-from mlflow_core.train.data.matrix import StoredMatrix, build_matrix
+from mlflow_core.train.data.matrix import build_matrix
 from mlflow_core.train.data.origin import origins
+from mlflow_core.train.gang.gang import run_gang
+from mlflow_core.train.torch.rank import Program
 from tests.train.made import fit, table, training_set, write
 
 NETS = "tests.train.torch.nets"
@@ -208,10 +210,10 @@ def test_a_gpu_that_is_not_there_is_told(tmp_path: Path, two: Client, workers: i
 def test_a_matrix_that_a_worker_does_not_see_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = training_set(tmp_path / "data")
 
-    def somewhere_else(*arguments: Any, **named: Any) -> StoredMatrix:
-        built = build_matrix(*arguments, **named)
-        return replace(built, path=tmp_path / "not mounted here" / built.path.name)
+    def elsewhere(client: Client | None, program: Program, **named: Any) -> Any:
+        path = tmp_path / "not mounted here" / program.train.path.name
+        return run_gang(client, replace(program, train=replace(program.train, path=path)), **named)
 
-    monkeypatch.setattr("mlflow_core.train.torch.fit.build_matrix", somewhere_else)
+    monkeypatch.setattr("mlflow_core.train.torch.fit.run_gang", elsewhere)
     with pytest.raises(TrainError, match=r"there is no such matrix here.*a cache that all workers share"):
         fit(TRAINER, data, workdir=tmp_path / "work")
