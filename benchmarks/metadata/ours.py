@@ -85,7 +85,7 @@ class Ours:
     def filtered(self) -> Any:
         """List what the filter finds."""
         metric, above, param, value = FILTER
-        found = self._store.find_runs(
+        found = self._store.list_runs(
             metrics=[Bound(metric, ">", above)], params={param: value}, order_by=metric, limit=LISTED
         )
         return self._whole(found)

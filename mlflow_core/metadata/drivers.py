@@ -7,6 +7,7 @@ which the driver reads; only a run that nobody drives is ended at once.
 from __future__ import annotations
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from mlflow_core.config.times import format_time
 from mlflow_core.errors import MetadataError
@@ -32,11 +33,7 @@ class Drivers(Runs):
         """
         now = self._clock.now_us()
         with self._database.writing() as session:
-            row = self._run_row(session, run_id)
-            if RunState(row.state).ended:
-                raise MetadataError(
-                    f"has {row.state}", object=f"Run {row.id}", expected="a run that has not ended"
-                )
+            row = self._open_row(session, run_id)
             held = row.lease_until_us is not None and row.lease_until_us > now
             if held and row.lease_owner != owner:
                 raise MetadataError(
@@ -88,11 +85,7 @@ class Drivers(Runs):
         """
         now = self._clock.now_us()
         with self._database.writing() as session:
-            row = self._run_row(session, run_id)
-            if RunState(row.state).ended:
-                raise MetadataError(
-                    f"has {row.state}", object=f"Run {row.id}", expected="a run that has not ended"
-                )
+            row = self._open_row(session, run_id)
             if row.cancel_requested_us is None:
                 row.cancel_requested_us, row.cancel_requested_by = now, self._principal.name
                 append(
@@ -119,3 +112,11 @@ class Drivers(Runs):
         """
         with self._database.reading() as session:
             return self._run_row(session, run_id).cancel_requested_us is not None
+
+    def _open_row(self, session: Session, run_id: str) -> RunRow:
+        row = self._run_row(session, run_id)
+        if RunState(row.state).ended:
+            raise MetadataError(
+                f"has {row.state}", object=f"Run {row.id}", expected="a run that has not ended"
+            )
+        return row

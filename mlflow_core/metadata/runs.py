@@ -193,31 +193,6 @@ class Runs(Scope):
             own = self._whole_id(connection, run_id)
             return run_of(connection.execute(select(*RUN_COLUMNS).where(RunRow.id == own)).one())
 
-    def list_runs(
-        self,
-        *,
-        pipeline: str | None = None,
-        state: RunState | str | None = None,
-        limit: int = 100,
-        offset: int = 0,
-    ) -> list[Run]:
-        """Runs, the newest first.
-
-        Args:
-            pipeline: Only this one's.
-            state: Only in this state.
-            limit: At most so many.
-            offset: Leave out so many of the newest.
-        """
-        with self._database.connecting(write=False) as connection:
-            query = select(*RUN_COLUMNS).where(RunRow.project_id == self._find_project(connection))
-            if pipeline is not None:
-                query = query.where(RunRow.pipeline == pipeline)
-            if state is not None:
-                query = query.where(RunRow.state == RunState(state))
-            query = query.order_by(RunRow.created_us.desc(), RunRow.id.desc()).limit(limit).offset(offset)
-            return [run_of(row) for row in connection.execute(query).all()]
-
     def _own_of(self, connection: Connection, run_ids: list[str]) -> list[str]:
         """Those of some whole ids that are of this project's runs."""
         mine = self._find_project(connection)

@@ -38,7 +38,7 @@ class Bound:
 class Searching(Runs):
     """Questions about many of one project's runs."""
 
-    def find_runs(
+    def list_runs(
         self,
         *,
         pipeline: str | None = None,
