@@ -102,17 +102,16 @@ class Hold:
             RunCancelled: Somebody cancelled the run, before or meanwhile.
             WorkflowError: The lease was lost.
         """
-        main = threading.current_thread() is threading.main_thread()
-        can = main and signal.getsignal(signal.SIGINT) is signal.default_int_handler
         try:
-            with self._lock:
-                self.check()
-                self._interruptible = threading.get_ident() if can else None
-            try:
-                yield
-            finally:
+            with self._listening() as can:
                 with self._lock:
-                    self._interruptible = None
+                    self.check()
+                    self._interruptible = threading.get_ident() if can else None
+                try:
+                    yield
+                finally:
+                    with self._lock:
+                        self._interruptible = None
         except KeyboardInterrupt:
             self.check()
             raise
@@ -125,6 +124,25 @@ class Hold:
                 self._why = why
                 if self._interruptible is not None:
                     signal.pthread_kill(self._interruptible, signal.SIGINT)
+
+    @contextmanager
+    def _listening(self) -> Iterator[bool]:
+        """Whether an interrupt reaches this thread; where they are ignored, as after ``mlcore train &``, ours does."""
+        handler = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is not threading.main_thread():
+            yield False
+        elif handler is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._interrupt)
+            try:
+                yield True
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+        else:
+            yield handler is signal.default_int_handler
+
+    def _interrupt(self, *_signal: object) -> None:
+        if self._why is not None:  # anybody else's interrupt stays ignored, as the shell asked
+            raise KeyboardInterrupt
 
     def _error(self) -> WorkflowError:
         if self._why == "cancelled":

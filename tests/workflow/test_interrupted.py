@@ -283,6 +283,29 @@ def test_a_cancelled_run_stops_within_seconds_is_cancelled_and_can_be_resumed(
     assert resume_run(workspace, latest.id).found == ("dataset",)
 
 
+def test_a_driver_that_a_shell_began_in_the_background_is_stopped_too_and_by_nobody_elses_interrupt(
+    workspace,
+):
+    run_id = workspace.metadata.create_run("breakdown").id
+    before, passed = signal.signal(signal.SIGINT, signal.SIG_IGN), []
+    try:
+        with (
+            lease_held(workspace.metadata, run_id) as hold,
+            pytest.raises(RunCancelled),
+            hold.interruptible(),
+        ):
+            signal.raise_signal(signal.SIGINT)
+            passed.append("a Ctrl-C in the shell")
+            threading.Timer(0.2, hold.stop, ["cancelled"]).start()
+            time.sleep(30)
+            passed.append("the end")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert passed == ["a Ctrl-C in the shell"]
+
+
 def test_the_log_of_a_run_is_readable_while_it_runs_and_kept_when_it_has_ended(workspace, monkeypatch):
     import json
 
