@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.results import Row
 from benchmarks.train.data import training_set
+from benchmarks.train.stepping import last_losses
 from mlflow_core.engine.cluster.environment import WORKER_ENVIRONMENT
 from mlflow_core.spec import GRU, MLP, FTTransformer, Torch
 from mlflow_core.train.data.shuffle import BlockOrder, batches, block_of
@@ -88,7 +89,7 @@ def network_rows(scratch: Path, *, small: bool = False) -> list[Row]:
     return rows
 
 
-def _round(run: Runs) -> tuple[dict[str, float], ...]:
+def _round(run: Runs) -> tuple[dict[str, Any], ...]:
     return (
         run("bare", threads=1),
         run("trainer", threads=1),
@@ -190,7 +191,7 @@ class Runs:
     def __init__(self, case: Case, data: TrainingData, scratch: Path) -> None:
         self.case, self.data, self.scratch = case, data, scratch
 
-    def __call__(self, what: str, *, threads: int, workers: int = 0, ranks: int = 1) -> dict[str, float]:
+    def __call__(self, what: str, *, threads: int, workers: int = 0, ranks: int = 1) -> dict[str, Any]:
         """Let one loop run, and wait for its answer."""
         print(f"  {self.case.name}: {what}, {workers} workers ...", end="", file=sys.stderr, flush=True)
         trainer = self.case.trainer.model_copy(update={"workers": ranks})
@@ -198,7 +199,7 @@ class Runs:
         print(f" {found.get('rows_per_second', 0):,.0f} rows/s", file=sys.stderr, flush=True)
         return found
 
-    def apart(self) -> dict[str, float]:
+    def apart(self) -> dict[str, Any]:
         """Two bare loops at the same time, each with half of each batch: what two ranks could reach at most."""
         print(f"  {self.case.name}: two bare loops ...", end="", file=sys.stderr, flush=True)
         at = time.time() + AHEAD_S
@@ -208,7 +209,7 @@ class Runs:
         rate = sum(one["rows_per_second"] for one in found)
         print(f" {rate:,.0f} rows/s", file=sys.stderr, flush=True)
         each = sum(one["us_a_row"] for one in found) / len(found)
-        return {"rows_per_second": rate, "us_a_row": each, "loss": float("nan")}
+        return {"rows_per_second": rate, "us_a_row": each}
 
     def _start(
         self, what: str, trainer: Torch, order: Mapping[str, Any]
@@ -235,7 +236,7 @@ class Runs:
             return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment), folder
 
 
-def _answer(started: tuple[subprocess.Popen[bytes], Path]) -> dict[str, float]:
+def _answer(started: tuple[subprocess.Popen[bytes], Path]) -> dict[str, Any]:
     process, folder = started
     try:
         process.wait(600)
@@ -244,20 +245,20 @@ def _answer(started: tuple[subprocess.Popen[bytes], Path]) -> dict[str, float]:
     if process.returncode:
         lines = (folder / "log.txt").read_text(errors="replace").strip().splitlines()
         raise SystemExit(f"{lines[-1] if lines else 'a loop ended without a word'} ({folder})")
-    found: dict[str, float] = json.loads((folder / "answer.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "answer.json").read_text())
     return found
 
 
 def _faster(
-    case: str, ours: Mapping[str, float], peer: str, theirs: Mapping[str, float], *, goal: float | None
+    case: str, ours: Mapping[str, Any], peer: str, theirs: Mapping[str, Any], *, goal: float | None
 ) -> Row:
-    compared = theirs["loss"] == theirs["loss"]
-    equal = abs(ours["loss"] / theirs["loss"] - 1) <= MOST_LOSS if compared else None
+    learned = last_losses(ours["losses"], theirs["losses"]) if "losses" in theirs else None
+    equal = None if learned is None else abs(learned[0] / learned[1] - 1) <= MOST_LOSS
     ratio = None if equal is False else ours["rows_per_second"] / theirs["rows_per_second"]
     holds = None if goal is None else ratio is not None and ratio >= goal
     note = f"CPU us a row {ours['us_a_row']:.1f} and {theirs['us_a_row']:.1f}"
-    if compared:
-        note += f", loss {ours['loss']:.4f} and {theirs['loss']:.4f}"
+    if learned is not None:
+        note += f", loss {learned[0]:.4f} and {learned[1]:.4f}"
     return Row(
         case,
         "rows/s",

@@ -1,7 +1,8 @@
 """One training loop in a process of its own: ``python -m benchmarks.train.stepping ORDER.json``.
 
 ``bare`` is a loop as its users would write it: the same network, the same batches, AdamW, clipping, nothing else. The
-others are the trainer's, in this process or on workers. Each writes how many rows it took a second, and the loss.
+others are the trainer's, in this process or on workers. Each writes how many rows it took a second, and losses by step: a
+bare loop's of every step, the trainer's of those that it tells of.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.networks.build import build
 from mlflow_core.train.networks.inputs import Inputs
 
+LAST = 20
 SAMPLE = 10_000  # rows that the trainer takes the bins of numbers from
 
 
@@ -50,7 +52,7 @@ def main(order_file: Path) -> None:
 
 def _bare(
     trainer: Torch, data: TrainingData, cache: Path, _: Path, order: Mapping[str, Any]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     torch.set_num_threads(order["threads"])
     profiles = [
         profile_shard(path, data.label, data.features, with_features=True) for path in data.files("train")
@@ -82,13 +84,13 @@ def _bare(
     return {
         "rows_per_second": rows / taken,
         "us_a_row": 1e6 * processor / rows,
-        "loss": sum(losses[-20:]) / len(losses[-20:]),
+        "losses": dict(enumerate(losses, 1)),
     }
 
 
 def trainer_steps(
     trainer: Torch, data: TrainingData, cache: Path, scratch: Path, order: Mapping[str, Any]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     torch.set_num_threads(order["threads"])
     told = Told()
     with _cluster(order) as client:
@@ -108,10 +110,16 @@ def trainer_steps(
     return {
         "rows_per_second": rows / stepping,
         "us_a_row": 1e6 * spent["seconds.processor"] * trainer.workers / rows,
-        "loss": told.losses(20),
+        "losses": told.losses,
         "start": told.first - told.began,
         **spent,
     }
+
+
+def last_losses(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> tuple[float, float]:
+    """Each side's mean loss over the last twenty steps that both tell of."""
+    last = sorted(ours.keys() & theirs.keys(), key=int)[-LAST:]
+    return sum(ours[step] for step in last) / len(last), sum(theirs[step] for step in last) / len(last)
 
 
 def _killed(
@@ -138,21 +146,17 @@ class Told(NullRecorder):
         self.facts: dict[str, Any] = {}
         self.last: dict[str, float] = {}
         self._after, self._then = after, then
-        self._batch_losses: list[float] = []
+        self.losses: dict[int, float] = {}
         self.began = self.first = self.struck = self.back = 0.0
         self._times = 0
 
     def params(self, params: Mapping[str, Any]) -> None:
         self.facts |= params
 
-    def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:  # noqa: ARG002 the protocol's
+    def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
         self.last |= metrics
-        if "batch_loss" in metrics:
-            self._batch_losses.append(metrics["batch_loss"])
-
-    def losses(self, count: int) -> float:
-        last = self._batch_losses[-count:]
-        return sum(last) / len(last)
+        if step is not None and "batch_loss" in metrics:
+            self.losses[step] = metrics["batch_loss"]
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> Any:  # noqa: ARG002 the protocol's
         if unit == "steps":
@@ -160,6 +164,8 @@ class Told(NullRecorder):
         return nullcontext(self)
 
     def advance(self, n: int = 1, *, rows: int = 0, size: int = 0) -> None:  # noqa: ARG002 the protocol's
+        if not self.began:
+            return  # what is told of is not a step yet
         now = time.monotonic()
         self.first = self.first or now
         if self.struck and not self.back:
