@@ -15,6 +15,7 @@
     +-- MetadataError                     the metadata database
     +-- RegistryError                     Feast's registry: locked, read-only, broken
     +-- TrainError                        data or settings that no model can be trained from
+    |   +-- MachineError                  what a machine that trains lacks: memory, disk, a device, a file
     +-- StepError                         a step of the user's own that did not end well
     |   +-- StepFailed                    it raised an error, or returned what it had not promised
     |   +-- StepCrashed                   its process or its worker is gone
@@ -45,6 +46,7 @@ __all__ = [
     "EngineError",
     "ExitCode",
     "GateFailed",
+    "MachineError",
     "MetadataError",
     "MlcoreError",
     "PlanError",
@@ -197,22 +199,41 @@ class TrainError(MlcoreError, ValueError):
     """Data or settings that no model can be trained from."""
 
 
+class MachineError(TrainError):
+    """What a machine that trains lacks, such as memory, disk, a device or a file; the rows are not at fault."""
+
+
 class StepError(MlcoreError, RuntimeError):
     """A step of the user's own that did not end well.
 
     Attributes:
         log: What it printed and logged, the last of it; its traceback too, where it raised an error.
+        worker: Where it ran; None where that is not known.
+        memory_bytes: Most memory that it had in use; None where that is not known.
+        cpu_us: Its processor time in microseconds; None where that is not known.
     """
 
     log: str = ""
+    worker: str | None = None
+    memory_bytes: int | None = None
+    cpu_us: int | None = None
 
-    def with_log(self, log: str) -> Self:
-        """Return the same error, with what the step had said until then."""
-        self.log = log
+    def with_log(
+        self,
+        log: str,
+        *,
+        worker: str | None = None,
+        memory_bytes: int | None = None,
+        cpu_us: int | None = None,
+    ) -> Self:
+        """Return the same error, with what the step had said until then, where it ran and what it used."""
+        self.log, self.worker = log, worker
+        self.memory_bytes, self.cpu_us = memory_bytes, cpu_us
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (*super().__reduce__(), {"log": self.log})
+        told = {name: getattr(self, name) for name in ("log", "worker", "memory_bytes", "cpu_us")}
+        return (*super().__reduce__(), told)
 
 
 class StepFailed(StepError):

@@ -5,6 +5,7 @@ Runs in an environment with MLflow in it and without ours.
 
 from __future__ import annotations
 
+import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from benchmarks.metadata.side import run_side
 __all__ = ["OfMlflow"]
 
 BATCH = 2_000
+
+# What is told within so many seconds is one call of log_batch. Without it every step is one, in threads that wait for
+# each other: that takes longer than to call log_batch for each step.
+os.environ["MLFLOW_ASYNC_LOGGING_BUFFERING_SECONDS"] = "1"
 
 
 class OfMlflow:
@@ -44,6 +49,16 @@ class OfMlflow:
         run_id = self._begun(run)
         metrics = chain.from_iterable(_metrics(run, number) for number in range(len(run.steps)))
         self._store.log_batch(run_id, list(metrics), _params(run), [])
+        self._ended(run_id, run)
+        return run_id
+
+    def write_told(self, run: GivenRun) -> str:
+        """Write a run, each step told by itself to MLflow's queue, which writes within a second."""
+        run_id = self._begun(run)
+        self._store.log_batch_async(run_id, [], _params(run), [])
+        for number in range(len(run.steps)):
+            self._store.log_batch_async(run_id, _metrics(run, number), [], [])
+        self._store.flush_async_logging()
         self._ended(run_id, run)
         return run_id
 

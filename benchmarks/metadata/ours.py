@@ -46,6 +46,16 @@ class Ours:
         self._store.finish_run(made.id, "succeeded")
         return made.id
 
+    def write_told(self, run: GivenRun) -> str:
+        """Write a run as a run of ours is written: each step is told by itself, and written within a second."""
+        made = self._store.create_run(run.pipeline)
+        self._store.log_params(made.id, run.params)
+        with self._store.metric_writer(made.id) as writer:
+            for number, metrics in enumerate(run.steps):
+                writer.write(metrics, step=number)
+        self._store.finish_run(made.id, "succeeded")
+        return made.id
+
     def read(self, run_id: str) -> Any:
         """Read a run back."""
         history: dict[str, list[tuple[int, float]]] = {}

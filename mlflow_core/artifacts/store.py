@@ -29,6 +29,7 @@ from mlflow_core.artifacts.keys import blob_key, digest_at, tree_key
 from mlflow_core.artifacts.place import Entry, open_place
 from mlflow_core.artifacts.renewing import renew, stored_again
 from mlflow_core.artifacts.tree import MEDIA_TYPE, TreeFile, files_below, read_manifest, write_manifest
+from mlflow_core.artifacts.users import Users
 from mlflow_core.config.clock import Clock
 from mlflow_core.errors import ArtifactError
 
@@ -52,6 +53,11 @@ class ArtifactStore:
     def __init__(self, location: str) -> None:
         self.location = str(location)
         self._place = open_place(self.location)
+
+    @property
+    def users(self) -> Users:
+        """Which metadata databases keep artifacts here."""
+        return Users(self._place, self.location)
 
     # ------------------------------------------------------------------ writing
 
@@ -217,14 +223,6 @@ class ArtifactStore:
         """
         return tuple(
             self.path(file.digest) for file in self._present(uri_or_digest) if file.path.endswith(suffix)
-        )
-
-    def urls_of(self, uri_or_digest: str, *, suffix: str = "") -> tuple[str, ...]:
-        """As :meth:`paths_of`, but addresses that fsspec opens, also where the store is remote."""
-        return tuple(
-            self._place.url(blob_key(file.digest))
-            for file in self._present(uri_or_digest)
-            if file.path.endswith(suffix)
         )
 
     def fetch_tree(self, uri_or_digest: str, to: Path | str) -> Path:

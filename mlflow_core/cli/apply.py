@@ -40,16 +40,19 @@ def apply(
     from mlflow_core.cli.changes import changes_data, changes_text, planned, record
     from mlflow_core.feast.registry import apply_project
     from mlflow_core.workflow.schedule.declared import apply_schedules
+    from mlflow_core.workflow.schedule.views import scheduled_views
 
     call = invocation(context)
     project, schemas = call.project, call.schemas
+    materialize = call.settings.schedule.materialize
+    scheduled_views(project, materialize)  # before anything is written: it may name a view that there is not
     store = call.open_store(create=True)
     found = planned(call, store, call.metadata)
     _agreed(call, found, force=force)
     apply_project(project, schemas, store)
     # Also where nothing changed: an apply that was cut off between registry and record is recorded by the next.
     record(call, project, found)
-    apply_schedules(project, call.metadata, call.clock.now_us())
+    apply_schedules(project, call.metadata, call.clock.now_us(), materialize=materialize)
     call.result(changes_data(found), changes_text(found, done=True, width=call.out.width))
 
 

@@ -67,13 +67,19 @@ def log(
 
 
 @app.command()
-def verify(context: typer.Context) -> None:
+def verify(
+    context: typer.Context,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="HASH", help="A head that was printed and kept elsewhere: a row must have it."),
+    ] = None,
+) -> None:
     """Walk the whole chain of audit rows; exits with 1 where a row was changed, is missing or out of order.
 
     Example: mlcore audit verify
     """
     call = invocation(context)
-    found = call.metadata.audit_verify()
+    found = call.metadata.audit_verify(known=head)
     lines = [f"row {one.seq} {one.kind}: {one.text}" for one in found.problems]
     summary = f"{found.rows} rows, {'whole' if found.ok else f'{len(found.problems)} problems'}"
     call.result(asdict(found), "\n".join([*lines, f"{summary}, head {found.head_hash}"]))

@@ -9,7 +9,8 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ import typer
 from mlflow_core.cli.completion import VARIABLE
 from mlflow_core.cli.root import app, hoisted
 from mlflow_core.errors import ExitCode, MlcoreError, disk_is_full
-from mlflow_core.telemetry.logs import get_logger
+from mlflow_core.telemetry.logs import blotted, get_logger
 
 __all__ = ["INTERRUPTED", "run"]
 
@@ -26,6 +27,9 @@ INTERRUPTED = 130
 _ASKED_WRONGLY = (400, 404, 422)
 
 _log = get_logger("cli")
+
+Hide = Callable[[str], str]
+"""Takes a text, and returns it without any secret."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,8 +48,10 @@ def run(arguments: Sequence[str]) -> int:
     words = hoisted(arguments)
     globals_ = words[: len(words) - _verb_and_rest(words)]
     as_json, verbose = "--json" in globals_, any(word in ("-v", "-vv", "--verbose") for word in globals_)
+    secret: list[str] = []  # filled when the settings are read, and when the sources are
+    hide = partial(blotted, redact=secret)
     try:
-        code = typer.main.get_command(app).main(words, prog_name="mlcore", standalone_mode=False)
+        code = typer.main.get_command(app).main(words, prog_name="mlcore", standalone_mode=False, obj=secret)
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer has turned Ctrl-C into its exit code
             return _interrupted()
@@ -53,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     except MlcoreError as error:
         # What a server refuses because of what was asked is, on a command line, wrong usage.
         code = ExitCode.USAGE if getattr(error, "status", None) in _ASKED_WRONGLY else error.exit_code
-        _say(error, code, as_json, verbose)
+        _say(error, code, as_json, verbose, hide)
         return code
     except typer.Exit as ended:
         return ended.exit_code
@@ -67,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
         return ExitCode.OK
     except Exception as error:
         _log.debug("unexpected error", exc_info=True)
-        _unexpected(error, as_json, verbose)
+        _unexpected(error, as_json, verbose, hide)
         return ExitCode.FAILED
 
 
@@ -83,18 +89,18 @@ def _verb_and_rest(words: Sequence[str]) -> int:
     return 0
 
 
-def _say(error: MlcoreError, code: int, as_json: bool, verbose: bool) -> None:
+def _say(error: MlcoreError, code: int, as_json: bool, verbose: bool, hide: Hide) -> None:
     if verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(hide("".join(traceback.format_exception(error))))
     if as_json:
-        _json_line(type(error).__name__, str(error), code, error)
+        _json_line(type(error).__name__, str(error), code, error, hide)
     else:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(hide(f"error: {error}\n"))
 
 
 def _usage(error: typer.TyperException, as_json: bool) -> int:
     if as_json:
-        _json_line("UsageError", error.format_message(), error.exit_code, None)
+        _json_line("UsageError", error.format_message(), error.exit_code, None, str)
     elif type(error).__name__ == "NoArgsIsHelpError":
         sys.stderr.write(f"{error.format_message()}\n")
     else:
@@ -104,16 +110,16 @@ def _usage(error: typer.TyperException, as_json: bool) -> int:
     return error.exit_code
 
 
-def _unexpected(error: Exception, as_json: bool, verbose: bool) -> None:
+def _unexpected(error: Exception, as_json: bool, verbose: bool, hide: Hide) -> None:
     if verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(hide("".join(traceback.format_exception(error))))
     if disk_is_full(error):
         full = MlcoreError(
             "the disk is full",
             place=str(getattr(error, "filename", None) or "") or None,
             hint="Free some space, then try again; what was written half is taken away.",
         )
-        _say(full, ExitCode.FAILED, as_json, verbose=False)
+        _say(full, ExitCode.FAILED, as_json, verbose=False, hide=hide)
         return
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         refused = MlcoreError(
@@ -121,20 +127,23 @@ def _unexpected(error: Exception, as_json: bool, verbose: bool) -> None:
             place=str(error.filename or "") or None,
             hint="Look at the permissions of the file and its folder, and at how its disk is mounted.",
         )
-        _say(refused, ExitCode.FAILED, as_json, verbose=False)
+        _say(refused, ExitCode.FAILED, as_json, verbose=False, hide=hide)
         return
     text = " ".join(str(error).split())
     shown = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if as_json:
-        _json_line("UnexpectedError", shown, ExitCode.FAILED, None)
+        _json_line("UnexpectedError", shown, ExitCode.FAILED, None, hide)
     else:
-        sys.stderr.write(
-            f"error: unexpected {shown}" + ("\n" if verbose else ". Run it again with -v for more.\n")
-        )
+        more = "" if verbose else ". Run it again with -v for more."
+        sys.stderr.write(hide(f"error: unexpected {shown}{more}\n"))
 
 
-def _json_line(kind: str, message: str, code: int, error: MlcoreError | None) -> None:
+def _json_line(kind: str, message: str, code: int, error: MlcoreError | None, hide: Hide) -> None:
     fields = ("what", "object", "place", "expected", "hint")
-    details = {name: getattr(error, name) for name in fields} if error is not None else {}
-    line = orjson.dumps({"error": {"type": kind, "message": message, "exit_code": int(code), **details}})
+    told = {name: getattr(error, name) for name in fields} if error is not None else {}
+    # Before JSON escapes them: a secret with a quote in it would no longer match afterwards.
+    details = {name: None if text is None else hide(text) for name, text in told.items()}
+    line = orjson.dumps(
+        {"error": {"type": kind, "message": hide(message), "exit_code": int(code), **details}}
+    )
     sys.stderr.write(f"{line.decode()}\n")

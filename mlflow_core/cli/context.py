@@ -6,8 +6,9 @@ that a verb pays only for what it touches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ class Invocation:
         verbosity: How often ``-v``.
         yes: ``--yes``.
         given_principal: ``--as``, or None.
+        secret: Texts that must never be shown; filled when the settings are read, and when the sources are.
     """
 
     given_root: Path | None = None
@@ -60,6 +62,7 @@ class Invocation:
     verbosity: int = 0
     yes: bool = False
     given_principal: str | None = None
+    secret: list[str] = field(default_factory=list, compare=False)
 
     @cached_property
     def root(self) -> Path:
@@ -78,7 +81,9 @@ class Invocation:
 
         if not self.root.is_dir():
             raise ConfigError(f'"{self.root}" is no folder', hint="--root takes the project's folder.")
-        return load_settings(self.root, self.env)
+        settings = load_settings(self.root, self.env)
+        self._never_show(settings.secret_values())
+        return settings
 
     @cached_property
     def repo(self) -> Path:
@@ -114,12 +119,23 @@ class Invocation:
                 place=settings.origin("project.name"),
                 hint="Leave project.name out, or write the same name.",
             )
-        return load_project(
+        project = load_project(
             self.root,
             name=name,
             feature_repo=settings.project.feature_repo,
             pipelines=settings.project.pipelines,
         )
+        self._never_show(project.secret_values())
+        return project
+
+    def _never_show(self, texts: Iterable[str]) -> None:
+        """Keep texts out of all that is said from now on: logs here, errors where the command ends."""
+        from mlflow_core.telemetry.logs import configure_logging
+
+        new = [one for one in texts if one and one not in self.secret]
+        if new:
+            self.secret.extend(new)
+            configure_logging(self.verbosity, json_lines=self.json, redact=self.secret)
 
     @cached_property
     def schemas(self) -> Mapping[str, pa.Schema]:
@@ -171,8 +187,9 @@ class Invocation:
             MetadataError: The token is none that is in force.
             UsageError: ``--as`` names somebody else than the token.
         """
-        from mlflow_core.metadata.acting import acting_principal
+        from mlflow_core.metadata.acting import TOKEN_VARIABLE, acting_principal
 
+        self._never_show([os.environ.get(TOKEN_VARIABLE, "")])
         return acting_principal(self.settings, option=self.given_principal)
 
     @cached_property
@@ -182,6 +199,7 @@ class Invocation:
         Raises:
             MetadataError: The database cannot be used.
         """
+        from mlflow_core.config import SystemClock
         from mlflow_core.metadata import MetadataStore
 
         return MetadataStore(
@@ -190,6 +208,7 @@ class Invocation:
             self.principal,
             project=self.project_name,
             namespace=self.settings.project.namespace,
+            leases=SystemClock(),
         )
 
     def close(self) -> None:

@@ -94,19 +94,34 @@ def restore(
 ) -> None:
     """Put a backup in the database's place; where there are tables already, only with --yes. The audit log tells.
 
+    Who was erased since the backup was made stays erased.
+
     Example: mlcore db restore metadata-monday.db
     """
     from mlflow_core.metadata import check as look
     from mlflow_core.metadata.backup import restore as put_back
+    from mlflow_core.metadata.erased_again import erase_again, erasures_of_all
 
     call = invocation(context)
     url = call.settings.metadata_url()
-    if look(url).state == "current":
+    before = look(url).state
+    if before == "current":
         _ = call.principal  # who is known by a token is known by the tokens of before
+    erased = erasures_of_all(url)
     now = put_back(url, file, overwrite=call.yes)
+    lost = erase_again(url, erased, call.clock, call.principal) if erased else ()
+    now = look(url) if lost else now
     if now.state == "current":
-        call.metadata.record_audit("db.restore", "database", {"file": file.name})
-    call.result(asdict(now), f"Restored from {file}: {_stands(now)}.")
+        call.metadata.record_audit("db.restore", "database", {"file": file.name, "erased_again": len(lost)})
+    lines = [f"Restored from {file}: {_stands(now)}."]
+    if lost:
+        whose = ", ".join(sorted({f"{one.namespace}/{one.project}" for one in lost}))
+        lines.append(
+            f"It did not know {len(lost)} erasure{'s' * (len(lost) != 1)}, of {whose}: written into it again."
+        )
+    if before == "empty":
+        lines.append("Nothing was there that knew of later erasures; what it knows: mlcore features erasures")
+    call.result({**asdict(now), "erased_again": len(lost)}, "\n".join(lines))
 
 
 def _stands(state: SchemaState) -> str:

@@ -86,7 +86,13 @@ def root(
 
     configure_logging(verbose, json_lines=json)
     call = Invocation(
-        given_root=root, env=env, json=json, verbosity=verbose, yes=yes, given_principal=principal
+        given_root=root,
+        env=env,
+        json=json,
+        verbosity=verbose,
+        yes=yes,
+        given_principal=principal,
+        secret=context.obj if isinstance(context.obj, list) else [],
     )
     context.obj = call
     context.call_on_close(call.close)

@@ -11,6 +11,7 @@ from mlflow_core.cli.context import invocation
 from mlflow_core.cli.runs_again import cancel, reproduce, resume
 from mlflow_core.cli.runs_compare import compare, diff_data
 from mlflow_core.cli.runs_logs import logs
+from mlflow_core.cli.runs_mirror import import_runs, mirror
 from mlflow_core.cli.runs_why import why
 
 if TYPE_CHECKING:
@@ -41,13 +42,13 @@ def list_runs(
     Example: mlcore runs list late_arrival
     """
     call = invocation(context)
-    now = call.clock.now_us()
+    now = _now_us()
     found = call.metadata.list_runs(pipeline=pipeline, limit=limit)
     latest = call.metadata.latest_metrics([run.id for run in found])
     rows = [
         (
             run.id,
-            run.pipeline,
+            run.pipeline if run.kind == "train" else f"{run.pipeline} ({run.kind})",
             _state(run, now),
             _seconds(run),
             _metric(latest[run.id]),
@@ -83,11 +84,11 @@ def show(
         "artifacts": [asdict(file) for file in files],
     }
     lines = [
-        f"run {found.id} of {found.pipeline}: {_state(found, call.clock.now_us())}, by {found.principal}, {_seconds(found)}"
+        f"run {found.id} of {found.pipeline}: {_state(found, _now_us())}, by {found.principal}, {_seconds(found)}"
     ]
     lines += [f"error    {found.error}"] if found.error else []
     lines += [f"with     {', '.join(f'{name} {version}' for name, version in found.environment.items())}"]
-    lines += [f"step     {step.name:<20}{step.state:<11}{_seconds(step)}" for step in steps]
+    lines += [f"step     {step.name:<20}{step.state:<11}{_seconds(step)}{_about(step)}" for step in steps]
     for name, metric in final.items():
         interval = (
             f"  ({metric.low:.4f} to {metric.high:.4f})"
@@ -107,6 +108,15 @@ app.command()(why)
 app.command()(resume)
 app.command()(cancel)
 app.command()(reproduce)
+app.command()(mirror)
+app.command("import")(import_runs)
+
+
+def _now_us() -> int:
+    """The time that it is, by which leases are counted, whatever clock the project has."""
+    from mlflow_core.config import SystemClock
+
+    return SystemClock().now_us()
 
 
 def _state(run: Run, now_us: int) -> str:
@@ -119,10 +129,27 @@ def _seconds(one: Run | Step) -> str:
     return f"{(one.ended_us - one.started_us) / 1e6:.1f} s"
 
 
+def _about(step: Step) -> str:
+    """What else is worth a word: what it used, or that nothing was done; which attempt it was, how it ended."""
+    told = ["found"] if step.cache_hit else _used(step)
+    told += [f"attempt {step.attempt}"] if step.attempt > 1 else []
+    told += [step.exit_reason] if step.exit_reason else []
+    return f"  {', '.join(told)}" if told else ""
+
+
+def _used(step: Step) -> list[str]:
+    told = [] if step.cpu_us is None else [f"cpu {step.cpu_us / 1e6:.1f} s"]
+    return told + ([] if step.memory_bytes is None else [f"memory {step.memory_bytes / 1e6:,.0f} MB"])
+
+
 def _metric(metrics: Mapping[str, Metric]) -> str:
     """Show the first figure of the test part, or the first of all where there is none."""
     names = [name for name in metrics if name.startswith("test.")] or list(metrics)
-    return f"{names[0].removeprefix('test.')} {metrics[names[0]].value:.4f}" if names else ""
+    return (
+        f"{names[0].removeprefix('test.').removeprefix('search.')} {metrics[names[0]].value:.4f}"
+        if names
+        else ""
+    )
 
 
 def _short(value: object) -> str:

@@ -27,8 +27,10 @@ def resume(
     Example: mlcore runs resume latest
     """
     from mlflow_core.cli.train import print_result
+    from mlflow_core.cli.tune import print_tuned
     from mlflow_core.cli.workspace import cluster_for, open_workspace
     from mlflow_core.workflow.resuming import resume_run
+    from mlflow_core.workflow.training.tuning import Tuned
 
     call = invocation(context)
     workspace = open_workspace(call)
@@ -36,7 +38,10 @@ def resume(
     spec = workspace.any_pipeline(found.pipeline)
     with cluster_for(workspace, spec, in_process=in_process) as client:
         done = resume_run(workspace, found.id, client=client, progress=call.progress())
-    print_result(call, done)
+    if isinstance(done, Tuned):
+        print_tuned(call, done)
+    else:
+        print_result(call, done)
 
 
 def cancel(

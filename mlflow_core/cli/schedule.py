@@ -1,4 +1,4 @@
-"""``mlcore schedule``: which pipelines start by themselves, and when; pause, resume and start them by hand."""
+"""``mlcore schedule``: what is started by itself, and when; pause, resume and start it by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,10 +18,9 @@ import typer
 from mlflow_core.cli.context import invocation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mlflow_core.cli.context import Invocation
-    from mlflow_core.metadata import Schedule
     from mlflow_core.workflow.schedule.child import Child
     from mlflow_core.workflow.schedule.scheduler import Scheduler
 
@@ -35,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Name = Annotated[str, typer.Argument(help="The schedule, which has its pipeline's name.")]
+Name = Annotated[str, typer.Argument(help="The schedule: its pipeline's name, or view:NAME.")]
 
 
 @app.callback()
@@ -45,10 +43,11 @@ def schedule() -> None:
 
 @app.command("list")
 def list_schedules(context: typer.Context) -> None:
-    """List the schedules in force, with when each is due next and what came of its last start.
+    """List the schedules in force, with when each is due next, what it waits for and saw, and what came of its last start.
 
     Example: mlcore schedule list
     """
+    from mlflow_core.cli.schedule_words import last_of, starts_of, state_of
     from mlflow_core.config.times import format_time
 
     call = invocation(context)
@@ -57,16 +56,14 @@ def list_schedules(context: typer.Context) -> None:
     rows = [
         (
             one.name,
-            one.cron,
-            one.zone,
-            _state(one, now),
+            starts_of(one),
+            state_of(one, now),
             "" if one.next_us is None else format_time(one.next_us),
-            one.last_error or one.last_run or "",
+            last_of(one),
         )
         for one in found
     ]
-    columns = ("schedule", "cron", "zone", "state", "next", "last")
-    call.out.table([asdict(one) for one in found], columns, rows)
+    call.out.table([asdict(one) for one in found], ("schedule", "starts", "state", "next", "last"), rows)
 
 
 @app.command()
@@ -86,7 +83,9 @@ def pause(
 
 @app.command()
 def resume(context: typer.Context, name: Name) -> None:
-    """Let a paused schedule start its pipeline again; what came due meanwhile is not made up for.
+    """Let a paused schedule start again; times of a cron line that came meanwhile are not made up for.
+
+    A view is materialised, and a source looked at, as soon as a scheduler is up.
 
     Example: mlcore schedule resume late_arrival
     """
@@ -94,8 +93,8 @@ def resume(context: typer.Context, name: Name) -> None:
     from mlflow_core.workflow.schedule.times import next_time
 
     call = invocation(context)
-    one = call.metadata.get_schedule(name)
-    due = None if one.cron is None else next_time(one.cron, one.zone, call.clock.now_us())
+    one, now = call.metadata.get_schedule(name), call.clock.now_us()
+    due = now if one.cron is None else next_time(one.cron, one.zone, now)
     found = call.metadata.resume_schedule(name, next_us=due)
     when = "never by its cron line" if found.next_us is None else f"next {format_time(found.next_us)}"
     call.result(asdict(found), f"{name} is due {when}.")
@@ -109,27 +108,29 @@ def next_times(
 ) -> None:
     """Say when schedules are due next, also across changes of summer time; paused ones are not started then.
 
+    Of what waits for a condition only the next look can be told.
+
     Example: mlcore schedule next late_arrival --count 3
     """
+    from mlflow_core.cli.schedule_words import local_time, next_of
     from mlflow_core.config.times import format_time
-    from mlflow_core.workflow.schedule.times import times_after
 
     call = invocation(context)
     store = call.metadata
     now = call.clock.now_us()
     data, rows = [], []
     for one in [store.get_schedule(name)] if name is not None else store.list_schedules():
-        for time in islice(times_after(one.cron, one.zone, now), count) if one.cron is not None else ():
-            data.append(
-                {"name": one.name, "at_us": time, "at": format_time(time), "local": _local(time, one.zone)}
-            )
-            rows.append((one.name, format_time(time), _local(time, one.zone), "paused" if one.paused else ""))
-    call.out.table(data, ("schedule", "UTC", "there", ""), rows)
+        what, times = next_of(one, now, count)
+        for time in times:
+            at, local = format_time(time), local_time(time, one.zone)
+            data.append({"name": one.name, "what": what, "at_us": time, "at": at, "local": local})
+            rows.append((one.name, what, at, local, "paused" if one.paused else ""))
+    call.out.table(data, ("schedule", "", "UTC", "there", ""), rows)
 
 
 @app.command()
 def run(context: typer.Context, name: Name) -> None:
-    """Start a schedule's pipeline now and wait for it; when it is due next stays as it is.
+    """Start a schedule's pipeline or materialisation now and wait for it; when it is due next stays as it is.
 
     Example: mlcore schedule run late_arrival
     """
@@ -145,7 +146,7 @@ def run(context: typer.Context, name: Name) -> None:
 
 
 def open_scheduler(call: Invocation, *, look_s: float = 1.0) -> Scheduler:
-    """Make the scheduler of a call's project, which starts ``mlcore train`` with the call's own options.
+    """Make the scheduler of a call's project, which starts ``mlcore train`` and ``materialize`` with the call's own options.
 
     Args:
         call: The call.
@@ -154,13 +155,17 @@ def open_scheduler(call: Invocation, *, look_s: float = 1.0) -> Scheduler:
     from mlflow_core.workflow.schedule.scheduler import Scheduler
 
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    start = _start(call)
     return Scheduler(
         call.metadata,
         call.clock,
-        _start(call),
+        lambda pipeline: start(["train", pipeline], pipeline),
         owner,
         lambda line: typer.echo(line, err=True),
         look_s=look_s,
+        # A view is in one process at a time, so that the first one's name is a log's own.
+        materialise=lambda views: start(["materialize", *views, *_clock(call)], f"view-{views[0]}"),
+        base=str(call.repo),
     )
 
 
@@ -180,7 +185,14 @@ def told_to_end() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _start(call: Invocation) -> Callable[[str], Child]:
+def _clock(call: Invocation) -> list[str]:
+    """What a materialisation is told of the time: a clock that runs from a moment on would start there once more."""
+    from mlflow_core.config.times import format_time
+
+    return [] if call.settings.clock.value == "system" else ["--clock", format_time(call.clock.now_us())]
+
+
+def _start(call: Invocation) -> Callable[[Sequence[str], str], Child]:
     from mlflow_core.workflow.schedule.child import start_child
 
     options = ["--root", str(call.root), "--json"]
@@ -188,22 +200,8 @@ def _start(call: Invocation) -> Callable[[str], Child]:
     options += ["--as", call.given_principal] if call.given_principal is not None else []
     logs = call.settings.root / ".mlcore" / "logs"
 
-    def start(pipeline: str) -> Child:
-        command = [sys.executable, "-m", "mlflow_core.cli", *options, "train", pipeline]
-        return start_child(command, logs / f"schedule-{pipeline}.log", folder=call.root)
+    def start(words: Sequence[str], log: str) -> Child:
+        command = [sys.executable, "-m", "mlflow_core.cli", *options, *words]
+        return start_child(command, logs / f"schedule-{log}.log", folder=call.root)
 
     return start
-
-
-def _state(one: Schedule, now_us: int) -> str:
-    if one.lease_owner is not None and (one.lease_until_us or 0) > now_us:
-        return "running"
-    return "paused" if one.paused else "waits"
-
-
-def _local(time_us: int, zone: str) -> str:
-    from datetime import UTC, datetime, timedelta
-    from zoneinfo import ZoneInfo
-
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
-    return moment.astimezone(ZoneInfo(zone)).strftime("%a %Y-%m-%d %H:%M %Z")

@@ -1,4 +1,4 @@
-"""``mlcore scheduler``: the process that starts pipelines when their schedules are due."""
+"""``mlcore scheduler``: the process that starts pipelines and materialisations when they are due."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def scheduler(
         float, typer.Option(metavar="SECONDS", help="How often to look at what is due.", min=0.1)
     ] = 1.0,
 ) -> None:
-    """Start pipelines when they are due, until ended by SIGTERM or Ctrl-C; any number may run, on any machines.
+    """Start pipelines, and materialise views, when they are due, until ended by SIGTERM or Ctrl-C; any number may run.
 
     Example: mlcore scheduler
     """

@@ -11,6 +11,7 @@ from mlflow_core.cli.context import invocation
 
 if TYPE_CHECKING:
     from mlflow_core.metadata import Token
+    from mlflow_core.metadata.tokens import Role
 
 __all__ = ["app", "create", "list_", "revoke"]
 
@@ -38,6 +39,12 @@ def tokens() -> None:
 def create(
     context: typer.Context,
     principal: Annotated[str, typer.Argument(help="Whose it is, e.g. ops@example.org.")],
+    role: Annotated[
+        str,
+        typer.Option(
+            help="What it may do at a server: read, write (push rows as well), admin (erase as well)."
+        ),
+    ] = "read",
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
     expires: Annotated[
         str | None, typer.Option(metavar="WHEN", help="When it ends: a time, or a duration such as 90d.")
@@ -46,14 +53,15 @@ def create(
 ) -> None:
     """Make a token and print it, this once; only its digest is kept.
 
-    Example: mlcore tokens create ops@example.org --expires 90d
+    Example: mlcore tokens create ops@example.org --role write --expires 90d
     """
     call = invocation(context)
     made, token = call.metadata.create_token(
-        principal, note=note, expires_us=_ending(expires, call.clock.now_us()), force=force
+        principal, role=_role(role), note=note, expires_us=_ending(expires, _now_us()), force=force
     )
-    hint = f"Token {made.id} of {made.principal}. It is not shown again. Use it: export MLCORE_TOKEN=..."
-    call.result({"token": token, **_shown(made, call.clock.now_us())}, f"{token}\n{hint}")
+    whose = f"Token {made.id} of {made.principal}, role {made.role} at servers."
+    hint = f"{whose} It is not shown again. Use it: export MLCORE_TOKEN=..."
+    call.result({"token": token, **_shown(made, _now_us())}, f"{token}\n{hint}")
 
 
 @app.command("list")
@@ -65,11 +73,12 @@ def list_(context: typer.Context) -> None:
     from mlflow_core.config import format_time
 
     call = invocation(context)
-    now, found = call.clock.now_us(), call.metadata.list_tokens()
+    now, found = _now_us(), call.metadata.list_tokens()
     rows = [
         (
             one.id,
             one.principal,
+            one.role,
             _state(one, now),
             format_time(one.created_us)[:10],
             one.created_by,
@@ -78,7 +87,7 @@ def list_(context: typer.Context) -> None:
         )
         for one in found
     ]
-    headings = ("id", "principal", "state", "made", "by", "expires", "note")
+    headings = ("id", "principal", "role", "state", "made", "by", "expires", "note")
     call.out.table([_shown(one, now) for one in found], headings, rows)
 
 
@@ -89,15 +98,30 @@ def revoke(
     why: Annotated[str, typer.Option(help="The reason, for the record.")] = "",
     force: ForceOption = False,
 ) -> None:
-    """End a token at once.
+    """End a token: at once for commands, within seconds for servers.
 
     Example: mlcore tokens revoke 3 --why "left the team"
     """
     call = invocation(context)
     ended = call.metadata.revoke_token(token, why=why, force=force)
-    call.result(
-        _shown(ended, call.clock.now_us()), f"Token {ended.id} of {ended.principal} does not hold any more."
-    )
+    call.result(_shown(ended, _now_us()), f"Token {ended.id} of {ended.principal} does not hold any more.")
+
+
+def _now_us() -> int:
+    """The time that it is, whatever clock the project has: tokens end by that one."""
+    from mlflow_core.config import SystemClock
+
+    return SystemClock().now_us()
+
+
+def _role(text: str) -> Role:
+    from mlflow_core.errors import UsageError, nearest
+    from mlflow_core.metadata.tokens import ROLES
+
+    for role in ROLES:
+        if role == text:
+            return role
+    raise UsageError(f'"{text}" is no role', expected=", ".join(ROLES), hint=nearest(text, ROLES))
 
 
 def _ending(text: str | None, now_us: int) -> int | None:

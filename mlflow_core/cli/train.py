@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,10 +14,13 @@ if TYPE_CHECKING:
     from mlflow_core.cli.context import Invocation
     from mlflow_core.workflow.steps_run import Finished
     from mlflow_core.workflow.training import Trained
+    from mlflow_core.workflow.workspace import Workspace
 
 __all__ = ["app", "print_result", "train", "trained_data", "trained_text"]
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_SECONDS = "seconds."
 
 
 @app.command()
@@ -74,19 +78,45 @@ def train(
             fresh=fresh,
             profile=profile,
         )
-    print_result(call, trained)
+    print_result(call, trained, spent=_spent(workspace, trained.run_id) if profile else None)
 
 
-def print_result(call: Invocation, done: Trained | Finished) -> None:
-    """Print what a run gave, and its warnings on standard error."""
+def print_result(
+    call: Invocation, done: Trained | Finished, *, spent: Mapping[str, float] | None = None
+) -> None:
+    """Print what a run gave, and its warnings on standard error.
+
+    Args:
+        call: Where to.
+        done: What it gave.
+        spent: Where the training's time went, in seconds, if that was asked for.
+    """
     from mlflow_core.workflow.training import Trained
 
     for warning in done.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if isinstance(done, Trained):
-        call.result(trained_data(done), trained_text(done))
+        data, text = trained_data(done), trained_text(done)
+        if spent is not None:
+            data, text = {**data, "profile": dict(spent)}, "\n".join([text, *_spent_text(spent)])
+        call.result(data, text)
     else:
         call.result(_finished_data(done), _finished_text(done))
+
+
+def _spent(workspace: Workspace, run_id: str) -> dict[str, float]:
+    """Where a training's time went, as its run has it."""
+    told = workspace.metadata.latest_metrics([run_id])[run_id]
+    return {
+        name.removeprefix(_SECONDS): metric.value
+        for name, metric in told.items()
+        if name.startswith(_SECONDS)
+    }
+
+
+def _spent_text(spent: Mapping[str, float]) -> list[str]:
+    rows = sorted(spent.items(), key=lambda one: (one[0] in ("total", "processor"), -one[1]))
+    return ["where the training's time went:", *(f"  {name:<18}{seconds:9.3f} s" for name, seconds in rows)]
 
 
 def _refuse(**given: object) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -19,6 +21,8 @@ from mlflow_core.errors import ConfigError, nearest
 
 _REFERENCE: Final = re.compile(r"(?<!\$)\$\{([^}]*)\}")
 _KINDS: Final = ("env", "file")
+_PASSWORD: Final = re.compile(r"://[^:/@\s]*:([^@\s]+)@")
+_SHORTEST: Final = 4  # a shorter text is in half of all words, and hiding it would hide them
 
 
 class Secret:
@@ -28,18 +32,34 @@ class Secret:
         reference: The text as written, e.g. ``postgresql://ml:${env:DB_PASSWORD}@db/ml``.
         value: The same with every reference replaced.
         root: The folder that relative ``${file:...}`` paths start from.
+        parts: What each reference stands for.
     """
 
-    __slots__ = ("_root", "_value", "reference")
+    __slots__ = ("_parts", "_root", "_value", "reference")
 
-    def __init__(self, reference: str, value: str, root: Path) -> None:
+    def __init__(self, reference: str, value: str, root: Path, parts: tuple[str, ...] = ()) -> None:
         self.reference = reference
         self._value = value
         self._root = root
+        self._parts = parts
 
     def reveal(self) -> str:
         """The value. Hand it straight to what needs it; do not keep, print or store it."""
         return self._value
+
+    def hidden(self) -> tuple[str, ...]:
+        """What must not be seen of it: the whole, what each reference stands for, a password in a url, each long line.
+
+        Example:
+            >>> resolve("postgresql://ml:${env:PW}@db/ml", Path("."), {"PW": "tiger-42"}).hidden()
+            ('postgresql://ml:tiger-42@db/ml', 'tiger-42')
+        """
+        inside = [*self._parts, *_PASSWORD.findall(self._value)]
+        texts = [one for text in (*inside, *map(unquote, inside)) for one in (text, *text.splitlines())]
+        return (
+            self._value,
+            *dict.fromkeys(one for one in texts if len(one) >= _SHORTEST and one != self._value),
+        )
 
     def __repr__(self) -> str:
         return f"Secret({self.reference})"
@@ -85,14 +105,15 @@ def resolve(text: str, root: Path, environ: Mapping[str, str] | None = None) -> 
         ConfigError: A reference of an unknown kind, a variable that is not set, a file that cannot be read.
     """
     environ = os.environ if environ is None else environ
-    pieces = []
+    pieces, parts = [], []
     end = 0
     for match in _REFERENCE.finditer(text):
-        pieces += [text[end : match.start()].replace("$${", "${"), _look_up(match.group(1), root, environ)]
+        parts.append(_look_up(match.group(1), root, environ))
+        pieces += [text[end : match.start()].replace("$${", "${"), parts[-1]]
         end = match.end()
     pieces.append(text[end:].replace("$${", "${"))
     value = "".join(pieces)
-    return Secret(text, value, root) if end else value
+    return Secret(text, value, root, tuple(parts)) if end else value
 
 
 def resolve_in(value: object, root: Path, environ: Mapping[str, str] | None = None) -> object:
@@ -116,6 +137,24 @@ def secrets_in(value: object) -> Iterator[Secret]:
     elif isinstance(value, list | tuple):
         for one in value:
             yield from secrets_in(one)
+
+
+def hidden_in(value: object, root: Path) -> Iterator[str]:
+    """Find what must not be seen of references in a value that was not resolved, such as a declared source.
+
+    Args:
+        value: A text, a table or a list of such.
+        root: The folder that relative ``${file:...}`` paths start from.
+    """
+    if isinstance(value, str):
+        with suppress(ConfigError):  # what is not set cannot be seen either
+            yield from (text for one in secrets_in(resolve(value, root)) for text in one.hidden())
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from hidden_in(one, root)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from hidden_in(one, root)
 
 
 def reveal_in(value: Any) -> Any:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
@@ -18,8 +18,10 @@ from mlflow_core.config.cache import CacheSettings
 from mlflow_core.config.clock import Clock, parse_clock
 from mlflow_core.config.cluster import STANDING, ClusterSettings, standing_address
 from mlflow_core.config.layers import Raw, raise_all, read_layers
+from mlflow_core.config.mlflow import MlflowSettings
 from mlflow_core.config.principal import PrincipalSettings
 from mlflow_core.config.retention import RetentionSettings
+from mlflow_core.config.scheduling import ScheduleSettings
 from mlflow_core.config.secret import Secret, reveal, secrets_in
 from mlflow_core.config.section import Section
 from mlflow_core.config.serving import ServeSettings
@@ -112,6 +114,8 @@ class Settings(BaseModel):
     serve: ServeSettings = ServeSettings()
     principal: PrincipalSettings = PrincipalSettings()
     retention: RetentionSettings = RetentionSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    mlflow: MlflowSettings = MlflowSettings()
     clock: ClockSettings = ClockSettings()
 
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -146,15 +150,9 @@ class Settings(BaseModel):
         ]
 
     def secret_values(self) -> tuple[str, ...]:
-        """The values that must never be printed, for the log's redaction."""
-        held = (
-            self.metadata.url,
-            self.artifacts.location,
-            self.serve.tokens,
-            self.principal.token,
-            *(value for _, value in self.cluster),
-        )
-        return tuple(secret.reveal() for secret in secrets_in(held))
+        """The texts that must never be printed: secrets, and what they are made of."""
+        held = [value for section in _SECTIONS for _, value in getattr(self, section)]
+        return tuple(dict.fromkeys(text for secret in secrets_in(held) for text in secret.hidden()))
 
     def metadata_url(self) -> str:
         """The database's url with its secrets, a relative SQLite path made absolute."""
@@ -167,10 +165,6 @@ class Settings(BaseModel):
     def feature_repo_path(self) -> Path:
         """The folder of the feature definitions, absolute."""
         return self.root / self.project.feature_repo
-
-    def pipelines_path(self) -> Path:
-        """The folder of the training pipelines, absolute."""
-        return self.root / self.project.pipelines
 
     def make_clock(self) -> Clock:
         """The clock that ``[clock] value`` describes; one that ``from:`` starts, starts now."""
@@ -186,6 +180,8 @@ _SECTIONS: dict[str, type[Section]] = {
     "serve": ServeSettings,
     "principal": PrincipalSettings,
     "retention": RetentionSettings,
+    "schedule": ScheduleSettings,
+    "mlflow": MlflowSettings,
     "clock": ClockSettings,
 }
 _KNOWN = {section: tuple(model.model_fields) for section, model in _SECTIONS.items()}
@@ -234,6 +230,8 @@ def load_settings(
     for name in ("tls_ca", "tls_cert", "tls_key", "performance_report"):
         sections["cluster"] = _with(sections["cluster"], name, _absolute_location, root)
     sections["cluster"] = _with(sections["cluster"], "address", _where_it_is_noted, root)
+    for name in ("tracking_uri", "registry_uri"):
+        sections["mlflow"] = _with(sections["mlflow"], name, _absolute_url, root)
     settings = Settings(root=root, env=env, **sections)
     settings._origins.update({key: item.origin for key, item in raw.items()})
     return settings
@@ -250,14 +248,23 @@ def _section(section: str, model: type[Section], raw: Mapping[str, Raw], problem
             if name not in seen:  # a union reports once a member
                 seen.add(name)
                 item = values[name]
-                problems.append(f"{item.origin}: {section}.{name}: {_reason(item.value, error['msg'])}")
+                shown = not _is_secret(model, name)
+                problems.append(
+                    f"{item.origin}: {section}.{name}: {_reason(item.value, error['msg'], shown)}"
+                )
         return None
 
 
-def _reason(value: object, message: str) -> str:
+def _is_secret(section: type[Section], name: str) -> bool:
+    """Whether a key takes references alone, so that what was written instead may be the secret itself."""
+    kinds = get_args(section.model_fields[name].annotation)
+    return Secret in kinds and str not in kinds
+
+
+def _reason(value: object, message: str, shown: bool) -> str:
     if isinstance(value, Secret):
         return f"{value} is a secret reference, and this key holds none. Use the MLCORE_* variable instead."
-    if isinstance(value, Mapping):  # what stands in a table may be what nobody must see
+    if not shown or isinstance(value, Mapping):  # what stands in a table may be what nobody must see
         return f"{message[:1].lower()}{message[1:]}"
     return f"{value!r}: {message[:1].lower()}{message[1:]}"
 

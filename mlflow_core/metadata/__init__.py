@@ -4,6 +4,7 @@
 """
 
 from mlflow_core.metadata.erasures import read_erasures
+from mlflow_core.metadata.foreign import IMPORTED, ForeignFile, ForeignRun
 from mlflow_core.metadata.outputs import MadeOutput
 from mlflow_core.metadata.records import (
     Alert,
@@ -34,6 +35,7 @@ from mlflow_core.metadata.tokens import Token
 from mlflow_core.metadata.upgrade import SchemaState, check, upgrade
 
 __all__ = [
+    "IMPORTED",
     "Alert",
     "AliasMove",
     "Apply",
@@ -44,6 +46,8 @@ __all__ = [
     "DatasetRecord",
     "Deployment",
     "ErasureRecord",
+    "ForeignFile",
+    "ForeignRun",
     "LoggedArtifact",
     "MadeOutput",
     "Materialisation",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
+from mlflow_core.config.clock import SystemClock
 from mlflow_core.config.principal import Principal, claimed_principal
 from mlflow_core.config.settings import Settings
 from mlflow_core.errors import MetadataError, UsageError
@@ -57,6 +58,7 @@ def _looked_up(settings: Settings, token: str) -> Principal:
                 place=database.shown,
                 hint="Make the first one: mlcore tokens create NAME",
             )
-        return read_principal(database, settings.make_clock(), settings.project.namespace, token)
+        # By the time that it is: a clock of the settings' could make a token hold that has expired.
+        return read_principal(database, SystemClock(), settings.project.namespace, token)
     finally:
         database.close()

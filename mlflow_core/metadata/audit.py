@@ -2,7 +2,7 @@
 
 A row's hash covers all its fields, its number and the hash before it, as canonical JSON. ``verify`` finds a
 row that was changed, is missing (also at the end) or stands at another place. Whoever can rewrite the whole
-table can forge the whole chain: keep a head hash elsewhere and compare.
+table can forge the whole chain, or cut it off with its head: keep a head's hash elsewhere, and give it to ``verify``.
 """
 
 from __future__ import annotations
@@ -79,14 +79,18 @@ class AuditLog(Scope):
         with self._database.reading() as session:
             return [to_record(AuditEntry, row) for row in session.scalars(query.order_by(order).limit(limit))]
 
-    def audit_verify(self) -> AuditReport:
+    def audit_verify(self, *, known: str | None = None) -> AuditReport:
         """Check the whole chain, which all projects of the database share.
+
+        Args:
+            known: A head's hash that was kept elsewhere: a row of the chain must have it. This alone finds rows that
+                were cut off at the end together with the head, and a chain that was written anew.
 
         Returns:
             How many rows were read, the head's hash, and every problem with its row.
         """
         with self._database.reading() as session:
-            return verify(session)
+            return verify(session, known=known)
 
 
 def _matches(column: InstrumentedAttribute[str], wanted: str) -> ColumnElement[bool]:
@@ -156,11 +160,11 @@ def row_hash(row: AuditRow, seq: int) -> str:
     )
 
 
-def verify(session: Session) -> AuditReport:
-    """Walk the chain from its first row to its head."""
+def verify(session: Session, *, known: str | None = None) -> AuditReport:
+    """Walk the chain from its first row to its head; see :meth:`AuditLog.audit_verify`."""
     problems: list[AuditProblem] = []
     wrong: list[AuditRow] = []
-    count, seq, last = 0, 0, ""
+    count, seq, last, met = 0, 0, "", not known
     for row in session.scalars(select(AuditRow).order_by(AuditRow.seq).execution_options(yield_per=_BATCH)):
         count += 1
         gap = row.seq - seq - 1
@@ -175,6 +179,7 @@ def verify(session: Session) -> AuditReport:
                 AuditProblem(row.seq, "broken", f"row {row.seq} does not follow the row before it")
             )
         seq, last = row.seq, row.hash
+        met = met or last == known
     problems += _what_happened_to(wrong)
     head = session.scalars(select(AuditHeadRow)).one_or_none()
     if head is None:
@@ -183,6 +188,9 @@ def verify(session: Session) -> AuditReport:
         problems.append(AuditProblem(seq + 1, "missing", f"{head.seq - seq} row(s) are missing at the end"))
     elif (head.seq, head.hash) != (seq, last):
         problems.append(AuditProblem(seq, "broken", "the head row does not belong to the last row"))
+    if not met:
+        text = f"no row has the hash {known}: rows are missing at the end, or the chain was written anew"
+        problems.append(AuditProblem(seq + 1, "missing", text))
     return AuditReport(count, last, tuple(sorted(problems, key=lambda problem: problem.seq)))
 
 

@@ -17,6 +17,8 @@ from typing import Any, Final
 from mlflow_core.errors import MetadataError
 
 _DECODER: Final = json.JSONDecoder()
+# Made once: json.dumps makes one for each text, which takes longer than a short text itself.
+_ENCODER: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def canonical(value: object) -> str:
@@ -32,9 +34,7 @@ def canonical(value: object) -> str:
         >>> canonical({"b": (1, 2), "a": float("nan")})
         '{"a":"NaN","b":[1,2]}'
     """
-    return json.dumps(
-        plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _ENCODER.encode(plain(value))
 
 
 def parsed(text: str) -> Any:

@@ -19,11 +19,12 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from mlflow_core.errors import MetadataError
-from mlflow_core.metadata.canonical import canonical
+from mlflow_core.metadata.canonical import canonical, parsed
+from mlflow_core.metadata.prepared import Raw
 
 # "mlcore" as a number; the lock belongs to the database, and goes with the transaction.
 WRITERS_LOCK: Final = 0x6D6C636F7265
@@ -81,7 +82,7 @@ class Database:
 
     def __init__(self, url: str | URL, *, busy_timeout_s: float = 30.0) -> None:
         try:
-            self.url: URL = _with_our_driver(make_url(url))
+            self.url: URL = _with_our_driver(_read(url))
             self._engine = _engine(self.url, busy_timeout_s)
         except (NoSuchModuleError, ImportError) as error:
             raise MetadataError(
@@ -89,12 +90,17 @@ class Database:
                 place=self.shown,
                 hint="For PostgreSQL install mlflow-core[postgres].",
             ) from error
-        except ArgumentError as error:
+        except (ArgumentError, ValueError):
+            # Not "from" the error, which may show a piece of the password as the host or port.
             raise MetadataError(
                 "the metadata url is not one that SQLAlchemy reads",
                 expected="sqlite:///path or postgresql://user@host/name",
-            ) from error
+                hint="The signs /, @ and : in a password are written as %2F, %40 and %3A.",
+            ) from None
         self._writer = self._engine.execution_options(mlcore_write=True, **_writer_options(self.url))
+        self._is_sqlite = self.url.get_backend_name() == "sqlite"
+        # What the driver raises comes wrapped from SQLAlchemy, and as it is from what goes round it.
+        self._errors = (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error)
 
     @property
     def shown(self) -> str:
@@ -145,6 +151,28 @@ class Database:
         with self._told(), engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def rows(self, *, write: bool) -> Iterator[Raw]:
+        """A transaction for statements that are text already: of SQLAlchemy only the pool stands in between.
+
+        Raises:
+            MetadataError: The database cannot be used, or another row stands against one that is written.
+        """
+        if not self._is_sqlite:
+            # How such a transaction begins, and what may be wrong with its connection, is SQLAlchemy's to know.
+            with self.connecting(write=write) as connection:
+                yield Raw.of(connection)
+            return
+        with self._told():
+            pooled = self._engine.raw_connection()
+            try:
+                driver: Any = pooled.driver_connection
+                driver.execute(_begins(write=write))
+                yield Raw(driver, "sqlite")
+                driver.commit()
+            finally:
+                pooled.close()  # which undoes what was not committed
+
     def make_ready(self) -> None:
         """Create the file's folder and switch SQLite to WAL, which the file then remembers.
 
@@ -169,15 +197,15 @@ class Database:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except SQLAlchemyError as error:
+        except self._errors as error:
             raise told(error, self.shown) from error
 
 
-def told(error: SQLAlchemyError, shown: str) -> MetadataError:
+def told(error: Exception, shown: str) -> MetadataError:
     """What a database error means.
 
     Args:
-        error: What SQLAlchemy raised.
+        error: What SQLAlchemy or the driver raised.
         shown: The url without its password.
     """
     original = getattr(error, "orig", None) or error
@@ -186,9 +214,16 @@ def told(error: SQLAlchemyError, shown: str) -> MetadataError:
         if pattern in text.lower():
             return MetadataError(f"the metadata database {what}", place=shown, hint=hint)
     first = str(original).strip().split("\n", maxsplit=1)[0]
-    if isinstance(error, IntegrityError):
+    if any(kind.__name__ == "IntegrityError" for kind in type(original).__mro__):
         return MetadataError(f"another row stands against this one: {first}", place=shown)
     return MetadataError(f"the metadata database cannot be used: {first}", place=shown)
+
+
+def _read(url: str | URL) -> URL:
+    made = make_url(url)
+    if "@" in (made.host or ""):  # the end of a password that was not quoted
+        raise ArgumentError("a host has no @ in its name")
+    return made
 
 
 def _with_our_driver(url: URL) -> URL:
@@ -204,6 +239,7 @@ def _engine(url: URL, busy_timeout_s: float) -> Engine:
         return engine
     if url.database in (None, "", ":memory:"):
         options["poolclass"] = StaticPool  # an own memory for every connection would be an own database
+    options["json_deserializer"] = parsed  # psycopg has one of its own, and gives it bytes
     options["connect_args"] = {"timeout": busy_timeout_s, "check_same_thread": False}
     engine = create_engine(url, **options)
     event.listen(engine, "connect", _set_up)
@@ -223,9 +259,13 @@ def _set_up(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
+def _begins(*, write: bool) -> str:
+    return "BEGIN IMMEDIATE" if write else "BEGIN"
+
+
 def _begin(connection: Connection) -> None:
     write = connection.get_execution_options().get("mlcore_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+    connection.exec_driver_sql(_begins(write=write))
 
 
 def _begin_elsewhere(connection: Connection, timeout_ms: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from mlflow_core.config.clock import Clock
 from mlflow_core.config.times import format_time
 from mlflow_core.errors import MetadataError
 from mlflow_core.metadata.audit import append
@@ -19,6 +20,12 @@ from mlflow_core.metadata.tables import RunRow
 
 class Drivers(Runs):
     """The drivers of one project's runs."""
+
+    _leases: Clock | None = None
+
+    @property
+    def _lease_clock(self) -> Clock:
+        return self._leases or self._clock
 
     def take_lease(self, run_id: str, owner: str, for_us: int) -> Run:
         """Become, or stay, the one driver of a run. Taken from a dead driver, its open steps have crashed.
@@ -31,7 +38,7 @@ class Drivers(Runs):
         Raises:
             MetadataError: Another driver's lease has not run out, or the run has ended.
         """
-        now = self._clock.now_us()
+        now = self._lease_clock.now_us()
         with self._database.writing() as session:
             row = self._open_row(session, run_id)
             held = row.lease_until_us is not None and row.lease_until_us > now
@@ -58,7 +65,7 @@ class Drivers(Runs):
                     select(RunRow).where(
                         RunRow.project_id == self._find_project(session),
                         RunRow.state == RunState.RUNNING,
-                        RunRow.lease_until_us < self._clock.now_us(),
+                        RunRow.lease_until_us < self._lease_clock.now_us(),
                     )
                 )
             )
@@ -97,7 +104,7 @@ class Drivers(Runs):
                     f"run:{row.id}",
                     {"why": why},
                 )
-            if row.lease_until_us is None or row.lease_until_us <= now:
+            if row.lease_until_us is None or row.lease_until_us <= self._lease_clock.now_us():
                 self._close_steps(session, row.id, RunState.CANCELLED, "the run was cancelled")
                 row.state, row.ended_us = RunState.CANCELLED, now
                 row.error = f"cancelled by {row.cancel_requested_by}"

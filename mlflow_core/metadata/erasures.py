@@ -24,7 +24,7 @@ from mlflow_core.metadata.scope import Scope
 from mlflow_core.metadata.tables import DatasetRow, ErasureRow
 from mlflow_core.metadata.upgrade import check_database, too_new
 
-__all__ = ["ErasureList", "read_erasures"]
+__all__ = ["ErasureList", "keeps_erasures", "read_erasures"]
 
 
 class ErasureList(Scope):
@@ -121,7 +121,7 @@ def read_erasures(url: str, *, project: str, namespace: str = "default") -> list
         state = check_database(database)
         if state.state == "newer":
             raise too_new(state, database.shown)
-        if state.state == "empty" or (state.state == "older" and not _kept(database)):
+        if state.state == "empty" or (state.state == "older" and not keeps_erasures(database)):
             return []
         scope = Scope(database, SystemClock(), Principal("reader"), namespace, project)
         with database.reading() as session:
@@ -130,7 +130,7 @@ def read_erasures(url: str, *, project: str, namespace: str = "default") -> list
         database.close()
 
 
-def _kept(database: Database) -> bool:
+def keeps_erasures(database: Database) -> bool:
     """Whether a database that is older than this code keeps erasures already."""
     with database.connecting(write=False) as connection:
         return inspect(connection).has_table(ErasureRow.__tablename__)

@@ -9,27 +9,48 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from mlflow_core.errors import MetadataError
 from mlflow_core.metadata.canonical import canonical, parsed
+from mlflow_core.metadata.metric_writer import MetricTuple, MetricWriter
+from mlflow_core.metadata.prepared import Prepared, Raw, among
 from mlflow_core.metadata.records import LoggedArtifact, Metric, to_record
-from mlflow_core.metadata.runs import Runs, some_at_once
+from mlflow_core.metadata.runs import Runs
 from mlflow_core.metadata.tables import ArtifactRow, LatestMetricRow, MetricRow, ParamRow
-from mlflow_core.metadata.upserts import Upsert
+from mlflow_core.metadata.upserts import upsert
 
 _METRIC_COLUMNS: Final = ("run_id", "name", "step", "value", "low", "high", "at_us")
-_NAME: Final = _METRIC_COLUMNS.index("name")
-_AT: Final = _METRIC_COLUMNS.index("step")
-_METRICS: Final = Upsert(MetricRow, _METRIC_COLUMNS, key=("run_id", "name", "step"))
-_LATEST: Final = Upsert(LatestMetricRow, _METRIC_COLUMNS, key=("run_id", "name"), unless_later="step")
-_PARAMS: Final = Upsert(ParamRow, ("run_id", "name", "value"), key=("run_id", "name"), keep=True)
-_ARTIFACTS: Final = Upsert(
+_NAME: Final = 1
+_AT: Final = 2  # where these are among them
+_METRICS: Final = upsert(MetricRow, _METRIC_COLUMNS, key=("run_id", "name", "step"))
+_LATEST: Final = upsert(LatestMetricRow, _METRIC_COLUMNS, key=("run_id", "name"), unless_later="step")
+_PARAMS: Final = upsert(ParamRow, ("run_id", "name", "value"), key=("run_id", "name"), keep=True)
+_ARTIFACTS: Final = upsert(
     ArtifactRow,
     ("run_id", "step_id", "name", "uri", "digest", "size", "media_type", "created_us"),
     key=("run_id", "name"),
+)
+_VALUES: Final = ("name", "value", "step", "low", "high", "at_us")
+"""What a ``Metric`` has, in its order."""
+_OF_METRIC, _OF_LATEST = ([getattr(one, name) for name in _VALUES] for one in (MetricRow, LatestMetricRow))
+_RUN: Final[Any] = bindparam("run")
+_PARAMS_OF: Final = Prepared(
+    lambda _kind: select(ParamRow.name, ParamRow.value).where(ParamRow.run_id == _RUN).order_by(ParamRow.name)
+)
+_ALL: Final = select(*_OF_METRIC).where(MetricRow.run_id == _RUN).order_by(MetricRow.name, MetricRow.step)
+_METRICS_OF: Final = Prepared(lambda _kind: _ALL)
+_METRIC_OF: Final = Prepared(lambda _kind: _ALL.where(MetricRow.name == bindparam("called")))
+_LATEST_OF: Final = Prepared(
+    lambda kind: (
+        select(LatestMetricRow.run_id, *_OF_LATEST)
+        .where(among(LatestMetricRow.run_id, kind))
+        # In the order of the key, in which they lie there.
+        .order_by(LatestMetricRow.run_id, LatestMetricRow.name)
+    )
 )
 
 
@@ -47,16 +68,13 @@ class Logged(Runs):
             MetadataError: A param has another value already; nothing is written then.
         """
         texts = {name: canonical(value) for name, value in params.items()}
-        with self._database.connecting(write=True) as connection:
-            own = self._whole_id(connection, run_id)
-            if _PARAMS.write(connection, [(own, *item) for item in texts.items()]) == len(texts):
+        own = self._own_id(run_id)
+        with self._database.rows(write=True) as to:
+            if write_params(to, own, texts) == len(texts):
                 return
             # Some were there: they stay as they are, and must be what was given now.
-            query = select(ParamRow.name, ParamRow.value).where(
-                ParamRow.run_id == own, ParamRow.name.in_(texts)
-            )
-            for name, value in connection.execute(query):
-                if value != texts[name]:
+            for name, value in _PARAMS_OF.rows(to, run=own):
+                if texts.get(name, value) != value:
                     raise MetadataError(
                         f'param "{name}" is {value} already and cannot become {texts[name]}',
                         object=f"Run {own}",
@@ -75,20 +93,42 @@ class Logged(Runs):
         Raises:
             MetadataError: A value is no number, or a step no whole one; nothing is written then.
         """
-        now = self._clock.now_us()
-        if isinstance(metrics, Mapping):
-            metrics = [Metric(name, value, step or 0) for name, value in metrics.items()]
-        with self._database.connecting(write=True) as connection:
-            own = self._whole_id(connection, run_id)
-            # The last one of each name and step wins: one statement may not write a row twice.
-            given = (_metric_row(own, metric, now) for metric in metrics)
-            rows = {(row[_NAME], row[_AT]): row for row in given}
-            latest: dict[str, tuple[Any, ...]] = {}
-            for (name, at), row in rows.items():
-                if name not in latest or at > latest[name][_AT]:
-                    latest[name] = row
-            _METRICS.write(connection, list(rows.values()))
-            _LATEST.write(connection, list(latest.values()))
+        self._write_metrics(self._rows_of(run_id, metrics, step))
+
+    def metric_writer(self, run_id: str, *, delay_s: float = 1.0, at_most: int = 1_000) -> MetricWriter:
+        """Gather metrics that are told often, and write those of a while in one transaction.
+
+        Args:
+            run_id: The run.
+            delay_s: How long a metric waits at most to be written, in seconds.
+            at_most: How many metrics wait at most.
+
+        Returns:
+            What is told them; nothing is left once it was flushed.
+
+        Example:
+            >>> from mlflow_core.config import FixedClock, Principal
+            >>> from mlflow_core.metadata import MetadataStore
+            >>> store = MetadataStore("sqlite://", FixedClock(0), Principal("me"))
+            >>> run = store.create_run("late_arrival")
+            >>> with store.metric_writer(run.id) as writer:
+            ...     for number, auc in enumerate([0.6, 0.7]):
+            ...         writer.write({"auc": auc}, step=number)
+            >>> [metric.value for metric in store.get_metrics(run.id)]
+            [0.6, 0.7]
+        """
+        return MetricWriter(
+            partial(self._rows_of, run_id), self._write_metrics, delay_s=delay_s, at_most=at_most
+        )
+
+    def _rows_of(
+        self, run_id: str, metrics: Mapping[str, float] | Iterable[Metric], step: int | None
+    ) -> list[MetricTuple]:
+        return _metric_rows(self._own_id(run_id), metrics, self._clock.now_us(), step)
+
+    def _write_metrics(self, rows: Iterable[MetricTuple]) -> None:
+        with self._database.rows(write=True) as to:
+            _write_rows(to, rows)
 
     def log_artifact(
         self,
@@ -116,18 +156,15 @@ class Logged(Runs):
             run = self._run_row(session, run_id)
             self._must_own(session, step_id=step_id)
             row = (run.id, step_id, name, uri, digest, int(size), media_type, self._clock.now_us())
-            _ARTIFACTS.write(session.connection(), [row])
+            _ARTIFACTS.insert(Raw.of(session.connection()), [row])
             query = select(ArtifactRow).where(ArtifactRow.run_id == run.id, ArtifactRow.name == name)
             return to_record(LoggedArtifact, session.scalars(query).one())
 
     def get_params(self, run_id: str) -> dict[str, Any]:
         """The params of a run by name."""
-        with self._database.connecting(write=False) as connection:
-            own = self._whole_id(connection, run_id)
-            query = (
-                select(ParamRow.name, ParamRow.value).where(ParamRow.run_id == own).order_by(ParamRow.name)
-            )
-            return {name: parsed(value) for name, value in connection.execute(query).all()}
+        own = self._own_id(run_id)
+        with self._database.rows(write=False) as to:
+            return {name: parsed(value) for name, value in _PARAMS_OF.rows(to, run=own)}
 
     def get_metrics(self, run_id: str, name: str | None = None) -> list[Metric]:
         """The metrics of a run, by name and step.
@@ -136,13 +173,10 @@ class Logged(Runs):
             run_id: The run.
             name: Only this one.
         """
-        with self._database.connecting(write=False) as connection:
-            own = self._whole_id(connection, run_id)
-            query = select(*_of_metric(MetricRow)).where(MetricRow.run_id == own)
-            if name is not None:
-                query = query.where(MetricRow.name == name)
-            rows = connection.execute(query.order_by(MetricRow.name, MetricRow.step)).all()
-            return [_metric(*row) for row in rows]
+        own = self._own_id(run_id)
+        with self._database.rows(write=False) as to:
+            asked = _METRICS_OF if name is None else _METRIC_OF
+            return [_metric(*row) for row in asked.rows(to, run=own, called=name)]
 
     def latest_metrics(self, run_ids: Iterable[str]) -> dict[str, dict[str, Metric]]:
         """The last step of every metric of some runs, for lists and comparisons.
@@ -155,16 +189,11 @@ class Logged(Runs):
         """
         ids = list(run_ids)
         found: dict[str, dict[str, Metric]] = {run_id: {} for run_id in ids}
-        with self._database.connecting(write=False) as connection:
-            query = select(LatestMetricRow.run_id, *_of_metric(LatestMetricRow))
-            # In the order of the key, in which they lie there.
-            query = query.order_by(LatestMetricRow.run_id, LatestMetricRow.name)
-            for some in some_at_once(self._own_of(connection, ids)):
-                rows = connection.execute(query.where(LatestMetricRow.run_id.in_(some)))
-                for run_id, name, value, step, low, high, at_us in rows.all():
-                    found[run_id][name] = Metric(
-                        name, math.nan if value is None else value, step, low, high, at_us
-                    )
+        own = self._own_of(ids)
+        with self._database.rows(write=False) as to:
+            rows = _LATEST_OF.rows(to, ids=to.texts(own))
+        for run_id, name, value, step, low, high, at_us in rows:
+            found[run_id][name] = Metric(name, math.nan if value is None else value, step, low, high, at_us)
         return found
 
     def list_artifacts(self, run_id: str) -> list[LoggedArtifact]:
@@ -175,29 +204,78 @@ class Logged(Runs):
             return [to_record(LoggedArtifact, row) for row in session.scalars(query)]
 
 
-def _metric_row(run_id: str, metric: Metric, now_us: int) -> tuple[Any, ...]:
+def write_params(to: Raw, run_id: str, texts: Mapping[str, str]) -> int:
+    """Write params as canonical JSON in a caller's transaction; those that are there stay.
+
+    Returns:
+        How many were written.
+    """
+    return _PARAMS.insert(to, [(run_id, *item) for item in texts.items()])
+
+
+def write_metrics(to: Raw, run_id: str, metrics: Iterable[Metric], now_us: int) -> None:
+    """Write metrics, and which of each is the last, in a caller's transaction.
+
+    Args:
+        to: A transaction that writes.
+        run_id: The whole id of a run.
+        metrics: The last one of each name and step wins: one statement may not write a row twice.
+        now_us: The time of those that have none.
+
+    Raises:
+        MetadataError: A value is no number, or a step no whole one.
+    """
+    _write_rows(to, _metric_rows(run_id, metrics, now_us))
+
+
+def _metric_rows(
+    run_id: str, metrics: Mapping[str, float] | Iterable[Metric], now_us: int, step: int | None = None
+) -> list[MetricTuple]:
+    if isinstance(metrics, Mapping):
+        return [_metric_row(run_id, now_us, name, value, step or 0) for name, value in metrics.items()]
+    return [
+        _metric_row(run_id, now_us, one.name, one.value, one.step, one.low, one.high, one.at_us)
+        for one in metrics
+    ]
+
+
+def _write_rows(to: Raw, given: Iterable[MetricTuple]) -> None:
+    rows = {(row[_NAME], row[_AT]): row for row in given}
+    latest: dict[str, MetricTuple] = {}
+    for (name, at), row in rows.items():
+        if name not in latest or at > latest[name][_AT]:
+            latest[name] = row
+    _METRICS.insert(to, list(rows.values()))
+    _LATEST.insert(to, list(latest.values()))
+
+
+def _metric_row(
+    run_id: str,
+    now_us: int,
+    name: str,
+    value: float,
+    step: int,
+    low: float | None = None,
+    high: float | None = None,
+    at_us: int | None = None,
+) -> MetricTuple:
     try:
-        value = float(metric.value)
+        value = float(value)
     except (TypeError, ValueError) as error:
         raise MetadataError(
-            f'metric "{metric.name}" is {metric.value!r}', object=f"Run {run_id}", expected="a number"
+            f'metric "{name}" is {value!r}', object=f"Run {run_id}", expected="a number"
         ) from error
     try:
         # A numpy scalar given to SQLite as it is would be kept as bytes, which are greater than all numbers.
-        step = operator.index(metric.step)
-        at_us = operator.index(now_us if metric.at_us is None else metric.at_us)
+        at, when = operator.index(step), operator.index(now_us if at_us is None else at_us)
     except TypeError as error:
         raise MetadataError(
-            f'metric "{metric.name}" has the step {metric.step!r} at {metric.at_us!r}',
+            f'metric "{name}" has the step {step!r} at {at_us!r}',
             object=f"Run {run_id}",
             expected="whole numbers",
         ) from error
-    low, high = (None if end is None else float(end) for end in (metric.low, metric.high))
-    return run_id, metric.name, step, value, low, high, at_us
-
-
-def _of_metric(table: type[MetricRow | LatestMetricRow]) -> tuple[Any, ...]:
-    return table.name, table.value, table.step, table.low, table.high, table.at_us
+    ends = (None if low is None else float(low)), (None if high is None else float(high))
+    return run_id, name, at, value, *ends, when
 
 
 def _metric(name: str, value: float | None, *others: Any) -> Metric:

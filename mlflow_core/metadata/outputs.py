@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,15 @@ class Outputs(Scope):
             found = [(digest or "", removed) for digest, removed in session.execute(query)]
         there = {digest for digest, removed in found if removed is None}
         return frozenset(digest for digest, _ in found) - there
+
+    def runs_of_any_project(self, ids: Iterable[str]) -> frozenset[str]:
+        """Those of some ids that are runs of this database, of whichever project."""
+        with self._database.reading() as session:
+            return frozenset(
+                run
+                for some in _some_at_once(sorted(ids))
+                for run in session.scalars(select(RunRow.id).where(RunRow.id.in_(some)))
+            )
 
     def needed_beside(self, digests: Collection[str], steps: Collection[int]) -> frozenset[str]:
         """Say which artifacts something else needs: another step's output, a run's file, a model, a dataset.

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from mlflow_core.errors import MetadataError
 from mlflow_core.metadata.database import Database
+from mlflow_core.metadata.foreign import IMPORTED
 from mlflow_core.metadata.records import RunState
 from mlflow_core.metadata.tables import (
     AliasRow,
@@ -123,7 +124,10 @@ def _kept_runs(since_us: int | None) -> Any:
     """The runs that keep what they left, as a query of their ids."""
     if since_us is None:
         return select(RunRow.id)
-    recent = select(RunRow.id).where((RunRow.ended_us.is_(None)) | (RunRow.ended_us >= since_us))
+    # An imported run ended long ago and elsewhere: nothing here could make again what it left.
+    recent = select(RunRow.id).where(
+        RunRow.ended_us.is_(None) | (RunRow.ended_us >= since_us) | (RunRow.kind == IMPORTED)
+    )
     # Ids begin with the time, so the greatest is the last.
     last_good = (
         select(func.max(RunRow.id))

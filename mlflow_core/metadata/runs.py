@@ -7,35 +7,51 @@ pending -> cancelled;  failed, crashed, cancelled -> running (resumed)
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import cached_property
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from mlflow_core.config.times import format_time
 from mlflow_core.errors import MetadataError, UnknownNameError, nearest
-from mlflow_core.metadata.canonical import plain
+from mlflow_core.metadata.canonical import canonical, parsed, plain
+from mlflow_core.metadata.prepared import Prepared, Raw, among
 from mlflow_core.metadata.records import Run, RunState, to_record
 from mlflow_core.metadata.scope import Scope
 from mlflow_core.metadata.tables import RunRow, StepRow
 
 _RESUMABLE: Final = (RunState.PENDING, RunState.FAILED, RunState.CRASHED, RunState.CANCELLED)
-_IDS_AT_ONCE: Final = 1_000
+_KNOWN_AT_MOST: Final = 100_000
 _FIELDS: Final = tuple(one.name for one in fields(Run))
 _STATE: Final = _FIELDS.index("state")
+_TEXTS: Final = tuple(_FIELDS.index(name) for name in ("code", "environment", "tags"))
 RUN_COLUMNS: Final = tuple(RunRow.__table__.columns[name] for name in _FIELDS)
 """What :func:`run_of` makes a record of, where many rows are read without the mapper."""
 _STEPS_RUN: Final = select(StepRow.id).where(StepRow.run_id == RunRow.id, StepRow.state == RunState.RUNNING)
-# The end of a run that runs and has no open step, which is how nearly all of them end.
-_END: Final = (
-    update(RunRow)
-    .where(RunRow.state == RunState.RUNNING, ~_STEPS_RUN.exists())
-    .values(lease_owner=None, lease_until_us=None)
-    .returning(*RUN_COLUMNS)
-)
+_ROW: Final = tuple(column.name for column in RunRow.__table__.columns)
+_NEW: Final = Prepared(lambda _kind: insert(RunRow), columns=_ROW)
+_WHOSE: Final = Prepared(lambda kind: select(RunRow.id, RunRow.project_id).where(among(RunRow.id, kind)))
+
+
+def _ends(*whose: Any) -> Prepared:
+    """The end of a run that runs and has no open step, which is how nearly all of them end."""
+    mine = (RunRow.id == bindparam("run"), RunRow.project_id == bindparam("project"))
+    ended: dict[str, Any] = {
+        "state": bindparam("then"),
+        "error": bindparam("why"),
+        "ended_us": bindparam("now"),
+    }
+    statement = update(RunRow).where(*mine, RunRow.state == RunState.RUNNING, ~_STEPS_RUN.exists(), *whose)
+    statement = statement.values(**ended, lease_owner=None, lease_until_us=None)
+    return Prepared(lambda _kind: statement.returning(*RUN_COLUMNS))
+
+
+_END: Final = _ends()
+_END_BY: Final = _ends(RunRow.lease_owner == bindparam("driver"))
 
 
 class Runs(Scope):
@@ -79,7 +95,7 @@ class Runs(Scope):
         """
         now = self._clock.now_us()
         made = Run(
-            id=_new_id(now),
+            id=run_id_at(now, secrets.token_hex(5)),
             pipeline=pipeline,
             kind=kind,
             state=RunState.PENDING if pending else RunState.RUNNING,
@@ -99,16 +115,28 @@ class Runs(Scope):
             started_us=None if pending else now,
             ended_us=None,
         )
-        if self._known_project() is None:
+        project = self._known_project()
+        if project is None:
             with self._database.writing() as session:
-                self._project_id(session)
+                project = self._project_id(session)
+        row = {**vars(made), "project_id": project, "state": made.state.value}
+        row |= {name: canonical(row[name]) for name in ("code", "environment", "tags")}
+        with self._beside(dataset_id, parent_id) as to:
+            _NEW.insert(to, [tuple(row[name] for name in _ROW)])
+        self._own_runs.add(made.id)
+        return made
+
+    @contextmanager
+    def _beside(self, dataset_id: int | None, parent_id: str | None) -> Iterator[Raw]:
+        """A transaction in which what a run is to refer to is this project's."""
+        if dataset_id is None and parent_id is None:
+            with self._database.rows(write=True) as to:
+                yield to
+            return
         with self._database.connecting(write=True) as connection:
             self._must_own(connection, dataset_id=dataset_id)
             self._must_own(connection, run_id=parent_id)
-            row = {**vars(made), "project_id": self._find_project(connection)}
-            connection.execute(insert(RunRow), row)
-        self._own_runs.add(made.id)
-        return made
+            yield Raw.of(connection)
 
     def start_run(self, run_id: str) -> Run:
         """Start a pending run, or resume one that failed, crashed or was cancelled.
@@ -140,14 +168,12 @@ class Runs(Scope):
             MetadataError: It is not running, another driver has it, or it shall have succeeded while a step still runs.
         """
         state = ending(state)
-        quickly = _END.values(state=state, error=error, ended_us=self._clock.now_us())
-        with self._database.connecting(write=True) as connection:
-            mine = RunRow.project_id == self._find_project(connection)
-            if driver is not None:
-                quickly = quickly.where(RunRow.lease_owner == driver)
-            ended = connection.execute(quickly.where(RunRow.id == run_id, mine)).one_or_none()
-        if ended is not None:
-            return run_of(ended)
+        given = {"run": run_id, "project": self._known_project(), "now": self._clock.now_us()}
+        with self._database.rows(write=True) as to:
+            end = _END if driver is None else _END_BY
+            ended = end.rows(to, **given, then=state.value, why=error, driver=driver)
+        if ended:
+            return run_of(ended[0])
         with self._database.writing() as session:
             row = self._run_row(session, run_id)
             legal = row.state == RunState.RUNNING or (row.state, state) == (
@@ -193,15 +219,31 @@ class Runs(Scope):
             own = self._whole_id(connection, run_id)
             return run_of(connection.execute(select(*RUN_COLUMNS).where(RunRow.id == own)).one())
 
-    def _own_of(self, connection: Connection, run_ids: list[str]) -> list[str]:
+    def _own_of(self, run_ids: list[str]) -> list[str]:
         """Those of some whole ids that are of this project's runs."""
-        mine = self._find_project(connection)
-        asked = [run_id for run_id in run_ids if run_id not in self._own_runs]
-        # The project is compared here: a database that has no statistics would look through all of its runs.
-        query = select(RunRow.id, RunRow.project_id)
-        parts = (connection.execute(query.where(RunRow.id.in_(some))).all() for some in some_at_once(asked))
-        own = {run_id for rows in parts for run_id, project in rows if project == mine}
-        return [run_id for run_id in run_ids if run_id in own or run_id in self._own_runs]
+        known = self._own_runs.intersection(run_ids)
+        if asked := [run_id for run_id in run_ids if run_id not in known]:
+            mine = self._known_project()
+            with self._database.rows(write=False) as to:
+                # The project is compared here: a database without statistics would look through all of its runs.
+                whose = _WHOSE.rows(to, ids=to.texts(asked))
+            found = {run_id for run_id, project in whose if project == mine}
+            self._remember(found)
+            known |= found
+        return [run_id for run_id in run_ids if run_id in known]
+
+    def _remember(self, run_ids: Iterable[str]) -> None:
+        """Note that runs are this project's, which spares asking when they are written to or read again."""
+        if len(self._own_runs) > _KNOWN_AT_MOST:
+            self._own_runs.clear()
+        self._own_runs.update(run_ids)
+
+    def _own_id(self, run_id: str) -> str:
+        """The same as :meth:`_whole_id`, in a transaction of its own where one is needed."""
+        if run_id in self._own_runs:
+            return run_id
+        with self._database.connecting(write=False) as connection:
+            return self._whole_id(connection, run_id)
 
     def _whole_id(self, connection: Connection, run_id: str) -> str:
         """The id of a run of this project, looked up once for each run that is written to."""
@@ -236,18 +278,19 @@ class Runs(Scope):
         )
 
 
-def _new_id(now_us: int) -> str:
-    stamp = format_time(now_us)[:19].replace("-", "").replace(":", "")
-    return f"{stamp}-{secrets.token_hex(5)}"
+def run_id_at(at_us: int, tail: str) -> str:
+    """The id of a run that began at a moment: ids sort as runs began.
+
+    Args:
+        at_us: Microseconds since the epoch, UTC.
+        tail: Ten hexadecimal digits that tell it from others of that second.
+    """
+    stamp = format_time(at_us)[:19].replace("-", "").replace(":", "")
+    return f"{stamp}-{tail}"
 
 
 def _open_steps(run_id: str) -> Any:
     return select(StepRow).where(StepRow.run_id == run_id, StepRow.state == RunState.RUNNING)
-
-
-def some_at_once(ids: list[str]) -> Iterator[list[str]]:
-    """Ids in parts: databases limit how many values a statement may have, PostgreSQL to 65,535."""
-    return (ids[start : start + _IDS_AT_ONCE] for start in range(0, len(ids), _IDS_AT_ONCE))
 
 
 def ending(state: RunState | str) -> RunState:
@@ -267,10 +310,13 @@ def illegal(kind: str, name: str, now: str, then: str) -> MetadataError:
     return MetadataError(f"is {now} and cannot become {then}", object=f"{kind} {name}")
 
 
-def run_of(row: RunRow | Row[Any]) -> Run:
-    """The record of a run's row, of the mapper's or of ``RUN_COLUMNS``."""
+def run_of(row: RunRow | Sequence[Any]) -> Run:
+    """The record of a run's row, of the mapper's or of ``RUN_COLUMNS``; SQLite's driver gives JSON as its text."""
     if isinstance(row, RunRow):
         return to_record(Run, row, state=RunState(row.state))
     values: list[Any] = list(row)
     values[_STATE] = RunState(values[_STATE])
+    for place in _TEXTS:
+        if isinstance(values[place], str):
+            values[place] = parsed(values[place])
     return Run(*values)

@@ -34,9 +34,10 @@ _DECLARED: Final = ("pipeline", "cron", "zone", "triggers")
 
 @dataclass(frozen=True)
 class Schedule:
-    """A pipeline that is started by itself: by ``cron`` in the time zone ``zone``, by ``triggers``, or both.
+    """A pipeline or view that is seen to by itself: by ``cron`` in the time zone ``zone``, or by ``triggers``.
 
-    ``next_us`` is when its cron is due next; ``last_run``, ``last_us`` and ``last_error`` tell of the last start.
+    ``next_us`` is when it is due next, to be started or looked at; ``seen`` is what its triggers keep in mind;
+    ``last_run``, ``last_us`` and ``last_error`` tell of the last start.
     """
 
     id: int
@@ -45,6 +46,7 @@ class Schedule:
     cron: str | None
     zone: str
     triggers: Mapping[str, Any]
+    seen: Mapping[str, Any]
     paused: bool
     next_us: int | None
     last_run: str | None
@@ -69,6 +71,7 @@ class Schedules(Scope):
         cron: str | None = None,
         zone: str = "UTC",
         triggers: Mapping[str, Any] | None = None,
+        seen: Mapping[str, Any] | None = None,
         next_us: int | None = None,
     ) -> Schedule:
         """Declare a schedule, or change the one of this name. The same declaration again changes nothing.
@@ -78,9 +81,11 @@ class Schedules(Scope):
             pipeline: What it starts.
             cron: When, as a cron line; None where only triggers start it.
             zone: The time zone of the cron line.
-            triggers: What else starts it.
-            next_us: When its cron is due next, microseconds since the epoch, UTC. Kept only where the schedule is new
-                or its cron or zone changed, so that declaring it again skips nothing that is due.
+            triggers: What starts it where no cron line does.
+            seen: What its triggers keep in mind from now on; what they had in mind where None.
+            next_us: When it is due next, microseconds since the epoch, UTC. Kept only where the schedule is new, or its
+                cron or zone or, without a cron line, its triggers changed, so that declaring it again skips nothing that
+                is due.
 
         Returns:
             The schedule; paused, if it was.
@@ -93,10 +98,12 @@ class Schedules(Scope):
                 return to_record(Schedule, row)
             if row is None:
                 project = self._project_id(session)
-                row = ScheduleRow(project_id=project, name=name, paused=False, created_us=now)
+                row = ScheduleRow(project_id=project, name=name, paused=False, seen={}, created_us=now)
                 session.add(row)
-            if (row.cron, row.zone) != (cron, zone):
+            if (row.cron, row.zone) != (cron, zone) or (cron is None and row.triggers != said["triggers"]):
                 row.next_us = next_us
+            if seen is not None:
+                row.seen = plain(seen)
             for column, value in said.items():
                 setattr(row, column, value)
             row.changed_us = now
@@ -147,7 +154,7 @@ class Schedules(Scope):
 
         Args:
             name: The schedule.
-            next_us: When its cron is due next: what came due while it was paused is not made up for.
+            next_us: When it is due next: what came due while it was paused is not made up for.
 
         Raises:
             UnknownNameError: There is no such schedule.
@@ -213,31 +220,53 @@ class Schedules(Scope):
         next_us: int | None,
         run_id: str | None = None,
         error: str | None = None,
+        seen: Mapping[str, Any] | None = None,
     ) -> Schedule:
         """Give a schedule's lease back, and say what came of it.
 
         Args:
             name: The schedule.
             owner: Who had the lease.
-            next_us: When its cron is due next; None where it has none.
+            next_us: When it is due next; None where it never is.
             run_id: The run that was started, if one was.
             error: What went wrong, one sentence.
+            seen: What its triggers keep in mind from now on; what they had in mind where None.
 
         Raises:
             UnknownNameError: There is no such schedule.
             MetadataError: The lease has gone to somebody else.
         """
         with self._database.writing() as session:
-            row = self._schedule_row(session, name)
-            if row.lease_owner != owner:
-                raise MetadataError(
-                    f"is not led by {owner} any more but by {row.lease_owner or 'nobody'}",
-                    object=f'Schedule "{name}"',
-                )
+            row = self._led_row(session, name, owner)
             self._must_own(session, run_id=run_id)
             row.lease_owner = row.lease_until_us = None
             row.next_us, row.last_us = next_us, self._clock.now_us()
+            if seen is not None:
+                row.seen = plain(seen)
             row.last_run, row.last_error = run_id or row.last_run, error
+            return to_record(Schedule, row)
+
+    def release_schedule(
+        self, name: str, owner: str, *, next_us: int | None, seen: Mapping[str, Any] | None = None
+    ) -> Schedule:
+        """Give a schedule's lease back where nothing was started.
+
+        Args:
+            name: The schedule.
+            owner: Who had the lease.
+            next_us: When it is due next, to be started or looked at.
+            seen: What its triggers keep in mind from now on; what they had in mind where None.
+
+        Raises:
+            UnknownNameError: There is no such schedule.
+            MetadataError: The lease has gone to somebody else.
+        """
+        with self._database.writing() as session:
+            row = self._led_row(session, name, owner)
+            row.lease_owner = row.lease_until_us = None
+            row.next_us = next_us
+            if seen is not None:
+                row.seen = plain(seen)
             return to_record(Schedule, row)
 
     def _schedule_rows(self, session: Session) -> Any:
@@ -254,6 +283,15 @@ class Schedules(Scope):
         if row is None:
             names = [one.name for one in session.scalars(self._schedule_rows(session))]
             raise UnknownNameError(f'there is no schedule "{name}"', hint=nearest(name, names))
+        return row
+
+    def _led_row(self, session: Session, name: str, owner: str) -> ScheduleRow:
+        row = self._schedule_row(session, name)
+        if row.lease_owner != owner:
+            raise MetadataError(
+                f"is not led by {owner} any more but by {row.lease_owner or 'nobody'}",
+                object=f'Schedule "{name}"',
+            )
         return row
 
     def _note_schedule(self, session: Session, action: str, name: str, details: Mapping[str, Any]) -> None:

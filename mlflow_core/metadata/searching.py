@@ -12,13 +12,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, String, and_, cast, func, literal_column, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from mlflow_core.errors import UsageError
 from mlflow_core.metadata.canonical import canonical, parsed
+from mlflow_core.metadata.prepared import Prepared, among
 from mlflow_core.metadata.records import Run, RunState
-from mlflow_core.metadata.runs import RUN_COLUMNS, Runs, run_of, some_at_once
+from mlflow_core.metadata.runs import RUN_COLUMNS, Runs, run_of
 from mlflow_core.metadata.tables import LatestMetricRow, ParamRow, RunRow
 
 __all__ = ["Bound", "Searching"]
@@ -68,11 +70,13 @@ class Searching(Runs):
         newest = (RunRow.created_us.desc(), RunRow.id.desc())
         query: Any = select(*RUN_COLUMNS)
         by, found = aliased(LatestMetricRow), list(metrics)
+        # Asked of the rows that make the order, what does not hold ends the look at a run before the run is read.
+        run_id = RunRow.id if order_by is None else by.run_id
         for bound in found:
             if bound.metric != order_by:
-                query = query.where(_within(bound))
+                query = query.where(_within(run_id, bound))
         for name, value in (params or {}).items():
-            query = query.where(_given(name, value))
+            query = query.where(_given(run_id, name, value))
         if pipeline is not None:
             query = query.where(RunRow.pipeline == pipeline)
         if state is not None:
@@ -86,7 +90,9 @@ class Searching(Runs):
             query = query.order_by(by.value.asc() if ascending else by.value.desc(), *newest)
         with self._database.connecting(write=False) as connection:
             mine = query.where(RunRow.project_id == self._find_project(connection))
-            return [run_of(row) for row in connection.execute(mine.limit(limit).offset(offset)).all()]
+            listed = [run_of(row) for row in connection.execute(mine.limit(limit).offset(offset)).all()]
+        self._remember(run.id for run in listed)
+        return listed
 
     def params_of_runs(self, run_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The params of some runs, for lists and comparisons.
@@ -99,20 +105,33 @@ class Searching(Runs):
         """
         ids = list(run_ids)
         found: dict[str, dict[str, Any]] = {run_id: {} for run_id in ids}
-        with self._database.connecting(write=False) as connection:
-            query = select(ParamRow.run_id, ParamRow.name, ParamRow.value)
-            # In the order of the key, in which they lie there.
-            query = query.order_by(ParamRow.run_id, ParamRow.name)
-            for some in some_at_once(self._own_of(connection, ids)):
-                for run_id, name, value in connection.execute(query.where(ParamRow.run_id.in_(some))).all():
-                    found[run_id][name] = parsed(value)
+        own = self._own_of(ids)
+        with self._database.rows(write=False) as to:
+            found |= {
+                run_id: parsed(f"{{{told}}}") for run_id, told in _PARAMS_OF.rows(to, ids=to.texts(own))
+            }
         return found
 
 
-def _within(bound: Bound) -> Any:
+def _params_of(kind: str) -> Any:
+    """All params of a run as the inside of one JSON object: their values are texts of JSON already."""
+    if kind == "sqlite":
+        # In the order of the key, in which they lie there.
+        pair = func.json_quote(ParamRow.name, type_=String) + ":" + ParamRow.value
+        told = func.group_concat(pair, ",")
+    else:
+        pair = cast(func.to_json(ParamRow.name), String) + ":" + ParamRow.value
+        told = func.string_agg(pair, aggregate_order_by(literal_column("','"), ParamRow.name))
+    return select(ParamRow.run_id, told).where(among(ParamRow.run_id, kind)).group_by(ParamRow.run_id)
+
+
+_PARAMS_OF: Final = Prepared(_params_of)
+
+
+def _within(run_id: Any, bound: Bound) -> Any:
     row = aliased(LatestMetricRow)
     holds = (_known(row, bound.metric), _holds(row, bound))
-    return select(row.run_id).where(row.run_id == RunRow.id, *holds).exists()
+    return select(row.run_id).where(row.run_id == run_id, *holds).exists()
 
 
 def _known(row: type[LatestMetricRow], metric: str) -> ColumnElement[bool]:
@@ -128,7 +147,7 @@ def _holds(row: type[LatestMetricRow], bound: Bound) -> Any:
     return _COMPARE[bound.compare](row.value, bound.value)
 
 
-def _given(name: str, value: object) -> Any:
+def _given(run_id: Any, name: str, value: object) -> Any:
     row = aliased(ParamRow)
-    holds = (row.run_id == RunRow.id, row.name == name, row.value == canonical(value))
+    holds = (row.run_id == run_id, row.name == name, row.value == canonical(value))
     return select(row.run_id).where(*holds).exists()

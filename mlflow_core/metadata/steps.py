@@ -133,6 +133,34 @@ class Steps(Runs):
             )
             return None if row is None else _step(row)
 
+    def origin_of_output(self, step_id: int) -> str | None:
+        """The run that computed the output which an attempt at a step found.
+
+        Args:
+            step_id: ``Step.id``.
+
+        Returns:
+            The run's id; None where the attempt found nothing, or what computed it is not of this project.
+        """
+        with self._database.reading() as session:
+            self._must_own(session, step_id=step_id)
+            row = session.get_one(StepRow, step_id)
+            if not row.cache_hit:
+                return None
+            return session.scalar(
+                select(StepRow.run_id)
+                .join(RunRow, StepRow.run_id == RunRow.id)
+                .where(
+                    RunRow.project_id == self._find_project(session),
+                    StepRow.cache_key == row.cache_key,
+                    StepRow.output_digest == row.output_digest,
+                    StepRow.cache_hit.is_(False),
+                    StepRow.id < row.id,
+                )
+                .order_by(StepRow.id.desc())
+                .limit(1)
+            )
+
 
 def _step(row: StepRow) -> Step:
     return to_record(Step, row, state=RunState(row.state))

@@ -16,6 +16,7 @@ from mlflow_core.metadata.database import Database
 from mlflow_core.metadata.datasets import Datasets
 from mlflow_core.metadata.drivers import Drivers
 from mlflow_core.metadata.erasures import ErasureList
+from mlflow_core.metadata.foreign import ForeignRuns
 from mlflow_core.metadata.logged import Logged
 from mlflow_core.metadata.operations import Operations
 from mlflow_core.metadata.outputs import Outputs
@@ -32,6 +33,7 @@ class MetadataStore(
     Steps,
     Outputs,
     Searching,
+    ForeignRuns,
     Logged,
     Datasets,
     Operations,
@@ -53,6 +55,8 @@ class MetadataStore(
         project: Whose rows are seen and written. Other projects of the database stay out of sight.
         namespace: The team that the project belongs to.
         busy_timeout_s: How long a write waits for other writers.
+        leases: What the leases of runs' drivers are counted by. The system's clock, where ``clock`` is one that may
+            stand still or begin anew with each process; by default ``clock``.
 
     Raises:
         MetadataError: The database is locked, read-only, newer or older than this code, or unreachable.
@@ -75,9 +79,11 @@ class MetadataStore(
         project: str = "default",
         namespace: str = "default",
         busy_timeout_s: float = 30.0,
+        leases: Clock | None = None,
     ) -> None:
         database = Database(url, busy_timeout_s=busy_timeout_s)
         super().__init__(database, clock, principal, namespace, project)
+        self._leases = leases
         try:
             state = check_database(database)
             if state.state == "empty":

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -20,14 +20,20 @@ from sqlalchemy.orm import Session
 from mlflow_core.config.clock import Clock
 from mlflow_core.config.principal import Principal
 from mlflow_core.config.times import format_time
-from mlflow_core.errors import MetadataError, UnknownNameError, UsageError
+from mlflow_core.errors import MetadataError, UnknownNameError, UsageError, nearest
 from mlflow_core.metadata.audit import append
 from mlflow_core.metadata.database import Database
 from mlflow_core.metadata.records import to_record
 from mlflow_core.metadata.scope import Scope
 from mlflow_core.metadata.tables import NamespaceRow, TokenRow
 
-__all__ = ["Token", "Tokens", "digest_of_token"]
+__all__ = ["ROLES", "Role", "Token", "TokenDigest", "Tokens", "digest_of_token", "may"]
+
+Role = Literal["read", "write", "admin"]
+"""What a token may do where it is shown to a server: ask, push rows as well, erase entities as well."""
+
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+"""The roles; each may all that those before it may."""
 
 _PREFIX: Final = "mlc_"
 _RANDOM_BYTES: Final = 32
@@ -38,11 +44,12 @@ _PRINCIPAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._:+-]*")
 class Token:
     """A bearer token that was made for a principal; the token itself is kept nowhere.
 
-    ``established`` says how ``created_by`` was known who made it.
+    ``role`` is what it may do where it is shown to a server; ``established`` says how ``created_by`` was known who made it.
     """
 
     id: int
     principal: str
+    role: Role
     note: str
     created_us: int
     created_by: str
@@ -54,6 +61,38 @@ class Token:
     def in_force(self, now_us: int) -> bool:
         """Whether it is neither revoked nor expired."""
         return self.revoked_us is None and (self.expires_us is None or now_us < self.expires_us)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenDigest:
+    """What a server knows a token by.
+
+    Attributes:
+        digest: As ``digest_of_token`` says.
+        principal: Whose it is.
+        role: What it may do.
+        expires_us: When it ends, microseconds since the epoch, UTC; never if None.
+    """
+
+    digest: str
+    principal: str
+    role: Role
+    expires_us: int | None
+
+
+def may(role: Role, needed: Role) -> bool:
+    """Whether a role is enough.
+
+    Args:
+        role: What a token has.
+        needed: What something asks for.
+
+    Example:
+        >>> may("write", "read"), may("write", "admin")
+        (True, False)
+    """
+    # A later version may have given a role that this one does not know: it may nothing.
+    return role in ROLES and ROLES.index(role) >= ROLES.index(needed)
 
 
 def digest_of_token(token: str) -> str:
@@ -72,7 +111,13 @@ class Tokens(Scope):
     """The bearer tokens of one namespace."""
 
     def create_token(
-        self, principal: str, *, note: str = "", expires_us: int | None = None, force: bool = False
+        self,
+        principal: str,
+        *,
+        role: Role = "read",
+        note: str = "",
+        expires_us: int | None = None,
+        force: bool = False,
     ) -> tuple[Token, str]:
         """Make a token for a principal.
 
@@ -81,6 +126,7 @@ class Tokens(Scope):
 
         Args:
             principal: Whose it is, e.g. ``ops@example.org``.
+            role: What it may do where it is shown to a server; commands ask for none.
             note: What it is for, in words.
             expires_us: When it ends, microseconds since the epoch, UTC; never if None.
             force: Make it though the maker is not known by a token; the audit log says so.
@@ -89,11 +135,13 @@ class Tokens(Scope):
             Its record, and the token, which cannot be had a second time.
 
         Raises:
-            UsageError: The principal is no name, or the time has passed.
+            UsageError: The principal is no name, the role is none, or the time has passed.
             MetadataError: The maker is not known by a token, and tokens are in force.
         """
         if not _PRINCIPAL.fullmatch(principal):
             raise UsageError(f'"{principal}" names no principal', expected="letters, digits and @ . _ : + -")
+        if role not in ROLES:
+            raise UsageError(f'"{role}" is no role', expected=", ".join(ROLES), hint=nearest(role, ROLES))
         now, token = self._clock.now_us(), _PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         if expires_us is not None and expires_us <= now:
             raise UsageError(f"a token cannot end at {format_time(expires_us)}: that has passed")
@@ -102,6 +150,7 @@ class Tokens(Scope):
             row = TokenRow(
                 namespace_id=self._namespace_id(session),
                 principal=principal,
+                role=role,
                 digest=digest_of_token(token),
                 note=note,
                 created_us=now,
@@ -111,7 +160,8 @@ class Tokens(Scope):
             )
             session.add(row)
             session.flush()
-            details = {"principal": principal, "note": note, "expires_us": expires_us, "forced": force}
+            details = {"principal": principal, "role": role, "note": note, "expires_us": expires_us}
+            details["forced"] = force
             self._note_token(session, "token.create", row, details)
             return to_record(Token, row), token
 
@@ -119,6 +169,13 @@ class Tokens(Scope):
         """The tokens of this namespace, revoked and expired ones too, in the order in which they were made."""
         with self._database.reading() as session:
             return [to_record(Token, row) for row in self._token_rows(session)]
+
+    def tokens_in_force(self) -> list[TokenDigest]:
+        """What a server needs to know of the tokens that are neither revoked nor expired."""
+        now = self._clock.now_us()
+        with self._database.reading() as session:
+            rows = [row for row in self._token_rows(session) if to_record(Token, row).in_force(now)]
+            return [to_record(TokenDigest, row) for row in rows]
 
     def revoke_token(self, token_id: int, *, why: str = "", force: bool = False) -> Token:
         """End a token. One that was revoked already stays as it was.

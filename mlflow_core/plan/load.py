@@ -23,12 +23,14 @@ from mlflow_core.spec import (
     Entity,
     FeatureService,
     FeatureView,
+    Fresh,
     IcebergSource,
     Label,
     Named,
     OnDemand,
     ParquetSource,
     Pipeline,
+    Schedule,
     Selection,
     Spec,
     Spine,
@@ -50,6 +52,18 @@ _KIND_OF: tuple[tuple[type[Named], str], ...] = (
     (TrainingPipeline, "pipelines"),
     (Pipeline, "step_pipelines"),
 )
+_NAMES: tuple[tuple[type[Spec], tuple[str, ...]], ...] = (
+    (FeatureView, ("entity", "source")),
+    (Selection, ("view",)),
+    (TrainingPipeline, ("data", "schedule")),
+    (Dataset, ("features", "spine", "label")),
+    (Spine, ("source",)),
+    (Label, ("source", "entity")),
+    (Pipeline, ("schedule",)),
+    (Schedule, ("when",)),
+    (Fresh, ("of",)),
+)
+"""What declarations name others by."""
 _SHARED = ("entities", "sources")  # often written out where they are used, as Entity("origin")
 
 
@@ -118,21 +132,11 @@ def _within(value: Any, seen: set[int]) -> Iterator[tuple[str, Named]]:
 
 def _made_of(one: Spec) -> tuple[Any, ...]:
     """What a declaration names; those that are not given are skipped by the caller."""
-    if isinstance(one, FeatureView):
-        return (one.entity, one.source)
-    if isinstance(one, Selection):
-        return (one.view,)
     if isinstance(one, OnDemand):
         return one.inputs
     if isinstance(one, FeatureService):
         return one.features
-    if isinstance(one, TrainingPipeline):
-        return (one.data,)
-    if isinstance(one, Dataset):
-        return (one.features, one.spine, one.label)
-    if isinstance(one, Spine):
-        return (one.source,)
-    return (one.source, one.entity) if isinstance(one, Label) else ()
+    return tuple(getattr(one, name) for kind, names in _NAMES if isinstance(one, kind) for name in names)
 
 
 def _keep(known: dict[str, Any], kind: str, one: Named) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlflow_core.config.secret import hidden_in
 from mlflow_core.errors import UnknownNameError, nearest
 from mlflow_core.spec import (
     Entity,
@@ -75,6 +76,11 @@ class Project:
             what = _SINGULAR[kind]
             raise UnknownNameError(f'there is no {what} "{name}"', hint=nearest(name, known))
         return known[name]
+
+    def secret_values(self) -> tuple[str, ...]:
+        """The texts that must never be printed: what the references to secrets in its sources stand for."""
+        declared = (one.model_dump() for one in self.sources.values())
+        return tuple(dict.fromkeys(text for one in declared for text in hidden_in(one, self.repo)))
 
 
 _SINGULAR = {

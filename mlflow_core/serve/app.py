@@ -18,8 +18,8 @@ route                       method  answer
 ==========================  ======  ==================================================================
 
 How values are written is in ``wire``. An error is ``{"error", "name", "nearest", "hint"}`` with 400 (no JSON, or no whole
-Arrow stream), 401 (no token or a wrong one), 403 (nobody may write), 404 (no such service, model, push source, entity
-or route), 405, 408 (the body did not arrive in time), 409 (the model's features have changed), 413, 415, 422 (anything
+Arrow stream), 401 (no token or a wrong one), 403 (nobody may write, or not this caller), 404 (no such service, model,
+push source, entity or route), 405, 408 (the body did not arrive in time), 409 (the model's features have changed), 413, 415, 422 (anything
 else that is wrong with the request), 500 (our fault: the cause is logged, never sent), 501 (a write to a store that is
 Feast's to write), 503 with Retry-After (too much at once, or a part is not there) or 504 (no answer in time); where the
 store is why, with ``"degraded": "store"``. The event loop reads stores that can be read without blocking; others are
@@ -36,9 +36,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from mlflow_core.errors import MlcoreError, ServeError, StoredRowError, StoreError, StoreTimeout
+from mlflow_core.config.principal import Principal
+from mlflow_core.errors import (
+    MetadataError,
+    MlcoreError,
+    ServeError,
+    StoredRowError,
+    StoreError,
+    StoreTimeout,
+)
+from mlflow_core.metadata.tokens import Role
 from mlflow_core.serve.bodies import Bodies
 from mlflow_core.serve.features import Features
+from mlflow_core.serve.issued import HOLDS_S
 from mlflow_core.serve.messages import (
     Receive,
     Reply,
@@ -74,7 +84,8 @@ class Limits:
         body_bytes: Longest body of a request; a longer one is refused with 413.
         bodies_bytes: All bodies of which only a part has come, together; one more is refused with 503.
         deadline_s: Longest time for an answer; then 504.
-        refresh_s: Seconds between two looks at the registry and the aliases of models.
+        refresh_s: Seconds between two looks at the registry and the aliases of models, and at tokens.
+        tokens_hold_s: Seconds for which what was read of the tokens in the metadata database counts.
     """
 
     in_flight: int = 256
@@ -83,6 +94,7 @@ class Limits:
     bodies_bytes: int = 256 * 1024 * 1024
     deadline_s: float = 10.0
     refresh_s: float = 2.0
+    tokens_hold_s: float = HOLDS_S
 
 
 class Application:
@@ -146,7 +158,7 @@ class Application:
             raise ValueError(f'"{scope["type"]}" is not served here')
 
     def refresh(self) -> None:
-        """Look for another version of the registry and of models; what cannot be had is logged and shown.
+        """Look for another version of the registry and of models, and for tokens; what cannot be had is logged and shown.
 
         Called in the background every ``limits.refresh_s``.
         """
@@ -159,6 +171,10 @@ class Application:
                     )
         except MlcoreError as error:
             _log.warning("the registry cannot be read", extra={"why": str(error)})
+        try:
+            self._writes.refresh()
+        except MetadataError as error:
+            _log.warning("tokens cannot be read", extra={"why": str(error)})
         if self._predictor is not None:
             try:
                 for reference in self._predictor.models.refresh():
@@ -175,6 +191,7 @@ class Application:
         self._aside.close()
         self._watching.close()
         self._writing.close()
+        self._writes.close()
         self._features.close()
         if self._predictor is not None:
             self._predictor.models.close()
@@ -251,7 +268,7 @@ class Application:
     async def _worked(self, work: _Work, scope: Scope, receive: Receive) -> Reply:
         self._refuse_if_full()
         if work == self._written:  # before the body: who may not write sends none
-            self._writes.principal(header_of(scope, b"authorization"))
+            await self._principal(scope)
         body = await self._body(scope, receive)
         self._refuse_if_full()
         metrics = self.metrics
@@ -333,13 +350,17 @@ class Application:
         return await self._routes.predict(scope["path"].removeprefix(_PREDICT), body)
 
     async def _written(self, scope: Scope, body: bytes) -> Reply:
-        principal, path = self._writes.principal(header_of(scope, b"authorization")), scope["path"]
+        principal, path = await self._principal(scope), scope["path"]
         if path.startswith(_PUSH):
             kind = header_of(scope, b"content-type")
             return await self._writes.push(path.removeprefix(_PUSH), body, kind, principal)
         if path.startswith(_ENTITIES):
             return await self._writes.erase(path.removeprefix(_ENTITIES), body, principal)
         return await self._writes.feast_push(body, principal)
+
+    async def _principal(self, scope: Scope) -> Principal:
+        needed: Role = "admin" if scope["path"].startswith(_ENTITIES) else "write"
+        return await self._writes.principal(header_of(scope, b"authorization"), needed)
 
     async def _livez(self) -> Reply:
         return json_reply({"status": "alive"})

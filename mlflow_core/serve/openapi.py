@@ -31,7 +31,7 @@ _ARROW = ARROW_STREAM.decode()
 _ERRORS = {
     "400": "The body is no JSON, or no whole Arrow stream.",
     "401": "No token, or one that this server does not know.",
-    "403": "Nobody may write through this server.",
+    "403": "Nobody may write through this server, or nobody with this token.",
     "404": "No such service, feature, model, push source or entity.",
     "408": "The body did not arrive in time.",
     "409": "The features that the model was trained on have changed.",

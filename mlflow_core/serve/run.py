@@ -20,7 +20,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from mlflow_core.artifacts import ArtifactStore
-from mlflow_core.config import Principal, load_settings, parse_clock
+from mlflow_core.config import Principal, Settings, SystemClock, load_settings, parse_clock
 from mlflow_core.config.principal import Established
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import ServeError
@@ -30,6 +30,7 @@ from mlflow_core.metadata import MetadataStore
 from mlflow_core.serve.app import Application, Limits
 from mlflow_core.serve.erasing import Kept
 from mlflow_core.serve.features import Features, make_importable
+from mlflow_core.serve.issued import IssuedTokens
 from mlflow_core.serve.predict import Models, Predictor
 from mlflow_core.serve.tokens import Tokens
 from mlflow_core.serve.writes import WriteAccess
@@ -113,13 +114,29 @@ def application(served: Served) -> Application:
     )
     own = Cache(Path(settings.cache.location), settings.cache.limit)
     caches = {cache.folder.resolve(): cache for cache in (own, *layout_caches(config))}
+    issued = _issued_tokens(served, settings, config.project)
     access = WriteAccess(
-        Tokens({name: token.reveal() for name, token in settings.serve.tokens.items()}),
+        Tokens({name: token.reveal() for name, token in settings.serve.tokens.items()}, issued),
         Kept(metadata, metadata_of, artifacts, tuple(caches.values())),
     )
     predictor = Predictor(features, Models(metadata, artifacts))
     shared = None if served.shared_metrics is None else Path(served.shared_metrics)
     return Application(features, predictor, served.limits, shared, access)
+
+
+def _issued_tokens(served: Served, settings: Settings, project: str) -> IssuedTokens:
+    """The tokens of the namespace, which end by the time that it is: what is served may be of another day."""
+    clock = SystemClock()
+    kept = MetadataStore(
+        settings.metadata_url(),
+        clock,
+        Principal(served.principal, served.established),
+        project=project,
+        namespace=settings.project.namespace,
+    )
+    issued = IssuedTokens(kept.tokens_in_force, clock, close=kept.close, holds_s=served.limits.tokens_hold_s)
+    issued.refresh()
+    return issued
 
 
 def application_of_environment() -> Application:

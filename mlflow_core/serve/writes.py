@@ -23,6 +23,7 @@ from mlflow_core.errors import (
     StoreError,
     StoreTimeout,
 )
+from mlflow_core.metadata.tokens import Role
 from mlflow_core.online.backend import OnlineTable, Row
 from mlflow_core.online.codec import microseconds
 from mlflow_core.online.read_only import ReadOnly
@@ -73,17 +74,30 @@ class Writes:
         self._kept = None if access is None else access.kept
         self._threads = threads
 
-    def principal(self, authorization: bytes) -> Principal:
+    async def principal(self, authorization: bytes, needed: Role) -> Principal:
         """Return who calls; see ``Tokens.principal``.
 
+        Args:
+            authorization: The header of that name, or nothing.
+            needed: The role that is asked for: ``write`` to push, ``admin`` to erase.
+
         Raises:
-            Refusal: Nobody may write (401, 403), or the store is another's to write (501).
+            Refusal: The caller may not write (401, 403), that cannot be told now (503), or the store is another's to write
+                (501).
         """
-        principal = self._tokens.principal(authorization)
+        principal = await self._tokens.established(authorization, needed)
         if isinstance(self._features.store, ReadOnly):
             what = "the online store is one that Feast writes, and this server only reads it"
             raise Refusal(what, status=501, hint="Push and delete through Feast.")
         return principal
+
+    def refresh(self) -> None:
+        """Look for tokens that were made or revoked, blocking; see ``Tokens.refresh``."""
+        self._tokens.refresh()
+
+    def close(self) -> None:
+        """Give back what tokens are read from."""
+        self._tokens.close()
 
     async def push(self, source: str, body: bytes, content_type: bytes, principal: Principal) -> Reply:
         """Answer ``POST /v1/push/{source}``.

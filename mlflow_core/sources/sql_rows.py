@@ -93,10 +93,17 @@ def database_url(source: SqlSource, base: str) -> sa.URL:
         ConfigError: A secret is not set.
         SourceError: There is no such SQLite file, or the URL is none.
     """
+    text = reveal(resolve(source.url, Path(base)))
     try:
-        url = sa.make_url(reveal(resolve(source.url, Path(base))))
-    except sa.exc.ArgumentError as error:
-        raise unreadable(source, error) from error
+        url: sa.URL | None = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        url = None
+    if url is None or "@" in (url.host or ""):  # the parser's own words may show a piece of the password
+        raise wrong(
+            source,
+            "its url is not one that SQLAlchemy reads",
+            hint="The signs /, @ and : in a password are written as %2F, %40 and %3A.",
+        )
     if url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:"):
         file = Path(base).absolute() / str(url.database)
         if not file.exists():  # SQLite would make an empty database of a misspelt path

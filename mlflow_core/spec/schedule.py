@@ -1,7 +1,8 @@
-"""When a pipeline is started by itself: a cron line in a time zone.
+"""When a pipeline is started by itself: by a cron line in a time zone, or when something has come about.
 
 Materialisation is not scheduled here: it follows each view's availability. Which moments a line means, also where clocks
-are put forward or back, is ``mlflow_core.workflow.schedule.times``.
+are put forward or back, is ``mlflow_core.workflow.schedule.times``; how a condition is looked at is
+``mlflow_core.workflow.schedule.conditions``.
 """
 
 from __future__ import annotations
@@ -10,40 +11,104 @@ import re
 from typing import TYPE_CHECKING, ClassVar
 from zoneinfo import ZoneInfo
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
+from mlflow_core.spec.duration import Duration, Length
 from mlflow_core.spec.model import Spec
+from mlflow_core.spec.source import Source
+from mlflow_core.spec.view import FeatureView
 
-__all__ = ["Schedule"]
+__all__ = ["Fresh", "Schedule"]
 
 _FIELDS = 5
 _RANGE_OF_ONE = re.compile(r"\b(\w+)-\1\b", re.IGNORECASE)
 _NICKNAMES = ("@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually")
+_SECOND = Duration("1s")
+
+
+class Fresh(Spec):
+    """A condition: a source has data that were not there when the pipeline was started last.
+
+    Args:
+        of: The source, or a view, whose source is meant.
+        by: How much newer the newest event has to be, e.g. ``"6h"``; by default any change of the data will do,
+            corrections of old rows too.
+        look: How often the source is looked at. No row is read: files are listed and their footers read where they
+            have changed, tables of databases are counted.
+
+    Example:
+        >>> from mlflow_core.spec import ParquetSource
+        >>> orders = ParquetSource("orders", path="orders/*.parquet", event_time="placed")
+        >>> Fresh(orders, by="6h").source.name
+        'orders'
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("of",)
+    of: FeatureView | Source
+    by: Duration = Duration("0s")
+    look: Duration = Duration("1m")
+
+    if TYPE_CHECKING:
+
+        def __init__(self, of: FeatureView | Source, *, by: Length = ..., look: Length = ...) -> None: ...
+
+    @model_validator(mode="after")
+    def _forward(self) -> Fresh:
+        if self.by < 0:
+            raise ValueError(f'field "by" is {self.by}; data cannot be newer by less than nothing')
+        if self.look < _SECOND:
+            raise ValueError(f'field "look" is {self.look}; a source is looked at once a second at most')
+        return self
+
+    @property
+    def source(self) -> Source:
+        """The source that is looked at."""
+        return self.of.source if isinstance(self.of, FeatureView) else self.of
 
 
 class Schedule(Spec):
-    """A cron line and the time zone that its hours are in.
+    """When a pipeline is started: at the times of a cron line, or when a condition holds.
 
     Args:
         cron: Minute, hour, day of month, month, day of week, e.g. ``"0 6 * * *"``; or ``@daily`` and the like.
-        zone: A time zone of the IANA database, e.g. ``"Europe/Berlin"``.
+        zone: A time zone of the IANA database, e.g. ``"Europe/Berlin"``, which the line's hours are in.
+        when: A condition instead of a line.
+        at_most_every: Time that passes at least between two starts that a condition causes.
+        at_least_every: After this time without a start the pipeline is started though the condition does not hold.
 
     Example:
         >>> Schedule(cron="0 6 * * mon-fri", zone="Europe/Berlin").zone
         'Europe/Berlin'
+        >>> from mlflow_core.spec import ParquetSource
+        >>> orders = ParquetSource("orders", path="orders/*.parquet", event_time="placed")
+        >>> str(Schedule(when=Fresh(orders, by="6h"), at_least_every="7d").at_most_every)
+        '10m'
     """
 
     positional: ClassVar[tuple[str, ...]] = ("cron",)
-    cron: str
+    cron: str | None = None
     zone: str = "UTC"
+    when: Fresh | None = None
+    at_most_every: Duration = Duration("10m")
+    at_least_every: Duration | None = None
 
     if TYPE_CHECKING:
 
-        def __init__(self, cron: str, *, zone: str = "UTC") -> None: ...
+        def __init__(
+            self,
+            cron: str | None = None,
+            *,
+            zone: str = "UTC",
+            when: Fresh | None = None,
+            at_most_every: Length = ...,
+            at_least_every: Length | None = None,
+        ) -> None: ...
 
     @field_validator("cron")
     @classmethod
-    def _is_cron(cls, cron: str) -> str:
+    def _is_cron(cls, cron: str | None) -> str | None:
+        if cron is None:
+            return None
         text = " ".join(cron.split())
         if text.startswith("@"):
             if text not in _NICKNAMES:
@@ -76,3 +141,22 @@ class Schedule(Spec):
         except (KeyError, ValueError, OSError):
             raise ValueError(f'"{zone}" is no time zone, such as "UTC" or "Europe/Berlin"') from None
         return zone
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Schedule:
+        if (self.cron is None) == (self.when is None):
+            raise ValueError('needs exactly one of "cron" and "when"')
+        if self.cron is not None:
+            for name in ("at_most_every", "at_least_every"):
+                if name in self.model_fields_set:
+                    raise ValueError(f'field "{name}" goes with "when"; a cron line says how often by itself')
+        elif "zone" in self.model_fields_set:
+            raise ValueError('field "zone" goes with "cron"; a condition has no hours')
+        if self.at_most_every < 0:
+            raise ValueError(f'field "at_most_every" is {self.at_most_every}; it cannot be less than nothing')
+        if self.at_least_every is not None and self.at_least_every <= self.at_most_every:
+            raise ValueError(
+                f'field "at_least_every" is {self.at_least_every}; '
+                f'it must be longer than "at_most_every", which is {self.at_most_every}'
+            )
+        return self

@@ -70,6 +70,23 @@ def json_formatter(redact: Iterable[str] = ()) -> logging.Formatter:
     return _JsonLine(redact)
 
 
+def blotted(text: str, redact: Iterable[str]) -> str:
+    """A text without what must never appear in it.
+
+    Args:
+        text: What is to be shown or kept.
+        redact: Texts that must never appear, e.g. ``Settings.secret_values()``.
+
+    Example:
+        >>> blotted("no such host: tiger-42", ["tiger-42"])
+        'no such host: ***'
+    """
+    # The longest first: a secret may be part of another one.
+    for one in sorted({one for one in redact if one}, key=len, reverse=True):
+        text = text.replace(one, HIDDEN)
+    return text
+
+
 def _level(verbosity: int) -> int:
     if verbosity < 0:
         return logging.ERROR
@@ -83,13 +100,10 @@ def _facts(record: logging.LogRecord) -> dict[str, object]:
 class _Line(logging.Formatter):
     def __init__(self, redact: Iterable[str]) -> None:
         super().__init__()
-        # The longest first: a secret may be part of another one.
-        self._redact = sorted({text for text in redact if text}, key=len, reverse=True)
+        self._redact = tuple(redact)
 
     def _hide(self, line: str) -> str:
-        for text in self._redact:
-            line = line.replace(text, HIDDEN)
-        return line
+        return blotted(line, self._redact)
 
     def _trace(self, record: logging.LogRecord) -> str:
         return self.formatException(record.exc_info) if record.exc_info else ""

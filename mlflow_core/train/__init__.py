@@ -1,12 +1,15 @@
 """From Parquet shards to a model that was measured: trainers, baselines, evaluation, gates, reports.
 
-Knows tables and models, not where features come from. Nothing heavy is imported until it is asked for.
+Knows tables and models, not where features come from. Nothing heavy is imported until it is asked for. Threads of the
+libraries that are imported then sleep while they wait for each other, unless ``OMP_WAIT_POLICY`` says otherwise.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from mlflow_core.engine.cluster.environment import WORKER_ENVIRONMENT
 from mlflow_core.train.context import TrainContext
 from mlflow_core.train.recorder import NullRecorder, Recorder
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from mlflow_core.train.models.model import Model
 
 __all__ = ["NullRecorder", "Recorder", "TrainContext", "fit"]
+
+# As workers have it. OpenMP reads it once, when XGBoost, torch or scikit-learn load it, and no module of this room
+# can import one of them before this line.
+os.environ.setdefault("OMP_WAIT_POLICY", WORKER_ENVIRONMENT["OMP_WAIT_POLICY"])
 
 
 def fit(trainer: Trainer, data: TrainingData, context: TrainContext) -> Model:

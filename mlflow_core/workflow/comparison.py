@@ -12,7 +12,7 @@ from typing import Any, Literal
 import orjson
 
 from mlflow_core.artifacts import ArtifactStore
-from mlflow_core.engine.dataset.compute import MANIFEST
+from mlflow_core.engine.dataset.manifest import MANIFEST
 from mlflow_core.metadata import DatasetRecord, MetadataStore, Run
 from mlflow_core.workflow.environment import ENVIRONMENT
 

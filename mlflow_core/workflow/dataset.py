@@ -6,8 +6,12 @@ artifact with a digest, so that the same recipe over the same sources is the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,8 @@ import orjson
 
 from mlflow_core.artifacts import Artifact, ArtifactStore
 from mlflow_core.engine.dataset.checks import CheckResult
-from mlflow_core.engine.dataset.compute import MANIFEST, compute_dataset
+from mlflow_core.engine.dataset.compute import compute_dataset
+from mlflow_core.engine.dataset.manifest import MANIFEST
 from mlflow_core.engine.files.drafts import draft_folder
 from mlflow_core.engine.route import Route
 from mlflow_core.errors import SourceError
@@ -30,21 +35,57 @@ from mlflow_core.train.data.training_set import TrainingData
 __all__ = ["StoredDataset", "build_dataset", "fingerprints_of", "open_dataset", "plan_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredDataset:
     """A training set in the artifact store.
 
     Attributes:
         artifact: The folder of its shards and manifest.
         manifest: What ``dataset.json`` says.
-        data: Its shards as trainers read them.
+        artifacts: The store.
+        fetched: Where shards of a store that is not a folder of this machine are copied to when they are first asked
+            for; by default a folder for temporary files, which is gone with this object.
         sources: Fingerprint of each source as it was read; empty where it was not read now.
     """
 
     artifact: Artifact
     manifest: Mapping[str, Any]
-    data: TrainingData
+    artifacts: ArtifactStore
+    fetched: Path | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def data(self) -> TrainingData:
+        """Its shards as trainers read them.
+
+        Raises:
+            ArtifactError: Some are missing or damaged.
+        """
+        manifest, path_of = self.manifest, self._here()
+        shards = {part: tuple(path_of(name) for name in manifest["shards"].get(part, ())) for part in PARTS}
+        return TrainingData(
+            shards=shards,
+            label=manifest["label"]["column"],
+            features=tuple(manifest["features"]),
+            request=tuple(manifest["request"]),
+            time_column=manifest["time_column"],
+            named_by_content=True,
+        )
+
+    def _here(self) -> Callable[[str], Path]:
+        """Where each of its files is on this machine: in the store itself, or in a copy of all of them."""
+        digest = self.artifact.digest
+        if "://" not in self.artifacts.location:
+            files = {file.path: file.digest for file in self.artifacts.files_of(digest)}
+            return lambda name: self.artifacts.path(files[name])
+        below = self.fetched
+        if below is None:
+            below = Path(tempfile.mkdtemp(prefix="mlcore-dataset-"))
+            weakref.finalize(self, shutil.rmtree, below, ignore_errors=True)
+        folder = below / digest.rpartition(":")[2]
+        if not folder.exists():
+            self.artifacts.fetch_tree(digest, folder)
+        return folder.joinpath
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -132,27 +173,22 @@ def build_dataset(
     return replace(open_dataset(artifact, artifacts), sources=computed.sources)
 
 
-def open_dataset(artifact: Artifact, artifacts: ArtifactStore) -> StoredDataset:
-    """Open a stored training set without copying it.
+def open_dataset(
+    artifact: Artifact, artifacts: ArtifactStore, *, fetched: Path | None = None
+) -> StoredDataset:
+    """Open a stored training set; it is copied only where the store is not a folder of this machine, and when it is read.
+
+    Args:
+        artifact: Its folder.
+        artifacts: The store.
+        fetched: As of ``StoredDataset``.
 
     Raises:
         ArtifactError: It is missing or damaged.
     """
     files = {file.path: file.digest for file in artifacts.files_of(artifact.digest)}
     manifest = orjson.loads(artifacts.read_bytes(files[MANIFEST]))
-    shards = {
-        part: tuple(artifacts.path(files[name]) for name in manifest["shards"].get(part, ()))
-        for part in PARTS
-    }
-    data = TrainingData(
-        shards=shards,
-        label=manifest["label"]["column"],
-        features=tuple(manifest["features"]),
-        request=tuple(manifest["request"]),
-        time_column=manifest["time_column"],
-        named_by_content=True,
-    )
-    return StoredDataset(artifact, manifest, data)
+    return StoredDataset(artifact, manifest, artifacts, fetched)
 
 
 def _refuse(plan: DatasetPlan, failed: list[CheckResult]) -> None:

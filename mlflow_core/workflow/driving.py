@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_core.engine.files.drafts import draft_folder
+from mlflow_core.metadata.acting import TOKEN_VARIABLE
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 from mlflow_core.workflow.calling import ForkServer
 from mlflow_core.workflow.environment import keep_environment
 from mlflow_core.workflow.journal import Journal
-from mlflow_core.workflow.run_log import log_of
+from mlflow_core.workflow.mirror.mirroring import Stores, copied_when_ended
+from mlflow_core.workflow.run_log import log_file
 from mlflow_core.workflow.runner import Runner
+from mlflow_core.workflow.sharing import claim
 from mlflow_core.workflow.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,7 +73,7 @@ def driving(
     progress: Progress | None = None,
     finds: bool = True,
 ) -> Iterator[Driven]:
-    """Drive a run for the time of a ``with`` block, and end it as the block ends.
+    """Drive a run for the time of a ``with`` block, and end it as the block ends; then it is copied, if that is asked for.
 
     Args:
         workspace: The project.
@@ -82,18 +86,26 @@ def driving(
     Raises:
         MetadataError: Another driver has it.
     """
+    settings = workspace.settings
     journal = Journal(
         workspace.metadata,
         workspace.artifacts,
         run_id,
         progress or SilentProgress(),
-        log=log_of(workspace, run_id),
-        redact=workspace.settings.secret_values(),
+        log=log_file(settings.root, run_id),
+        redact=(
+            *settings.secret_values(),
+            *workspace.project.secret_values(),
+            os.environ.get(TOKEN_VARIABLE, ""),
+        ),
     )
+    stores = Stores(settings, workspace.metadata, workspace.artifacts)
     with (
+        copied_when_ended(stores, run_id),
         journal.whole() as hold,
         draft_folder(workspace.workdir, "run") as draft,
         ForkServer() as server,
     ):
+        claim(workspace.metadata, workspace.artifacts, run_id)
         keep_environment(journal, packages)
         yield Driven(journal, Runner(journal, hold, draft, client, server, finds), draft)

@@ -10,11 +10,14 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow_core
 from mlflow_core.artifacts import digest_bytes
 from mlflow_core.metadata.canonical import canonical
-from mlflow_core.workflow.journal import Journal
+
+if TYPE_CHECKING:
+    from mlflow_core.workflow.journal import Journal
 
 __all__ = [
     "ENVIRONMENT",

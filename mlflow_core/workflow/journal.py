@@ -15,6 +15,7 @@ from typing import Any
 
 from mlflow_core.artifacts import Artifact, ArtifactStore
 from mlflow_core.errors import (
+    MetadataError,
     MlcoreError,
     RunCancelled,
     StepCancelled,
@@ -24,8 +25,9 @@ from mlflow_core.errors import (
 )
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.metadata.records import RunState
-from mlflow_core.telemetry.logs import get_logger
+from mlflow_core.telemetry.logs import blotted, get_logger
 from mlflow_core.telemetry.progress import Progress
+from mlflow_core.workflow.footprint import Footprint
 from mlflow_core.workflow.lease import Hold, lease_held
 from mlflow_core.workflow.run_log import LOG, logging_to, step_named
 from mlflow_core.workflow.told import Told
@@ -65,7 +67,7 @@ class Journal:
         run_id: The run.
         progress: Who is told of the steps.
         log: The file of the run's log; None keeps none.
-        redact: Texts that must never appear in the log.
+        redact: Texts that must never appear: neither in the log nor in what is written down of errors.
     """
 
     def __init__(
@@ -88,7 +90,12 @@ class Journal:
 
     @contextmanager
     def attempt(
-        self, name: str, *, cache_key: str | None = None, cache_parts: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        cache_key: str | None = None,
+        cache_parts: Mapping[str, Any] | None = None,
+        aside: bool = False,
     ) -> Iterator[Attempt]:
         """Record an attempt at a step; it ends as its block does.
 
@@ -96,27 +103,33 @@ class Journal:
             name: The step's name.
             cache_key: What its output is found by.
             cache_parts: What the key is made of.
+            aside: Whether the work is done in another process, which tells what it uses; else this one is measured.
         """
         begun = self.metadata.start_step(self.run_id, name, cache_key=cache_key, cache_parts=cache_parts)
         told = Told(self.metadata, self.artifacts, self.run_id, begun.id)
         attempt = Attempt(begun.id, name, told)
         self.steps[name] = attempt
-        start, cpu = time.monotonic(), time.thread_time()
+        start, footprint = time.monotonic(), None if aside else Footprint()
         with step_named(name):
             try:
                 yield attempt
+                attempt.told.flush()
             except BaseException as error:
+                if footprint is not None:
+                    footprint.complete(attempt.told.usage)
                 self._ended_badly(attempt, error)
                 raise
-            attempt.seconds = time.monotonic() - start
-            used = told.usage.cpu_us
+            attempt.seconds, used = time.monotonic() - start, attempt.told.usage
+            if footprint is not None:
+                footprint.complete(used)
             self.metadata.finish_step(
                 attempt.id,
                 output_digest=attempt.output_digest,
                 cache_hit=attempt.found,
-                memory_bytes=told.usage.memory_bytes,
-                worker=told.usage.worker,
-                cpu_us=used if used is not None else int((time.thread_time() - cpu) * 1e6),
+                # That a process which did nothing for it was large says nothing of a step.
+                memory_bytes=None if attempt.found else used.memory_bytes,
+                worker=used.worker,
+                cpu_us=used.cpu_us,
             )
             how = "found, nothing to do" if attempt.found else f"done in {attempt.seconds:.1f} s"
             _log.info("step %s: %s", name, how)
@@ -137,7 +150,7 @@ class Journal:
                 if not hold.is_lost:
                     self._keep_log()
                     self.metadata.finish_run(
-                        self.run_id, state_after(error), error=sentence(error), driver=hold.owner
+                        self.run_id, state_after(error), error=self._sentence(error), driver=hold.owner
                     )
                 raise
             self._keep_log()
@@ -149,17 +162,23 @@ class Journal:
 
     def _ended_badly(self, attempt: Attempt, error: BaseException) -> None:
         if self._hold is not None and self._hold.is_lost:
+            attempt.told.drop()
             return  # another driver has ended the step, and may have begun it again
-        state, usage = state_after(error), attempt.told.usage
-        _log.info("step %s %s: %s", attempt.name, state.value, sentence(error))
+        _flush(attempt)
+        state, usage, reason = state_after(error), attempt.told.usage, _reason(error)
+        _log.info("step %s %s: %s", attempt.name, state.value, self._sentence(error))
         self.metadata.finish_step(
             attempt.id,
             state,
-            error=sentence(error),
-            exit_reason=_reason(error),
+            error=self._sentence(error),
+            exit_reason=None if reason is None else blotted(reason, self._redact),
             memory_bytes=usage.memory_bytes,
+            worker=usage.worker,
             cpu_us=usage.cpu_us,
         )
+
+    def _sentence(self, error: BaseException) -> str:
+        return blotted(sentence(error), self._redact)
 
     @contextmanager
     def _logged(self) -> Iterator[None]:
@@ -171,7 +190,7 @@ class Journal:
             try:
                 yield
             except BaseException as error:
-                _log.info("run %s %s: %s", self.run_id, state_after(error).value, sentence(error))
+                _log.info("run %s %s: %s", self.run_id, state_after(error).value, self._sentence(error))
                 raise
             _log.info("run %s succeeded", self.run_id)
 
@@ -182,6 +201,15 @@ class Journal:
                 Told(self.metadata, self.artifacts, self.run_id).keep(LOG, self._log)
             except (MlcoreError, OSError) as error:
                 _log.warning("the log of run %s was not kept: %s", self.run_id, error)
+
+
+def _flush(attempt: Attempt) -> None:
+    """Write what a step told before it failed. That this cannot be written must not hide why it failed."""
+    try:
+        attempt.told.flush()
+    except MetadataError as error:
+        attempt.told.drop()
+        _log.warning("the last figures of step %s were not written: %s", attempt.name, error)
 
 
 def state_after(error: BaseException) -> RunState:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mlflow_core.config import load_settings
+from mlflow_core.config import SystemClock, load_settings
 from mlflow_core.engine.dataset.estimate import explain_dataset
 from mlflow_core.engine.estimate import RowsEstimate, estimate, rows_of
 from mlflow_core.engine.explain import Explanation
@@ -94,6 +94,7 @@ def open_workspace(root: Path, *, env: str | None = None, project: Project | Non
             acting_principal(settings),
             project=settings.project.name,
             namespace=settings.project.namespace,
+            leases=SystemClock(),
         ),
         artifacts=ArtifactStore(settings.artifact_location()),
     )

@@ -17,15 +17,15 @@ from mlflow_core.metadata.records import RunState
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.spec import Pipeline, TrainingPipeline
 from mlflow_core.telemetry.progress import Progress
-from mlflow_core.workflow.driving import OPTIONS, driving
+from mlflow_core.workflow.driving import driving
 from mlflow_core.workflow.environment import ENVIRONMENT, environment, environment_text, installed
 from mlflow_core.workflow.graph import Graph, Node, NodeContext, Output
 from mlflow_core.workflow.outputs import how_outputs_differ
-from mlflow_core.workflow.resuming import check_specs, recorded_data
+from mlflow_core.workflow.resuming import check_specs, options_of, recorded_data, started_spec
 from mlflow_core.workflow.specs import specs_of
 from mlflow_core.workflow.steps_run import graph_of_steps
 from mlflow_core.workflow.training.nodes import graph_of
-from mlflow_core.workflow.training.recipe import DATASET, SEARCH, Options, Recipe
+from mlflow_core.workflow.training.recipe import DATASET, SEARCH, Recipe
 from mlflow_core.workflow.training.releasing import REGISTER
 from mlflow_core.workflow.workspace import Workspace
 
@@ -104,10 +104,11 @@ def reproduce_run(
         raise WorkflowError(
             f"is {original.state.value}", object=f"Run {original.id}", expected="one that has succeeded"
         )
-    spec = workspace.any_pipeline(original.pipeline)
+    spec = started_spec(workspace, original)
     check_specs(original, specs_of(spec))
     recorded = _recorded(metadata, original)
     graph, notes = _graph(workspace, spec, original, recorded)
+    notes += _code_notes(graph, recorded)
     packages = installed()
     notes += _environment_notes(workspace, original, packages)
     again = metadata.create_run(
@@ -145,8 +146,7 @@ def _graph(
     if not isinstance(spec, TrainingPipeline):
         return graph_of_steps(workspace, spec, installed()), []
     pinned = recorded_data(workspace.metadata, original.id)
-    options = Options(**original.tags.get(OPTIONS, {}))
-    recipe = Recipe(workspace, spec, options, recorded=pinned, shown_run=original.id)
+    recipe = Recipe(workspace, spec, options_of(original), recorded=pinned, shown_run=original.id)
     now = graph_of(replace(recipe, recorded={}))
     nodes, notes = [], []
     for node in graph_of(recipe).nodes.values():
@@ -183,6 +183,16 @@ def _taken(
 
 def _take(output: Output, context: NodeContext) -> Output:  # noqa: ARG001 (the signature of work)
     return output
+
+
+def _code_notes(graph: Graph, recorded: Mapping[str, Step]) -> list[str]:
+    """Name what is other code than then: where an output differs, that is the first thing to know."""
+    changed: dict[str, None] = {}
+    for node in graph.nodes.values():
+        if node.name in recorded:
+            before, now = recorded[node.name].cache_parts.get("code", {}), node.key.code
+            changed |= {name: None for name in {**before, **now} if before.get(name) != now.get(name)}
+    return [f"the code is not that of then: {', '.join(changed)}"] if changed else []
 
 
 def _environment_notes(workspace: Workspace, original: Run, packages: Mapping[str, str]) -> list[str]:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from mlflow_core.config.clock import SystemClock
 from mlflow_core.config.times import format_time
 from mlflow_core.errors import WorkflowError
 from mlflow_core.metadata import MetadataStore, Run
 from mlflow_core.metadata.records import RunState
-from mlflow_core.spec import TrainingPipeline
+from mlflow_core.spec import Pipeline, TrainingPipeline
 from mlflow_core.telemetry.progress import Progress
 from mlflow_core.workflow.driving import OPTIONS, SPECS
 from mlflow_core.workflow.lease import driver_is_gone
@@ -22,17 +23,20 @@ from mlflow_core.workflow.steps_run import Finished, drive_steps
 from mlflow_core.workflow.training.recipe import Options, Recipe
 from mlflow_core.workflow.training.result import Trained
 from mlflow_core.workflow.training.run import drive
+from mlflow_core.workflow.training.tuning import TUNE, Tuned, drive_tuning
 from mlflow_core.workflow.workspace import Workspace
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["check_specs", "recorded_data", "resume_run"]
+__all__ = ["check_specs", "options_of", "recorded_data", "resume_run", "started_spec"]
+
+_KINDS = ("train", TUNE)
 
 
 def resume_run(
     workspace: Workspace, run_id: str, *, client: Client | None = None, progress: Progress | None = None
-) -> Trained | Finished:
+) -> Trained | Tuned | Finished:
     """Go on with a run.
 
     Args:
@@ -51,19 +55,36 @@ def resume_run(
     """
     metadata = workspace.metadata
     run = metadata.get_run(run_id)
-    if run.kind != "train":
+    if run.kind not in _KINDS:
         raise WorkflowError(
             f'is a run of the kind "{run.kind}"', object=f"Run {run.id}", expected="a run of a pipeline"
         )
-    spec = workspace.any_pipeline(run.pipeline)
-    _check_free(run, workspace.settings.make_clock().now_us())
+    spec = started_spec(workspace, run)
+    _check_free(run, SystemClock().now_us())
     check_specs(run, specs_of(spec))
     _restart(metadata, run)
     if not isinstance(spec, TrainingPipeline):
         return drive_steps(workspace, spec, run.id, client=client, progress=progress)
-    options = Options(**run.tags.get(OPTIONS, {}))
-    recipe = Recipe(workspace, spec, options, recorded=recorded_data(metadata, run.id))
+    recipe = Recipe(workspace, spec, options_of(run), recorded=recorded_data(metadata, run.id))
+    if recipe.options.tune:
+        return drive_tuning(recipe, run.id, client=client, progress=progress)
     return drive(recipe, run.id, client=client, progress=progress)
+
+
+def options_of(run: Run) -> Options:
+    """What was asked for when a run of a training pipeline was started."""
+    return Options(**run.tags.get(OPTIONS, {}))
+
+
+def started_spec(workspace: Workspace, run: Run) -> TrainingPipeline | Pipeline:
+    """The pipeline of a run as it is declared now, with what was asked for when the run was started.
+
+    Raises:
+        UnknownNameError: It is not declared any more.
+        SpecError: It was searched, and declares no search any more.
+    """
+    spec = workspace.any_pipeline(run.pipeline)
+    return options_of(run).applied(spec) if isinstance(spec, TrainingPipeline) else spec
 
 
 def recorded_data(metadata: MetadataStore, run_id: str) -> dict[str, Mapping[str, str]]:
@@ -80,7 +101,7 @@ def _check_free(run: Run, now_us: int) -> None:
         raise WorkflowError(
             "has succeeded: there is nothing to resume",
             object=f"Run {run.id}",
-            hint=f"To run the pipeline again: mlcore train {run.pipeline}",
+            hint=f"To run the pipeline again: {_command(run)}",
         )
     alive = run.state == RunState.RUNNING and run.lease_owner is not None and not run.is_lost(now_us)
     if alive and not driver_is_gone(run.lease_owner):
@@ -106,15 +127,19 @@ def check_specs(run: Run, now: Mapping[str, str]) -> None:
         raise WorkflowError(
             "does not say which declarations it was started with",
             object=f"Run {run.id}",
-            hint=f"Start a new one: mlcore train {run.pipeline}",
+            hint=f"Start a new one: {_command(run)}",
         )
     changed = changed_specs(before, now)
     if changed:
         raise WorkflowError(
             f"was started with other declarations; these have changed: {', '.join(changed)}",
             object=f"Run {run.id}",
-            hint=f"Start a new run, which takes what can be found: mlcore train {run.pipeline}",
+            hint=f"Start a new run, which takes what can be found: {_command(run)}",
         )
+
+
+def _command(run: Run) -> str:
+    return f"mlcore {TUNE if run.kind == TUNE else 'train'} {run.pipeline}"
 
 
 def _restart(metadata: MetadataStore, run: Run) -> None:

@@ -20,6 +20,7 @@ from mlflow_core.engine.layouts.cache import Cache, CacheEntry
 from mlflow_core.errors import ArtifactError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.metadata.retention import Needed, OldDataset, read_needed
+from mlflow_core.workflow.sharing import other_users
 
 __all__ = ["OldFile", "Removal", "Stored", "remove_old"]
 
@@ -91,9 +92,10 @@ def remove_old(stored: Stored, rules: RetentionSettings, clock: Clock, *, really
 
     Raises:
         MetadataError: The database cannot be read or written; nothing was removed where it cannot be read.
-        ArtifactError: A folder that stays is damaged, something cannot be removed, or the database knows nothing of
-            what is in the store.
+        ArtifactError: A folder that stays is damaged, something cannot be removed, the database knows nothing of
+            what is in the store, or others use the store, too.
     """
+    _refuse_shared(stored)
     needed = _but_stored_lately(_needed(stored.url, rules, clock), stored.artifacts, rules)
     young = rules.length_us("young")
     if really:
@@ -145,6 +147,19 @@ def _refuse_foreign(artifacts: ArtifactStore, needed: Needed, young_us: int | No
             f"holds {len(found.deleted)} artifacts, none of which the metadata database needs",
             place=artifacts.location,
             hint="Make sure that metadata.url and artifacts.location belong together.",
+        )
+
+
+def _refuse_shared(stored: Stored) -> None:
+    """Refuse a store that other databases use, too: what they need this one cannot know."""
+    others = other_users(stored.metadata, stored.artifacts)
+    if others:
+        told = "; ".join(f"{text} (its file: users/{name})" for name, text in sorted(others.items()))
+        raise ArtifactError(
+            f"is used by other metadata databases, too, and what they need is not known here: {told}",
+            place=stored.artifacts.location,
+            expected="a store of its own for each database",
+            hint="Of a database that is gone for good take its file out of the store.",
         )
 
 

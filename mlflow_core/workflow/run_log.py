@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from mlflow_core.telemetry.logs import ROOT, json_formatter
-from mlflow_core.workflow.workspace import Workspace
 
-__all__ = ["LOG", "log_file", "log_of", "logging_to", "step_named"]
+__all__ = ["LOG", "log_file", "logging_to", "step_named"]
 
 LOG = "log"
 """The name of a run's artifact that holds its log."""
@@ -25,18 +24,13 @@ LOG = "log"
 _STEP: ContextVar[str] = ContextVar("step", default="")
 
 
-def log_of(workspace: Workspace, run_id: str) -> Path:
+def log_file(root: Path, run_id: str) -> Path:
     """The file that a run's log is written to on the machine of its driver.
 
     Args:
-        workspace: The project.
+        root: The project's folder.
         run_id: The run's whole id.
     """
-    return log_file(workspace.settings.root, run_id)
-
-
-def log_file(root: Path, run_id: str) -> Path:
-    """The same file by the project's folder, for who has no use for its declarations."""
     return root / ".mlcore" / "logs" / f"{run_id}.jsonl"
 
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["Runner"]
 
 _AT_ONCE = 4
+# An output of at most so many bytes is hashed when it is found; of larger ones sizes are compared.
+_HASHED = 8 << 20
 _LOOK_S = 0.5
 
 _log = get_logger(__name__)
@@ -118,7 +120,9 @@ class Runner:
         key, parts = cache_key(node.key, digests), written(node.key, digests)
         if self.finds and not node.fresh and (there := self.journal.metadata.find_cached_step(key)):
             self.hold.check()
-            with self.journal.attempt(node.name, cache_key=key, cache_parts=parts) as attempt:
+            with self.journal.attempt(
+                node.name, cache_key=key, cache_parts=parts, aside=node.aside
+            ) as attempt:
                 output = self._found(node, attempt, there) or self._made(node, inputs, attempt)
             return self._held(attempt, output, inputs)
         return self._tried(node, inputs, key, parts)
@@ -130,7 +134,9 @@ class Runner:
         for again in range(node.retries + 1):
             try:
                 self.hold.check()
-                with self.journal.attempt(node.name, cache_key=key, cache_parts=parts) as attempt:
+                with self.journal.attempt(
+                    node.name, cache_key=key, cache_parts=parts, aside=node.aside
+                ) as attempt:
                     output = self._made(node, inputs, attempt)
                 return self._held(attempt, output, inputs)
             except Exception as error:
@@ -158,15 +164,17 @@ class Runner:
             return None
         told = Told(metadata, artifacts, self.journal.run_id, attempt.id)
         try:
-            kind = cast(OutputKind, told.repeat(record.digest))
+            if artifacts.about(digest).size <= _HASHED:
+                artifacts.verify(digest)  # else a damaged one would be found, and fail who reads it, for ever
+            output = Output(digest, cast(OutputKind, told.kind_of(record.digest)))
+            if node.holds is not None and not node.holds(output):
+                return None
+            told.repeat(record.digest)
         except ArtifactError as error:
             _log.info("step %s is run again: its output %s", node.name, error)
             return None
-        output = Output(digest, kind)
-        if node.holds is not None and not node.holds(output):
-            return None
         attempt.told, attempt.output_digest, attempt.found = told, digest, True
-        told.record(kind, node.name)
+        told.record(output.kind, node.name)
         return output
 
     def _made(self, node: Node, inputs: Mapping[str, Output], attempt: Attempt) -> Output:

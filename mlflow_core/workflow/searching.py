@@ -1,4 +1,4 @@
-"""A pipeline's search: where its study is kept, and its mirror in the metadata store.
+"""A pipeline's search: what it is, where its study is kept, and its mirror in the metadata store.
 
 What is searched and how is ``train.search``'s business. A study is named by what it searches on which data, so that
 one that was interrupted goes on, one that has finished is not run again, and one that was changed is another.
@@ -12,20 +12,42 @@ from pathlib import Path
 import orjson
 
 from mlflow_core.config import Settings
-from mlflow_core.errors import SpecError
 from mlflow_core.metadata import MetadataStore
-from mlflow_core.spec import TrainingPipeline
+from mlflow_core.spec import Search, TrainingPipeline
 from mlflow_core.train import TrainContext
 from mlflow_core.train.identity import identity_of
 from mlflow_core.train.search.recorder import StudyFacts, Trial
 from mlflow_core.train.search.result import SearchResult
 from mlflow_core.train.search.run import run_search
+from mlflow_core.train.search.storage import SCHEMA
+from mlflow_core.train.search.trial import with_one_rank
 from mlflow_core.workflow.dataset import StoredDataset
 
-__all__ = ["StudyMirror", "search_settings"]
+__all__ = ["StudyMirror", "search_of", "search_settings", "study_place"]
 
 _NAME_DIGITS = 12
 _HOW_FAR = {"trials", "parallel", "within", "start"}  # what may change while a study goes on
+
+
+def search_of(spec: TrainingPipeline) -> Search:
+    """The search that a pipeline declares.
+
+    Raises:
+        SpecError: It declares none.
+    """
+    if spec.search is None:
+        raise spec.wrong(
+            "declares no search",
+            hint="Say which settings of its trainer are looked for, and where, e.g. "
+            'search=ml.Search(trials=30, space={"max_depth": ml.Int(3, 9)}).',
+        )
+    return spec.search
+
+
+def study_place(settings: Settings, metadata: MetadataStore) -> str:
+    """Where the studies of a project are kept, as people are told: a file, or a database with the schema in it."""
+    found = _storage(settings)
+    return str(found) if isinstance(found, Path) else f"{metadata.shown_url}, schema {SCHEMA}"
 
 
 class StudyMirror:
@@ -92,17 +114,15 @@ def search_settings(
         SpecError: The pipeline declares no search, or one that does not fit its trainer.
         TrainError: No trial succeeded, or another process runs the same search.
     """
-    if spec.search is None:
-        raise SpecError(
-            "declares no search", object=f'TrainingPipeline "{spec.name}"', hint="Add search=ml.Search(...)."
-        )
-    searched = spec.search.model_dump(mode="json", exclude=_HOW_FAR)
+    search = search_of(spec)
+    searched = search.model_dump(mode="json", exclude=_HOW_FAR)
     told = orjson.dumps(
-        [identity_of(spec.trainer), searched, dataset.artifact.digest], option=orjson.OPT_SORT_KEYS
+        [identity_of(with_one_rank(spec.trainer)), searched, dataset.artifact.digest],
+        option=orjson.OPT_SORT_KEYS,
     )
     return run_search(
         spec.trainer,
-        spec.search,
+        search,
         dataset.data,
         context,
         name=f"{spec.name}-{hashlib.sha256(told).hexdigest()[:_NAME_DIGITS]}",

@@ -1,4 +1,7 @@
-"""What a step tells of itself while it runs: settings, figures, files, warnings. Written at once, and remembered.
+"""What a step tells of itself while it runs: settings, figures, files, warnings. Written, and remembered.
+
+All is written at once but the figures of rounds and epochs, which may come thousands to a second: they are written in
+batches, each figure within a second, and all of them before its step ends. Of a killed process the last second's are lost.
 
 What it remembers is kept beside the step's output, so that a run which finds the output instead of computing it has
 the same figures and files, and can be listed and compared like any other.
@@ -38,7 +41,7 @@ def record_name(step: str) -> str:
 
 @dataclass
 class Usage:
-    """What a step used elsewhere: its worker, its peak of memory in bytes, its processor time in microseconds."""
+    """What a step used: its worker, its peak of memory in bytes, its processor time in microseconds."""
 
     worker: str | None = None
     memory_bytes: int | None = None
@@ -64,7 +67,7 @@ class Told:
         step_id: The step that tells.
 
     Attributes:
-        usage: What the step used where it really ran, if that was not in this process.
+        usage: What the step used, as far as it tells; of one that works in this process the journal knows the rest.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Told:
         self._metadata, self._artifacts = metadata, artifacts
         self._run_id, self._step_id = run_id, step_id
         self._prefix, self._told = "", _Memory()
+        self._writer = metadata.metric_writer(run_id)
         self.usage = Usage()
 
     @property
@@ -83,7 +87,7 @@ class Told:
     def prefixed(self, prefix: str) -> Told:
         """The same with settings and figures whose names begin so, for a run that trains more than one model."""
         other = Told(self._metadata, self._artifacts, self._run_id, self._step_id)
-        other._prefix, other._told = prefix, self._told
+        other._prefix, other._told, other._writer = prefix, self._told, self._writer
         return other
 
     def params(self, params: Mapping[str, Any]) -> None:
@@ -93,16 +97,34 @@ class Told:
         self._told.params |= named
 
     def metrics(self, metrics: Mapping[str, float], *, step: int | None = None) -> None:
-        """Record measured values; ``step`` is the round, None for final figures."""
-        self.intervals(Metric(name, value, step or 0) for name, value in metrics.items())
+        """Record measured values; ``step`` is the round, None for final figures, which are written at once."""
+        self._tell(Metric(name, value, step or 0) for name, value in metrics.items())
+        if step is None:
+            self.flush()
 
     def intervals(self, metrics: Iterable[Metric]) -> None:
         """Record values with their intervals."""
+        self._tell(metrics)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write the figures that wait.
+
+        Raises:
+            MetadataError: They cannot be written.
+        """
+        self._writer.flush()
+
+    def drop(self) -> None:
+        """Forget the figures that wait: they are another driver's to tell."""
+        self._writer.drop()
+
+    def _tell(self, metrics: Iterable[Metric]) -> None:
         told = [
             Metric(f"{self._prefix}{one.name}", float(one.value), one.step, one.low, one.high)
             for one in metrics
         ]
-        self._metadata.log_metrics(self._run_id, told)
+        self._writer.write(told)
         self._told.metrics |= {(one.name, one.step): one for one in told}
 
     def artifact(self, name: str, path: Path) -> None:
@@ -141,6 +163,7 @@ class Told:
             kind: Of the output, as ``Output.kind``.
             name: The step's name.
         """
+        self.flush()
         text = canonical(
             {
                 "kind": kind,
@@ -154,14 +177,23 @@ class Told:
         kept = self._artifacts.put_bytes(text.encode(), name=record_name(name), media_type=RECORD_TYPE)
         self._log_artifact(record_name(name), kept)
 
-    def repeat(self, digest: str) -> str:
+    def kind_of(self, digest: str) -> str:
+        """The kind of an output that was made before.
+
+        Args:
+            digest: Its record, as ``record`` kept it.
+
+        Raises:
+            ArtifactError: The record is gone.
+        """
+        kind: str = orjson.loads(self._artifacts.read_bytes(digest))["kind"]
+        return kind
+
+    def repeat(self, digest: str) -> None:
         """Tell again what was told when an output was made.
 
         Args:
             digest: The record, as ``record`` kept it.
-
-        Returns:
-            The kind of the output.
 
         Raises:
             ArtifactError: The record, or a file that it names, is gone: the output has to be made again.
@@ -180,8 +212,6 @@ class Told:
             self.warn(warning)
         if told["dataset"] is not None:
             self.dataset(told["dataset"])
-        kind: str = told["kind"]
-        return kind
 
     def _log_artifact(self, name: str, artifact: Artifact) -> None:
         self._metadata.log_artifact(

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from mlflow_core.errors import ArtifactError
+from mlflow_core.errors import ArtifactError, StepError
 from mlflow_core.spec import Step
 from mlflow_core.telemetry.logs import get_logger
-from mlflow_core.workflow.calling import Stored, call_of, call_step
+from mlflow_core.workflow.calling import Called, Stored, call_of, call_step
 from mlflow_core.workflow.code import digest_of_code
 from mlflow_core.workflow.graph import Node, NodeContext, Output, OutputKind
 from mlflow_core.workflow.keys import KeyParts
@@ -90,7 +90,24 @@ def _call(
     outputs = {
         source: _stored(context, products.get(source) or Product(source)) for source in step.inputs.values()
     }
-    called = call_step(
+    try:
+        called = _called(step, workspace, outputs, seed, code, context)
+    except StepError as error:
+        context.told.usage = Usage(error.worker, error.memory_bytes, error.cpu_us)
+        raise
+    context.told.usage = Usage(called.worker, called.memory_bytes, called.cpu_us)
+    return Output(called.digest, cast(OutputKind, called.kind))
+
+
+def _called(
+    step: Step,
+    workspace: Workspace,
+    outputs: Mapping[str, Stored],
+    seed: int,
+    code: Mapping[str, str],
+    context: NodeContext,
+) -> Called:
+    return call_step(
         call_of(
             step,
             outputs,
@@ -106,8 +123,6 @@ def _call(
         told=partial(_say, step.name),
         server=context.server,
     )
-    context.told.usage = Usage(called.worker, called.memory_bytes, called.cpu_us)
-    return Output(called.digest, cast(OutputKind, called.kind))
 
 
 def _stored(context: NodeContext, product: Product) -> Stored:

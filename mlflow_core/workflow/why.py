@@ -17,6 +17,7 @@ from mlflow_core.workflow.keys import Changed, difference
 __all__ = ["StepReason", "why"]
 
 _LOOKED_AT = 200
+_AT_ONCE = 1_000
 _SHOWN = 4
 
 
@@ -78,18 +79,31 @@ def why(metadata: MetadataStore, artifacts: ArtifactStore, run_id: str) -> tuple
         UnknownNameError: There is no such run.
     """
     run = metadata.get_run(run_id)
-    earlier = [
-        one
-        for one in metadata.list_runs(pipeline=run.pipeline, limit=_LOOKED_AT)
-        if (one.created_us, one.id) < (run.created_us, run.id)
-    ]
+    earlier = _earlier(metadata, run)
     attempts = {one.id: metadata.list_steps(one.id) for one in earlier}
     reasons = []
     before: list[Step] = []
     for step in metadata.list_steps(run.id):
-        reasons.append(_reason(step, run, before, [*earlier], attempts, artifacts))
+        if step.cache_hit:
+            origin = metadata.origin_of_output(step.id)
+            reasons.append(StepReason(step.name, step.attempt, step.state.value, True, origin, ()))
+        else:
+            reasons.append(_reason(step, run, before, earlier, attempts, artifacts))
         before.append(step)
     return tuple(reasons)
+
+
+def _earlier(metadata: MetadataStore, run: Run) -> list[Run]:
+    """The runs of the same pipeline before a run, the newest first; that run may itself be an old one."""
+    earlier: list[Run] = []
+    seen = 0
+    while len(earlier) < _LOOKED_AT:
+        some = metadata.list_runs(pipeline=run.pipeline, limit=_AT_ONCE, offset=seen)
+        earlier += [one for one in some if (one.created_us, one.id) < (run.created_us, run.id)]
+        seen += len(some)
+        if len(some) < _AT_ONCE:
+            break
+    return earlier[:_LOOKED_AT]
 
 
 def _reason(
@@ -104,11 +118,7 @@ def _reason(
     same_step = [one for one in reversed(before) if one.name == step.name]
     for other in earlier:
         same_step += [one for one in reversed(attempts[other.id]) if one.name == step.name]
-    state, found = step.state.value, step.cache_hit
-    if found:
-        made = next((one for one in same_step if one.output_digest and one.cache_key == step.cache_key), None)
-        origin = _origin(made, same_step) if made else None
-        return StepReason(step.name, step.attempt, state, True, origin, ())
+    state = step.state.value
     if not step.cache_key:
         return StepReason(step.name, step.attempt, state, False, None, (), "it has no key")
     compared = [one for one in same_step if one.cache_key]
@@ -128,12 +138,6 @@ def _reason(
         changed,
         "" if changed else _again(nearest, run),
     )
-
-
-def _origin(made: Step, same_step: list[Step]) -> str:
-    """The run that computed an output which others found."""
-    first = [one for one in same_step if one.cache_key == made.cache_key and not one.cache_hit]
-    return first[0].run_id if first else made.run_id
 
 
 def _differing(one: Step, other: Step) -> set[str]:

@@ -27,8 +27,8 @@ def last(number: int) -> list[object]:
     return [run.pipeline, dict(sorted(run.params.items())), dict(sorted(run.steps[-1].items()))]
 
 
-@pytest.mark.parametrize("way", ["write_steps", "write_batch"])
-def test_a_run_is_read_back_as_it_was_given_either_way(ours: Ours, way: str) -> None:
+@pytest.mark.parametrize("way", ["write_told", "write_steps", "write_batch"])
+def test_a_run_is_read_back_as_it_was_given_each_way(ours: Ours, way: str) -> None:
     run = given_run(7, 4)
     found = ours.read(getattr(ours, way)(run))
     assert found["params"] == run.params

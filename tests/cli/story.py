@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -57,6 +58,7 @@ class Chapter:
             "plan",
             "apply",
             "train",
+            "tune",
             "materialize",
             "predict",
             "completion",
@@ -104,6 +106,46 @@ def another_seed_and_depth(root: Path) -> None:
     pq.write_table(table.set_column(column, "sent", moved), parcels)
 
 
+SEARCH = '    search=ml.Search(trials=4, space={"max_depth": ml.Int(1, 6)}, pruner=None),\n'
+
+
+def a_search(root: Path) -> None:
+    """The pipeline looks for a better depth."""
+    pipeline = root / "pipelines" / "late_parcel.py"
+    pipeline.write_text(pipeline.read_text().replace("    register=", SEARCH + "    register="))
+
+
+def no_search(root: Path) -> None:
+    """The pipeline is as it was."""
+    pipeline = root / "pipelines" / "late_parcel.py"
+    pipeline.write_text(pipeline.read_text().replace(SEARCH, ""))
+
+
+_THEIRS = """
+from mlflow import MlflowClient
+
+client = MlflowClient("sqlite:///.mlcore/mlflow.db")
+run = client.create_run(client.create_experiment("before"), tags={"team": "ops"})
+client.log_metric(run.info.run_id, "loss", 0.5)
+client.set_terminated(run.info.run_id)
+client.create_run(run.info.experiment_id)
+"""
+
+
+def a_tracking_store(root: Path) -> None:
+    """The project names a store of MLflow's, an SQLite file, for its copies."""
+    (root / "env").mkdir(exist_ok=True)
+    (root / "env" / "mirrored.toml").write_text(
+        '[mlflow]\ntracking_uri = "sqlite:///.mlcore/mlflow.db"\nmodels = true\nwithin = "3m"\n'
+    )
+
+
+def runs_of_their_own(root: Path) -> None:
+    """Somebody else has recorded a run in that store, and another one is going on."""
+    environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}
+    subprocess.run([sys.executable, "-c", _THEIRS], cwd=root, env=environment, check=True, timeout=120)
+
+
 def a_run_whose_driver_is_gone(root: Path) -> None:
     """The same run once more, as far as a driver comes that is killed at once."""
     from mlflow_core.config import Principal, SystemClock
@@ -140,8 +182,8 @@ STORY = (
     called("dataset diff 1 2"),
     called("dataset diff 1 1 --all"),
     called("dataset export late_parcel --to {new}/exported"),
-    called("train late_parcel --in-process", keep="run", field="run", then=another_seed_and_depth),
-    called("train late_parcel --in-process", text=True),
+    called("train late_parcel --in-process --profile", keep="run", field="run", then=another_seed_and_depth),
+    called("train late_parcel --in-process --profile", text=True),
     called("runs list"),
     called("runs show latest"),
     called("runs logs latest"),
@@ -152,8 +194,13 @@ STORY = (
     called("runs why latest"),
     called("runs reproduce latest --in-process", then=a_run_whose_driver_is_gone),
     called("runs cancel latest"),
-    called("runs resume latest --in-process"),
-    called("models list"),
+    called("runs resume latest --in-process", then=a_search),
+    called("tune late_parcel --in-process --trials 3", text=True),
+    called("tune late_parcel --in-process --trials 4 --timeout 10m", then=no_search),
+    called("models list", then=a_tracking_store),
+    called("runs mirror latest --env mirrored", then=runs_of_their_own),
+    called("runs mirror --all --env mirrored", text=True),
+    called("runs import --from sqlite:///{root}/.mlcore/mlflow.db"),
     called("models show late_parcel@champion"),
     called("models promote late_parcel:1 --to candidate"),
     called("models alias late_parcel champion 1"),

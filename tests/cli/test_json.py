@@ -73,6 +73,15 @@ def test_what_a_command_prints_is_what_its_schema_says(command, told):
         assert wrong is None, f"{wrong.json_path}: {wrong.message}"
 
 
+def test_a_training_says_where_its_time_went_if_it_is_asked(told):
+    spent = told.answers["train"][0]["profile"]
+
+    assert {"decoding", "data", "computing", "communication", "total"} <= spent.keys()
+    assert 0 < spent["computing"] <= spent["total"]
+    lines = told.texts["train"][0].splitlines()
+    assert lines[lines.index("where the training's time went:") + 1].split()[2] == "s"
+
+
 def test_text_is_readable_in_a_pipe_80_columns_no_colours_no_spinners(told):
     assert {"train", "runs show", "models lineage", "dataset show"} <= set(told.texts)
     for command, texts in told.texts.items():

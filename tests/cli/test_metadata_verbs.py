@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlflow_core.cli.boundary import run
-from mlflow_core.config import SystemClock, load_settings
+from mlflow_core.config import Principal, SystemClock, load_settings
 from mlflow_core.errors import MetadataError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.metadata.acting import acting_principal
@@ -83,6 +83,7 @@ def test_a_written_token_is_refused_and_not_shown(mlcore: Mlcore, tmp_path: Path
     code, said = mlcore("config", "show")
     assert code == 2
     assert "write a reference to the token" in said
+    assert "mlc_written_down" not in said
     (tmp_path / "mlcore.toml").write_text('[principal]\ntoken = "${file:token}"\n')
     (tmp_path / "token").write_text("mlc_kept")
     _, shown = mlcore("config", "show")
@@ -152,3 +153,55 @@ def test_a_database_is_checked_kept_and_put_back_and_the_log_tells(mlcore: Mlcor
     assert mlcore("audit", "log", "--json")[1][0]["action"] == "db.restore"
     found = mlcore("db", "check", "--json")[1]
     assert (found["ok"], found["problems"], found["audit"]["rows"]) == (True, [], 2)
+
+
+def test_a_restored_backup_hides_whom_the_replaced_database_knew_to_be_erased(
+    mlcore: Mlcore, tmp_path: Path
+) -> None:
+    file, url = tmp_path / "kept.db", load_settings(tmp_path).metadata_url()
+    name = load_settings(tmp_path).project.name
+    mlcore("tokens", "create", "ops")
+    mlcore("db", "backup", str(file))
+    with MetadataStore(url, SystemClock(), Principal("ada"), project=name) as store:
+        store.record_erasure(["customer"], b"\x00", 5)
+
+    code, said = mlcore("db", "restore", str(file), "--yes")
+
+    assert (code, f"did not know 1 erasure, of default/{name}" in " ".join(said.split())) == (0, True)
+    assert mlcore("db", "restore", str(file), "--yes", "--json")[1]["erased_again"] == 1
+    with MetadataStore(url, SystemClock(), Principal("ada"), project=name) as store:
+        assert [(one.columns, one.erased_us) for one in store.list_erasures()] == [(("customer",), 5)]
+    for one in tmp_path.glob(".mlcore/metadata.db*"):
+        one.unlink()
+    assert "nothing was there" in mlcore("db", "restore", str(file))[1].lower()
+
+
+def test_no_clock_of_the_settings_lets_an_expired_token_hold(
+    mlcore: Mlcore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Yesterday(SystemClock):
+        def now_us(self) -> int:
+            return super().now_us() - 86_400_000_000
+
+    with MetadataStore(
+        load_settings(tmp_path).metadata_url(), Yesterday(), Principal("ada"), project=tmp_path.name
+    ) as store:
+        expired = store.create_token("ops", expires_us=SystemClock().now_us() - 1)[1]
+    monkeypatch.setenv("MLCORE_CLOCK_VALUE", "2013-11-15T12:00Z")
+
+    with pytest.raises(MetadataError, match="none that is in force here"):
+        acting(tmp_path, MLCORE_TOKEN=expired, MLCORE_CLOCK_VALUE="2013-11-15T12:00Z")
+    assert [one["state"] for one in mlcore("tokens", "list", "--json")[1]] == ["expired"]
+
+
+def test_no_clock_of_the_settings_keeps_the_lease_of_a_lost_driver(
+    mlcore: Mlcore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = load_settings(tmp_path).metadata_url()
+    with MetadataStore(url, SystemClock(), Principal("ada"), project=tmp_path.name) as store:
+        run_id = store.create_run("nightly").id
+        store.take_lease(run_id, "another-machine:1:1:x", 1)
+    monkeypatch.setenv("MLCORE_CLOCK_VALUE", "2013-11-15T12:00Z")
+
+    assert "lost" in mlcore("runs", "list")[1]
+    assert mlcore("runs", "cancel", run_id, "--json")[1]["state"] == "cancelled"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_core.config import Secret, load_settings
+from mlflow_core.config.secret import hidden_in, resolve
 from mlflow_core.errors import ConfigError
 
 
@@ -107,7 +108,30 @@ def test_a_secret_is_resolved_and_never_printed_or_serialised(
     again = pickle.loads(pickle.dumps(settings.metadata.url))
     assert isinstance(again, Secret)
     assert again.reveal() == settings.metadata_url()
-    assert settings.secret_values() == ("postgresql://ml:tiger-42@db/ml", "s3://b/hunter-7")
+    assert settings.secret_values() == (
+        "postgresql://ml:tiger-42@db/ml",
+        "tiger-42",
+        "s3://b/hunter-7",
+        "hunter-7",
+    )
+
+
+def test_what_a_secret_is_made_of_must_not_be_seen_either(tmp_path: Path) -> None:
+    key = "-----BEGIN KEY-----\nMIIEvQ\n-----END KEY-----"
+    environ = {"URL": "postgresql://ml:t%40ger@db/ml", "KEY": key, "N": "7", "EMPTY": ""}
+
+    def hidden(text: str) -> tuple[str, ...]:
+        found = resolve(text, tmp_path, environ)
+        assert isinstance(found, Secret)
+        return found.hidden()
+
+    assert set(hidden("${env:URL}")) == {environ["URL"], "postgresql://ml:t@ger@db/ml", "t%40ger", "t@ger"}
+    assert set(hidden("${env:KEY}")) == {key, *key.splitlines()}
+    # A short part stands in half of all words; the whole is hidden all the same.
+    assert hidden("a${env:N}b${env:EMPTY}") == ("a7b",)
+    declared = {"url": "${env:HOME_OF_NOBODY}", "properties": {"token": "x${file:key}"}, "keys": ["plain"]}
+    (tmp_path / "key").write_text("hunter-7")
+    assert list(hidden_in(declared, tmp_path)) == ["xhunter-7", "hunter-7"]
 
 
 def test_a_doubled_dollar_is_a_literal(tmp_path: Path) -> None:

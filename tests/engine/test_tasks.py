@@ -32,6 +32,11 @@ def fail(kind: type[Exception], *arguments: object) -> None:
     raise kind(*arguments)
 
 
+def pause(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
 def hoard(size: int) -> int:
     """Leave memory behind that is never given back."""
     import builtins
@@ -123,6 +128,23 @@ def gone() -> Iterator[Client]:
         time.sleep(0.01)
     yield client
     client.close()
+
+
+class Restless(Client):
+    """A client whose own refreshing of its list, which asks for no workers, always comes last."""
+
+    async def _update_scheduler_info(self, n_workers: int = 0) -> None:
+        await super()._update_scheduler_info(n_workers=0)
+
+
+def test_a_long_task_is_waited_for_though_the_clients_own_list_of_workers_is_empty(client):
+    with (
+        Restless(client.scheduler.address, set_as_default=False) as restless,
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "1s"}),
+    ):
+        assert restless.scheduler_info()["workers"] == {}
+
+        assert run_tasks(restless, [(pause, 4.0)], "waiting", "tasks", SilentProgress()) == [4.0]
 
 
 @pytest.mark.chaos

@@ -20,6 +20,7 @@ HEAVY = {
     "feast",
     "llvmlite",
     "matplotlib",
+    "mlflow",
     "numba",
     "pandas",
     "pyarrow",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +18,7 @@ from mlflow_core.engine.retrieve import retrieve
 from mlflow_core.plan.retrieval import plan_retrieval
 from mlflow_core.serve.features import Features
 from mlflow_core.spec import Every
+from tests.flagship import copied, prepare
 
 HOUR = 3_600_000_000
 BOUNDARIES = (
@@ -32,32 +31,16 @@ FLIGHTS = 500
 @pytest.fixture(scope="module")
 def prepared(repository, tmp_path_factory):
     """The folder of the prepared files, made by the flagship's own module."""
-    spec = importlib.util.spec_from_file_location(
-        "prepare_flights", repository / "feature_repo" / "prepare_data.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     folder = tmp_path_factory.mktemp("flights")
-    assert module.prepare(folder)
-    assert not module.prepare(folder), "a second time there is nothing to do"
+    assert prepare(repository, folder)
+    assert not prepare(repository, folder), "a second time there is nothing to do"
     return folder
 
 
 @pytest.fixture(scope="module")
 def january(repository, prepared, tmp_path_factory):
     """The flagship's project on its own copy of three weeks of flights."""
-    root = tmp_path_factory.mktemp("flagship")
-    for name in ("feature_repo", "pipelines"):
-        shutil.copytree(repository / name, root / name, ignore=shutil.ignore_patterns("data", "__pycache__"))
-    shutil.copy(repository / "mlcore.toml", root)
-    data = root / "feature_repo" / "data"
-    data.mkdir()
-    flights = pq.read_table(prepared / "flights.parquet")
-    early = pc.less(flights["scheduled_departure"].cast(pa.int64()), parse_time("2013-01-21"))
-    pq.write_table(flights.filter(early), data / "flights.parquet")
-    for name in ("weather", "planes", "airports"):
-        shutil.copy(prepared / f"{name}.parquet", data)
-    return root
+    return copied(repository, prepared, tmp_path_factory.mktemp("flagship"), ("2013-01-01", "2013-01-21"))
 
 
 def test_the_prepared_flights_are_all_there_and_their_times_fit_together(prepared):
@@ -136,12 +119,7 @@ def test_the_flagship_beats_the_rate_and_logistic_regression_on_the_last_two_mon
     from mlflow_core.workflow.project import open_workspace
     from mlflow_core.workflow.training import run_pipeline
 
-    for name in ("feature_repo", "pipelines"):
-        shutil.copytree(
-            repository / name, tmp_path / name, ignore=shutil.ignore_patterns("data", "__pycache__")
-        )
-    shutil.copy(repository / "mlcore.toml", tmp_path)
-    shutil.copytree(prepared, tmp_path / "feature_repo" / "data")
+    copied(repository, prepared, tmp_path)
     workspace = open_workspace(tmp_path)
 
     trained = run_pipeline(workspace, "late_arrival")

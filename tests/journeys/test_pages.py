@@ -16,7 +16,7 @@ from tests.house.repository import ROOT, our_files, shown
 
 EXAMPLES = ("examples/machines/README.md",)
 OWN_PROJECT = "docs/own-project.md"
-PAGES = ("docs/steps.md", "docs/schedules.md")
+PAGES = ("docs/steps.md", "docs/schedules.md", "docs/mlflow.md")
 
 
 def test_a_project_grows_from_an_empty_folder_as_its_page_says(tmp_path, monkeypatch, capsys):

@@ -92,3 +92,24 @@ def test_two_rows_that_changed_places_are_found(store: MetadataStore, raw: Raw) 
 def test_a_missing_head_is_found(store: MetadataStore, raw: Raw) -> None:
     report = after(store, raw, "DELETE FROM mlcore_audit_head")
     assert found(report) == [(10, "missing")]
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["an end cut off with its head", "all of it"])
+def test_what_only_a_head_that_was_kept_elsewhere_tells(
+    store: MetadataStore, raw: Raw, everything: bool
+) -> None:
+    ten_rows(store)
+    kept, seventh = store.audit_verify().head_hash, store.audit_entries()[6].hash
+    store.record_audit("test", "thing:later")
+    assert store.audit_verify(known=kept).ok
+
+    left, last = (0, "") if everything else (7, seventh)
+    raw(
+        f"DELETE FROM mlcore_audit WHERE seq > {left}",
+        f"UPDATE mlcore_audit_head SET seq = {left}, hash = '{last}'",
+    )
+
+    assert store.audit_verify().ok
+    report = store.audit_verify(known=kept)
+    assert found(report) == [(left + 1, "missing")]
+    assert kept in report.problems[0].text

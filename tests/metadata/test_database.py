@@ -197,6 +197,15 @@ def test_a_password_is_never_in_an_error() -> None:
     assert "ml:***@db" in str(caught.value)
 
 
+@pytest.mark.parametrize("password", ["tig@er-42", "tig@er:42"])
+def test_a_piece_of_a_password_that_was_not_quoted_is_never_in_an_error(password: str) -> None:
+    with pytest.raises(MetadataError, match=r"written as %2F, %40 and %3A") as caught:
+        open_store(f"postgresql://ml:{password}@db/ml")
+    assert "er" not in str(caught.value).partition("Expected")[0]
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
 FULL_DISK = """
 import resource, sys
 from mlflow_core.config import Principal, SystemClock

@@ -129,3 +129,24 @@ def test_another_project_sees_and_starts_none(store: MetadataStore, url: str, cl
             other.claim_schedule("nightly", "other", 100)
         put(other)
         assert other.get_schedule("nightly").id != store.get_schedule("nightly").id
+
+
+def test_what_was_seen_stays_with_a_schedule_until_something_else_is_seen(store: MetadataStore) -> None:
+    watch = {"when": {"kind": "fresh"}}
+    given: dict[str, object] = {"cron": None, "triggers": watch, "next_us": NOON}
+    made = put(store, **given, seen={"last": 1})
+    assert (made.seen, made.next_us) == ({"last": 1}, NOON)
+    assert put(store, **given, seen={"last": 2}) == made  # the same declaration again changes nothing
+
+    assert [one.name for one in store.due_schedules(NOON, "one", 100)] == ["nightly"]
+    with pytest.raises(MetadataError, match="is not led by two"):
+        store.release_schedule("nightly", "two", next_us=NOON + 5)
+    left = store.release_schedule("nightly", "one", next_us=NOON + 5, seen={"last": 3})
+    assert (left.lease_owner, left.next_us, left.last_us, left.seen) == (None, NOON + 5, None, {"last": 3})
+    store.claim_schedule("nightly", "one", 9)
+    assert store.release_schedule("nightly", "one", next_us=NOON + 6).seen == {"last": 3}
+
+    store.claim_schedule("nightly", "one", 9)
+    assert store.finish_schedule("nightly", "one", next_us=None, seen={"last": 4}).seen == {"last": 4}
+    later = put(store, **{**given, "triggers": {"when": {"kind": "other"}}, "next_us": NOON + 9})
+    assert (later.seen, later.next_us) == ({"last": 4}, NOON + 9)

@@ -8,6 +8,7 @@ from sqlalchemy import create_engine, text
 from mlflow_core.config import Principal
 from mlflow_core.errors import MetadataError, UnknownNameError, UsageError
 from mlflow_core.metadata import MetadataStore
+from mlflow_core.metadata.tokens import digest_of_token
 from tests.metadata.conftest import NOON, HandClock
 
 REFUSED = "the token is none that is in force here"
@@ -100,3 +101,21 @@ def test_a_token_of_one_namespace_is_nothing_in_another(url: str, clock: HandClo
         with pytest.raises(UnknownNameError, match="no token"):
             blue.revoke_token(made.id)
         blue.create_token("ops")  # its own first one
+
+
+def test_a_token_has_a_role_and_a_server_is_told_of_those_in_force(store: MetadataStore) -> None:
+    reading, _ = store.create_token("ana")
+    pushing, token = store.create_token("bob", role="write", expires_us=NOON + 10, force=True)
+    gone, _ = store.create_token("eve", role="admin", force=True)
+    store.revoke_token(gone.id, force=True)
+
+    assert (reading.role, pushing.role) == ("read", "write")
+    told = store.tokens_in_force()
+    assert [(one.principal, one.role, one.expires_us) for one in told] == [
+        ("ana", "read", None),
+        ("bob", "write", NOON + 10),
+    ]
+    assert told[1].digest == digest_of_token(token)
+    assert '"role":"write"' in str(store.audit_entries()[1].details)
+    with pytest.raises(UsageError, match='"writer" is no role'):
+        store.create_token("ana", role="writer", force=True)  # type: ignore[arg-type]

@@ -309,13 +309,14 @@ def test_a_driver_that_a_shell_began_in_the_background_is_stopped_too_and_by_nob
 def test_the_log_of_a_run_is_readable_while_it_runs_and_kept_when_it_has_ended(workspace, monkeypatch):
     import json
 
-    from mlflow_core.workflow.run_log import log_of
+    from mlflow_core.workflow.run_log import log_file
     from mlflow_core.workflow.training import fitting
 
     fit, seen = fitting.fit, []
 
     def looking(*arguments, **named):
-        seen.append(log_of(workspace, workspace.metadata.get_run("latest").id).read_text())
+        run = workspace.metadata.get_run("latest")
+        seen.append(log_file(workspace.settings.root, run.id).read_text())
         return fit(*arguments, **named)
 
     monkeypatch.setattr(fitting, "fit", looking)

@@ -18,6 +18,7 @@ from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import ArtifactError, MetadataError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.workflow.retention import Removal, Stored, remove_old
+from mlflow_core.workflow.sharing import claim
 
 DAY = 86_400_000_000
 NOW = 1_000 * DAY
@@ -326,3 +327,31 @@ def test_while_runs_write_nothing_of_theirs_is_lost(shop: Shop) -> None:
     assert all(shop.has(*written))
     for digest in written:
         shop.artifacts.verify(digest)
+
+
+def test_a_store_that_another_database_uses_too_is_left_alone_until_that_one_is_gone(
+    shop: Shop, tmp_path: Path
+) -> None:
+    lost, run = shop.put("lost"), shop.run(1, shop.put("needed"))
+    (tmp_path / "other").mkdir()
+    other = Shop(tmp_path / "other")
+    other.artifacts = shop.artifacts
+    with shop.at(0) as store:
+        claim(store, shop.artifacts, run)
+    second = Shop(tmp_path, project="second")
+    with second.at(0) as store:
+        claim(store, shop.artifacts, second.run(1))
+    assert list(shop.artifacts.users.read()) == [run], "one database is one user, whatever its projects"
+    assert shop.gc(really=False).artifacts.deleted == (lost,)
+
+    theirs = other.run(1)
+    with other.at(0) as store:
+        claim(store, shop.artifacts, theirs)
+
+    for one, told in ((shop, r"other/metadata\.db on .*users/"), (other, r"metadata\.db on .*users/")):
+        for really in (False, True):
+            with pytest.raises(ArtifactError, match=f"used by other metadata databases.*{told}"):
+                one.gc(really=really)
+    assert shop.has(lost) == [True]
+    (Path(shop.artifacts.location) / "users" / theirs).unlink()
+    assert shop.gc().artifacts.deleted == (lost,)

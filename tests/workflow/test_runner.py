@@ -15,6 +15,7 @@ from mlflow_core.workflow.graph import Graph, Node, Output
 from mlflow_core.workflow.journal import Journal
 from mlflow_core.workflow.keys import KeyParts, cache_key, difference, written
 from mlflow_core.workflow.runner import Runner
+from mlflow_core.workflow.told import Usage
 
 
 @pytest.fixture
@@ -209,3 +210,48 @@ def test_a_key_follows_from_each_part_and_differences_name_the_part():
     told = [difference(written(base, {}), written(one, {}))[0] for one in others]
     assert [one.part for one in told] == ["code", "params", "features", "data", "environment"]
     assert told[1].describe() == "params: a.b 1 -> 2"
+
+
+def test_a_step_of_this_process_is_measured_one_elsewhere_tells_itself_and_a_found_one_has_no_peak(
+    metadata, artifacts, tmp_path
+):
+    def elsewhere(context):
+        context.told.usage = Usage("there", 7, 8)
+        return Output(context.artifacts.put_bytes(b"b").digest, "value")
+
+    def graph():
+        return [node("a"), node("b", work=elsewhere, aside=True), node("c", aside=True)]
+
+    run_id, _ = go(metadata, artifacts, tmp_path / "d", graph())
+    again, _ = go(metadata, artifacts, tmp_path / "d", graph())
+
+    steps = {one.name: one for one in metadata.list_steps(run_id)}
+    assert steps["a"].memory_bytes > 1 << 20
+    assert steps["a"].cpu_us >= 0
+    assert (steps["b"].worker, steps["b"].memory_bytes, steps["b"].cpu_us) == ("there", 7, 8)
+    assert (steps["c"].memory_bytes, steps["c"].cpu_us) == (None, None)
+    assert [(one.cache_hit, one.memory_bytes) for one in metadata.list_steps(again)] == [(True, None)] * 3
+
+
+def test_a_step_that_fails_has_its_footprint_too(metadata, artifacts, tmp_path):
+    def failing(context):
+        raise StepFailed("no")
+
+    with pytest.raises(StepFailed):
+        go(metadata, artifacts, tmp_path / "d", [node("a", work=failing)])
+
+    (step,) = metadata.list_steps(metadata.get_run("latest").id)
+    assert (step.state, step.memory_bytes > 1 << 20) == ("failed", True)
+
+
+def test_an_output_that_was_damaged_is_made_again_and_whole_then(metadata, artifacts, tmp_path):
+    graph = [node("a"), node("b", "a")]
+    _, first = go(metadata, artifacts, tmp_path / "d", graph)
+    blob = artifacts.path(first["a"].digest)
+    blob.chmod(0o644)
+    blob.write_bytes(b"x")  # as many bytes, so that only the content tells
+
+    run_id, again = go(metadata, artifacts, tmp_path / "d", graph)
+
+    assert [(one.name, one.cache_hit) for one in metadata.list_steps(run_id)] == [("a", False), ("b", True)]
+    assert artifacts.read_bytes(again["a"].digest) == b"a"

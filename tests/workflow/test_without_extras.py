@@ -109,3 +109,20 @@ def test_an_export_without_onnx_says_how_to_install_it(machines, mlcore, tmp_pat
     assert refused.returncode == 1
     assert 'pip install "mlflow-core[onnx]"' in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_without_mlflow_a_run_is_not_copied_and_says_what_to_install(machines, mlcore):
+    settings = machines / "mlcore.toml"
+    settings.write_text(f'{settings.read_text()}\n[mlflow]\ntracking_uri = "http://127.0.0.1:9"\n')
+
+    trained = mlcore("train", "breakdown", "--in-process", missing=["mlflow"])
+
+    assert trained.returncode == 0, trained.stderr
+    assert "was not copied to MLflow: MLflow is not installed" in trained.stderr
+    assert "To do it later: mlcore runs mirror 2" in trained.stderr
+    assert "Traceback" not in trained.stderr
+    for words in (("runs", "mirror", "latest"), ("runs", "import", "--from", "http://127.0.0.1:9")):
+        refused = mlcore(*words, missing=["mlflow"])
+        assert refused.returncode == 1
+        assert 'pip install "mlflow-core[mlflow]"' in refused.stderr
+        assert "Traceback" not in refused.stderr

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlflow_core.engine.cluster.workers import workers_of
 from mlflow_core.errors import EngineError, MlcoreError, disk_is_full
 from mlflow_core.telemetry import Progress, Stage
 
@@ -328,11 +329,10 @@ _ALL_PAUSED = _Idle(
 
 def _why_idle(client: Client) -> _Idle | None:
     try:
-        told = client.scheduler_info()
+        workers = workers_of(client).values()
     except OSError:
-        return None  # the scheduler has gone: then the tasks are cancelled, and that is told
-    _check_open(client)  # once closed it forgets tasks that it never sent, and tells nobody
-    workers = told["workers"].values()
+        _check_open(client)  # once closed it forgets tasks that it never sent, and tells nobody
+        return None  # the scheduler is busy, or has gone: then the tasks are cancelled, and that is told
     if not workers:
         return _NO_WORKER
     for worker in workers:

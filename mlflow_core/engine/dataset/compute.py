@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from mlflow_core.algebra.on_demand import infer_outputs
 from mlflow_core.config.times import format_time
 from mlflow_core.engine.dataset.checks import CheckResult, run_checks
+from mlflow_core.engine.dataset.manifest import MANIFEST
 from mlflow_core.engine.dataset.spine import EntityRows, entity_rows
 from mlflow_core.engine.retrieve import retrieve_to_shards
 from mlflow_core.engine.route import InProcess, Route
@@ -30,9 +31,8 @@ from mlflow_core.plan.dataset import PARTS, TIME_COLUMN, DatasetPlan
 from mlflow_core.sources import snapshot
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 
-__all__ = ["MANIFEST", "ComputedDataset", "compute_dataset", "snapshots"]
+__all__ = ["ComputedDataset", "compute_dataset", "snapshots"]
 
-MANIFEST = "dataset.json"
 _ROWS_PER_SHARD = 131_072
 
 

@@ -17,6 +17,7 @@ class TokenRow(Table):
     namespace_id: Mapped[int] = mapped_column(ForeignKey("mlcore_namespaces.id"), index=True)
     principal: Mapped[str]
     digest: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str] = mapped_column(server_default="read")
     note: Mapped[str]
     created_us: Mapped[int]
     created_by: Mapped[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from mlflow_core.metadata.tables.orm import Json, Key, Table
@@ -21,6 +21,7 @@ class ScheduleRow(Table):
     cron: Mapped[str | None]
     zone: Mapped[str]
     triggers: Mapped[Json]
+    seen: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     paused: Mapped[bool]
     next_us: Mapped[int | None]
     last_run: Mapped[str | None] = mapped_column(ForeignKey("mlcore_runs.id"), index=True)

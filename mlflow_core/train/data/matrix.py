@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from mlflow_core.engine.files.entries import FACTS, facts_of, write_entry
 from mlflow_core.engine.layouts.cache import Cache
-from mlflow_core.errors import TrainError, disk_is_full
+from mlflow_core.errors import MachineError, TrainError, disk_is_full
 from mlflow_core.telemetry.logs import get_logger
-from mlflow_core.telemetry.progress import Progress, SilentProgress, Stage
+from mlflow_core.telemetry.progress import Progress, SilentProgress
 from mlflow_core.train.data.label import check_number
 from mlflow_core.train.data.pieces import Piece
 from mlflow_core.train.data.preprocess import Preprocessing
@@ -36,6 +36,7 @@ from mlflow_core.train.data.scatter import (
     Bucket,
     GroupTask,
     Range,
+    describe,
     scattering,
     sum_of_rows,
     write_bucket,
@@ -106,7 +107,7 @@ class StoredMatrix:
         """
         facts = facts_of(self.path.parent)
         if facts is None or facts.get("digest") != self.digest:
-            raise TrainError(
+            raise MachineError(
                 "the matrix is not the one that was built" if facts else "there is no such matrix here",
                 place=str(self.path),
                 expected="a cache that all workers share with the caller",
@@ -144,13 +145,13 @@ class StoredMatrix:
                 for start, run in zip(starts, found, strict=True):
                     file.seek(start * self.width * 4)
                     if file.readinto(run.view(np.uint8).data) < run.nbytes:
-                        raise TrainError("the matrix ended while it was read", place=str(self.path))
+                        raise MachineError("the matrix ended while it was read", place=str(self.path))
         except OSError as error:
             raise self._unreadable(error) from error
         return found.reshape(-1, self.width)
 
-    def _unreadable(self, error: OSError) -> TrainError:
-        return TrainError(
+    def _unreadable(self, error: OSError) -> MachineError:
+        return MachineError(
             f"the matrix cannot be read: {error.strerror}",
             place=str(self.path),
             hint="If it was removed meanwhile, run the same again: it is built anew.",
@@ -163,7 +164,7 @@ class StoredMatrix:
         except OSError as error:
             raise self._unreadable(error) from error
         if found != size:
-            raise TrainError(f"the matrix has {found:,} bytes", place=str(self.path), expected=f"{size:,}")
+            raise MachineError(f"the matrix has {found:,} bytes", place=str(self.path), expected=f"{size:,}")
 
 
 def build_matrix(
@@ -292,7 +293,7 @@ class _Build:
         try:
             ranges = self._write(draft, size, client, progress)
         except OSError as error:
-            raise TrainError(
+            raise MachineError(
                 f'the matrix of the part "{self.part}", {size:,} bytes, cannot be written: '
                 f"{error.strerror or error}",
                 place=str(draft.parent),
@@ -318,15 +319,18 @@ class _Build:
         first = file if self.seed is None else draft / _SCATTERED
         for one in {file, first}:
             _reserve(one, size)
-        rounds = 1 if self.seed is None else 2
+        described, rounds = describe(self.preprocessing, draft), 1 if self.seed is None else 2
         with progress.stage(f"writing the matrix of {self.part}", rounds * self.rows, "rows") as stage:
-            ranges = spread(write_group, self._groups(first), client, partial(_told, stage))
+            tasks = self._groups(first, described)
+            ranges = spread(write_group, tasks, client, lambda written: stage.advance(written.rows))
+            described.unlink()
             if self.seed is not None:
-                ranges = spread(write_bucket, self._buckets(first, file), client, partial(_told, stage))
+                buckets = self._buckets(first, file)
+                ranges = spread(write_bucket, buckets, client, lambda written: stage.advance(written.rows))
                 first.unlink()
         return ranges
 
-    def _groups(self, file: Path) -> list[GroupTask]:
+    def _groups(self, file: Path, described: Path) -> list[GroupTask]:
         pieces = [
             Piece(shard.path, group, 0, rows)
             for shard in self.shards
@@ -338,7 +342,7 @@ class _Build:
         if self.seed is not None:
             starts = scattering(rows, self.width, self.seed).starts
         return [
-            GroupTask(piece, number, self.preprocessing, self.columns, file, starts[number], self.seed)
+            GroupTask(piece, number, described, self.columns, file, starts[number], self.seed)
             for number, piece in enumerate(pieces)
         ]
 
@@ -392,7 +396,3 @@ def _reserve(file: Path, size: int) -> None:
     with file.open("wb") as opened:
         if size:
             os.posix_fallocate(opened.fileno(), 0, size)
-
-
-def _told(stage: Stage, written: Range) -> None:
-    stage.advance(written.rows)

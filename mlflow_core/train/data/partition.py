@@ -87,6 +87,8 @@ def _cut_shard(call: tuple[Path, int, Assign, Path]) -> None:
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
             table = file.read_row_group(group)
+            if not len(table):
+                continue
             places = assign(table)
             order = np.argsort(places, kind="stable")
             found, first = np.unique(places[order], return_index=True)

@@ -12,13 +12,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import MachineError, TrainError
 from mlflow_core.train.data.pieces import Piece, read_tables
 from mlflow_core.train.data.preprocess import GREATEST, Preprocessing, as_floats
 from mlflow_core.train.data.shuffle import permutation, random_numbers
@@ -29,6 +31,7 @@ __all__ = [
     "Range",
     "Scattering",
     "bucket_order",
+    "describe",
     "drawn_buckets",
     "numbers_of",
     "scattering",
@@ -42,6 +45,7 @@ _BUCKET_BYTES = 24 << 20
 _MAX_BUCKETS = 1 << 12
 _FEW_ROWS, _MANY_ROWS = 8_192, 65_536
 _MOST_BYTES = 16 << 20
+_DESCRIBED = "preprocessing.json"
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ class GroupTask:
     Args:
         piece: The row group.
         number: Its number in the part.
-        preprocessing: How its columns become numbers.
+        described: The file that says how its columns become numbers, from ``describe``: dictionaries may be megabytes, and
+            there is a task for each row group.
         columns: Columns beside the features, as they are.
         file: Where the rows go; the file is as long as it will be.
         starts: (n_buckets,) int64: where in the file those rows begin that go to a bucket.
@@ -88,7 +93,7 @@ class GroupTask:
 
     piece: Piece
     number: int
-    preprocessing: Preprocessing
+    described: Path
     columns: tuple[str, ...]
     file: Path
     starts: NDArray[np.int64]
@@ -140,6 +145,24 @@ def scattering(rows: Sequence[int], width: int, seed: int) -> Scattering:
     return Scattering(before + bounds[:-1], bounds)
 
 
+def describe(preprocessing: Preprocessing, folder: Path) -> Path:
+    """Write down how columns become numbers, once for all row groups.
+
+    Args:
+        preprocessing: How they do.
+        folder: Where to; all workers reach it.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    file = folder / _DESCRIBED
+    file.write_bytes(orjson.dumps(preprocessing.to_json()))
+    return file
+
+
 def write_group(task: GroupTask) -> Range:
     """Write a row group's rows to their places.
 
@@ -150,11 +173,12 @@ def write_group(task: GroupTask) -> Range:
         TrainError: The shard cannot be read any more.
         OSError: The file cannot be written.
     """
+    preprocessing = _preprocessing(task.described)
     at, cursor, total = 0, task.starts.copy(), 0
     drawn = None if task.seed is None else drawn_buckets(task.piece.rows, task.number, len(cursor), task.seed)
     with _opened(task.file) as out:
-        for table in _tables(task, _FEW_ROWS if drawn is None else _MANY_ROWS):
-            matrix = numbers_of(table, task.preprocessing, task.columns)
+        for table in _tables(task, preprocessing, _FEW_ROWS if drawn is None else _MANY_ROWS):
+            matrix = numbers_of(table, preprocessing, task.columns)
             if drawn is None:
                 out.write(matrix, int(cursor[0]) + at)
                 total = (total + sum_of(matrix)) % _WORD
@@ -275,16 +299,22 @@ def _opened(path: Path) -> _File:
     return _File(os.open(path, os.O_WRONLY))
 
 
-def _tables(task: GroupTask, most: int) -> Iterator[pa.Table]:
+@lru_cache(maxsize=1)
+def _preprocessing(file: Path) -> Preprocessing:
+    """What ``describe`` wrote: a worker reads it once. No two matrices are built in folders of one name."""
+    return Preprocessing.from_json(orjson.loads(file.read_bytes()))
+
+
+def _tables(task: GroupTask, preprocessing: Preprocessing, most: int) -> Iterator[pa.Table]:
     """The rows of a group, at most so many at once: scattered, more of them share a write. Fewer of wide ones."""
-    most = max(1, min(most, _MOST_BYTES // (4 * (task.preprocessing.width + len(task.columns)))))
-    wanted = list(dict.fromkeys([*task.preprocessing.names, *task.columns]))
+    most = max(1, min(most, _MOST_BYTES // (4 * (preprocessing.width + len(task.columns)))))
+    wanted = list(dict.fromkeys([*preprocessing.names, *task.columns]))
     try:
         for table in read_tables(task.piece, wanted):
             for start in range(0, len(table), most):
                 yield table.slice(start, most)
     except (OSError, pa.ArrowException) as error:
-        raise TrainError(f"cannot be read: {error}", place=str(task.piece.path)) from error
+        raise MachineError(f"cannot be read: {error}", place=str(task.piece.path)) from error
 
 
 def _scatter(

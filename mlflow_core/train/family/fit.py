@@ -8,13 +8,14 @@ to the model of all rows, and noted.
 from __future__ import annotations
 
 import shutil
+import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +23,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mlflow_core import train
-from mlflow_core.errors import TrainError, nearest
+from mlflow_core.errors import MachineError, MlcoreError, TrainError, disk_is_full, nearest
 from mlflow_core.spec.trainer import Family, Trainer
 from mlflow_core.train.context import TrainContext
 from mlflow_core.train.data.partition import partition
 from mlflow_core.train.data.preprocess import Preprocessing, as_floats
 from mlflow_core.train.data.spread import spread
 from mlflow_core.train.data.training_set import TrainingData
+from mlflow_core.train.gang.on_worker import Failed
 from mlflow_core.train.identity import modules_of
 from mlflow_core.train.models.family import EXACT_BELOW, FamilyScorer, Member, key_values
 from mlflow_core.train.models.model import Model
@@ -82,6 +84,7 @@ def fit(trainer: Family, data: TrainingData, context: TrainContext) -> Model:
             hint="Lower least_rows, or train one model without a family.",
         )
     entities = [_label(trainer.by, values) for values in key_values(key, trainer.by, chosen)]
+    began = time.monotonic()
     try:
         sets = _apart(data, key, chosen, context)
         models, failed = _train_members(trainer.trainer, sets, entities, everyone.outputs, context)
@@ -101,6 +104,8 @@ def fit(trainer: Family, data: TrainingData, context: TrainContext) -> Model:
         for number, one in enumerate(chosen)
         if number in models
     )
+    if context.profile:
+        context.recorder.metrics({"seconds.members": time.monotonic() - began})
     every = sum(path_rows for path_rows in (pq.read_metadata(path).num_rows for path in data.files("train")))
     rest = every - sum(one.rows for one in members)
     notes = _notes(members, rest, every, failed)
@@ -175,12 +180,21 @@ def _apart(
     """A training set for each entity."""
     assign = _OfEntity(key, tuple(chosen))
     folder = context.workdir / _ROWS
-    files = {
-        part: partition(
-            data, part, assign, folder, described=["family", key.digest, chosen], client=context.client
-        )
-        for part in ("train", "validate")
-    }
+    try:
+        files = {
+            part: partition(
+                data, part, assign, folder, described=["family", key.digest, chosen], client=context.client
+            )
+            for part in ("train", "validate")
+        }
+    except OSError as error:
+        raise MachineError(
+            f"the rows of {len(chosen):,} entities cannot be written apart: {error.strerror or error}",
+            object="Family",
+            place=str(folder),
+            expected="a folder that this process and all workers reach, with room for their rows",
+            hint="Free some space, then run it again." if disk_is_full(error) else None,
+        ) from error
     return [
         replace(data, shards={"train": files["train"][n], "validate": files["validate"][n], "test": ()})
         for n in range(len(chosen))
@@ -214,6 +228,37 @@ class _Refused:
 
 
 @dataclass(frozen=True)
+class _Broken:
+    """What kept a model from being trained that is no fault of its entity's rows.
+
+    Args:
+        failed: What was raised.
+        cause: What that was raised from, which an error of ours loses when it travels.
+    """
+
+    failed: Failed
+    cause: Failed | None
+
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """What an exception says, with its cause."""
+        cause = error.__cause__
+        return cls(Failed.of(error), Failed.of(cause) if isinstance(cause, Exception) else None)
+
+    @property
+    def root(self) -> Exception:
+        """What it began with."""
+        return (self.cause or self.failed).error
+
+    def told(self, entity: str) -> TrainError:
+        """Say it to whoever asked for the family."""
+        error = self.failed.error
+        if isinstance(error, MlcoreError):
+            return _of_entity(error, entity)
+        return self.failed.told(f"the model of {entity}")
+
+
+@dataclass(frozen=True)
 class _MemberProgram:
     """The training of one entity's model; its result is the folder that it was saved in."""
 
@@ -221,14 +266,26 @@ class _MemberProgram:
     data: TrainingData
     workdir: Path
 
-    def __call__(self, slot: Slot) -> Path | _Refused:
-        """Train and save.
-
-        Raises:
-            TrainError: It is not the rows that are at fault, but a file or the memory.
-        """
+    def __call__(self, slot: Slot) -> Path | _Refused | _Broken:
+        """Train and save, or say why not: returned, because a raised error would lose its cause and its entity."""
         # Made here: where it is started again, the first may still be ending on a worker that seems lost.
         folder = self.workdir / uuid.uuid4().hex
+        saved: Path | None = None
+        try:
+            saved = self._trained(folder, slot)
+        except Stopped:
+            raise
+        except TrainError as error:
+            return _Broken.of(error) if _is_of_the_machine(error) else _Refused(str(error))
+        except (
+            Exception
+        ) as error:  # whatever a machine, a library or a user's module does; the caller says it
+            return _Broken.of(error)
+        finally:
+            shutil.rmtree(folder if saved is None else folder / "work", ignore_errors=True)
+        return saved
+
+    def _trained(self, folder: Path, slot: Slot) -> Path:
         context = TrainContext(
             workdir=folder / "work",
             recorder=_Ending(slot),
@@ -236,27 +293,18 @@ class _MemberProgram:
             cache=folder / "work" / "cache",
             threads=slot.threads,
         )
-        try:
-            saved = train.fit(self.trainer, self.data, context).save(folder / "model")
-            if slot.stopped():
-                raise Stopped
-        except TrainError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            if _is_of_the_machine(error):
-                raise
-            return _Refused(str(error))
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        shutil.rmtree(context.workdir, ignore_errors=True)
+        saved = train.fit(self.trainer, self.data, context).save(folder / "model")
+        if slot.stopped():
+            raise Stopped
         return saved
 
 
 def _is_of_the_machine(error: TrainError) -> bool:
     """Whether another machine, or this one at another time, would have trained with the same rows."""
     cause = error.__cause__
-    return isinstance(cause, OSError | MemoryError | pa.ArrowException) or (
-        type(cause).__name__ == "OutOfMemoryError"  # torch's, which is imported by those only who use it
+    return isinstance(error, MachineError) or (
+        isinstance(cause, OSError | MemoryError | ImportError | pa.ArrowException)
+        or type(cause).__name__ == "OutOfMemoryError"  # torch's, which is imported by those only who use it
     )
 
 
@@ -308,7 +356,9 @@ def _train_members(
             if ended is None:
                 continue
             if ended.error is not None:
-                raise _of_entity(ended.error, entities[ended.key])
+                raise _of_entity(ended.error, entities[ended.key]) from ended.error
+            if isinstance(ended.result, _Broken):
+                raise ended.result.told(entities[ended.key]) from ended.result.root
             if isinstance(ended.result, _Refused):
                 failed[entities[ended.key]] = ended.result.reason
             else:
@@ -324,8 +374,8 @@ def _train_members(
     return models, failed
 
 
-def _of_entity(error: TrainError, entity: str) -> TrainError:
-    return TrainError(
+def _of_entity(error: MlcoreError, entity: str) -> MachineError:
+    return MachineError(
         f"the model of {entity}: {error.what}",
         object=error.object,
         place=error.place,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_core.engine.cluster.project_code import share_modules
 from mlflow_core.engine.cluster.tasks import patience
-from mlflow_core.errors import MlcoreError, TrainError, disk_is_full
+from mlflow_core.errors import MachineError, MlcoreError
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.train.gang.hearing import Hearing
 from mlflow_core.train.gang.on_worker import Failed, Started, get_ready, run_rank
@@ -179,7 +179,7 @@ class _Ranks:
         found = self._collect("ready", get_ready, [(modules,)] * len(self._chosen))
         for seat, ready in zip(self._chosen, found, strict=True):
             if ready.failed is not None:
-                raise TrainError(
+                raise MachineError(
                     f'the module "{ready.failed[0]}" cannot be imported on the worker {seat.address}: {ready.failed[1]}',
                     hint="Install it, with what it imports, where the workers run, or mend it.",
                 )
@@ -264,7 +264,7 @@ class _Ranks:
             raise ours[0]
         for rank, one in failed.items():
             if not isinstance(one.error, Disrupted):
-                raise _told_of(one, rank, self._chosen[rank].address) from one.error
+                raise one.told(f"rank {rank} on the worker {self._chosen[rank].address}") from one.error
         rank, one = next(iter(failed.items()))
         raise _Broken(f"rank {rank} on the worker {self._chosen[rank].address}: {one.error}")
 
@@ -304,16 +304,3 @@ class _Ranks:
         except OSError as error:
             _log.debug("the scheduler does not answer: %s", error)
             return {}
-
-
-def _told_of(failed: Failed, rank: int, address: str) -> TrainError:
-    where, error = f"rank {rank} on the worker {address}", failed.error
-    if disk_is_full(error):
-        return TrainError("the disk is full", object=where, hint="Free some space, then run it again.")
-    if isinstance(error, MemoryError):
-        return TrainError(
-            "there is no memory left", object=where, hint="Give workers more memory, or use more of them."
-        )
-    told = TrainError(f"{type(error).__name__}: {error}", object=where)
-    told.add_note(failed.trace)
-    return told

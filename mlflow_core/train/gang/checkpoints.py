@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from mlflow_core.errors import TrainError, disk_is_full
+from mlflow_core.errors import MachineError, TrainError, disk_is_full
 from mlflow_core.telemetry.logs import get_logger
 
 __all__ = ["SUFFIX", "Checkpoint", "Checkpoints"]
@@ -85,7 +85,7 @@ class Checkpoints:
         except OSError as error:
             aside.unlink(missing_ok=True)
             if disk_is_full(error):
-                raise TrainError(
+                raise MachineError(
                     "the disk is full",
                     object=f"checkpoint {at}",
                     place=str(self._folder),

@@ -12,8 +12,9 @@ import pickle
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from mlflow_core.errors import MachineError, TrainError, disk_is_full
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.train.gang.rank import Disrupted, Rank
 
@@ -78,6 +79,34 @@ class Failed:
     error: Exception
     trace: str
 
+    @classmethod
+    def of(cls, error: Exception) -> Self:
+        """What an exception says, in a form that can travel."""
+        trace = "".join(traceback.format_exception(error))
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception as why:  # whatever an exception's own class does when it is copied
+            _log.debug("%r cannot travel: %s", error, why)
+            return cls(RuntimeError(f"{type(error).__name__}: {error}"), trace)
+        return cls(error.with_traceback(None), trace)
+
+    def told(self, where: str) -> TrainError:
+        """Say it to whoever asked for the training.
+
+        Args:
+            where: What failed, e.g. the rank and its worker.
+        """
+        if disk_is_full(self.error):
+            return MachineError("the disk is full", object=where, hint="Free some space, then run it again.")
+        if isinstance(self.error, MemoryError):
+            return MachineError(
+                "there is no memory left", object=where, hint="Give workers more memory, or use more of them."
+            )
+        kind = MachineError if isinstance(self.error, OSError) else TrainError
+        told = kind(f"{type(self.error).__name__}: {self.error}", object=where)
+        told.add_note(self.trace)
+        return told
+
 
 def get_ready(modules: tuple[str, ...]) -> Ready:
     """Import modules on this worker."""
@@ -132,21 +161,11 @@ def run_rank(program: Callable[[Rank], Any], start: Started) -> Any:
             )
         )
     except Exception as error:  # the program's, on its way to the caller, who says it
-        return _failed(error)
+        return Failed.of(error)
     finally:
         send(ENDED)
     # What a program returns early, because its worker leaves, is no result.
     return Failed(Disrupted("it was stopped"), "") if stopped() else result
-
-
-def _failed(error: Exception) -> Failed:
-    trace = "".join(traceback.format_exception(error))
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception as why:  # whatever an exception's own class does when it is copied
-        _log.debug("%r cannot travel: %s", error, why)
-        return Failed(RuntimeError(f"{type(error).__name__}: {error}"), trace)
-    return Failed(error.with_traceback(None), trace)
 
 
 def is_stopped(worker: Worker, key: Any) -> bool:

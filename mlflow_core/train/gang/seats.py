@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from mlflow_core.engine.cluster.workers import workers_of
 from mlflow_core.errors import TrainError
 
 if TYPE_CHECKING:
     from distributed import Client
 
 __all__ = ["Member", "Seat", "check_cluster", "members", "reachable_host", "seats"]
-
-_ANSWER_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,7 @@ def members(client: Client) -> dict[str, Member]:
     Raises:
         OSError: The scheduler does not answer, which includes ``TimeoutError``.
     """
-    # Not client.scheduler_info(): its answer is shared with a periodic callback that asks for no workers, and
-    # sometimes that one's answer comes back, in which every worker seems lost.
-    scheduler: Any = client.scheduler
-    if scheduler is None:
-        raise OSError("the client is closed")
-    told = client.sync(scheduler.identity, n_workers=-1, callback_timeout=_ANSWER_WITHIN_S)
-    return {address: _member(facts) for address, facts in told["workers"].items()}
+    return {address: _member(facts) for address, facts in workers_of(client).items()}
 
 
 def seats(present: Mapping[str, Member], ranks: int, *, without: Collection[str] = ()) -> tuple[Seat, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mlflow_core.errors import TrainError, nearest
+from mlflow_core.errors import MachineError, TrainError, nearest
 from mlflow_core.spec import network as spec
 from mlflow_core.train.networks.autoencoder import Autoencoder
 from mlflow_core.train.networks.ft_transformer import FTTransformer
@@ -116,7 +116,7 @@ def _imported(path: str) -> type[nn.Module]:
     try:
         imported = importlib.import_module(package)
     except Exception as error:  # importing runs the user's code, which may raise anything
-        raise TrainError(
+        raise MachineError(
             f"cannot be imported: {type(error).__name__}: {error}",
             object=what,
             hint="It must be importable on every worker: install it there, or put its folder on PYTHONPATH.",

@@ -83,6 +83,20 @@ class Trial:
             "excess": dict(self.excess),
         }
 
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Trial:
+        """Read a trial back from what ``to_json`` gave.
+
+        Args:
+            told: Its facts.
+
+        Example:
+            >>> trial = Trial(0, "succeeded", {"max_depth": 3}, 0.5, values={4: 0.6})
+            >>> Trial.from_json(trial.to_json()) == trial
+            True
+        """
+        return cls(**{**told, "values": {int(step): value for step, value in told["values"].items()}})
+
 
 @runtime_checkable
 class StudyRecorder(Protocol):

@@ -23,8 +23,9 @@ class SearchResult:
     Args:
         study: What was searched.
         trainer: The trainer with the best trial's settings.
+        asked: How many trials the search has.
         best: The best trial that keeps all conditions.
-        trials: All trials by number, those of earlier drivers too.
+        trials: Its trials by number, those of earlier drivers too.
         importance: Share of each dimension in how good the best trials are, by optuna (PED-ANOVA, Watanabe et al.
             2023); empty where too few trials reached their end.
         notes: What a person should know, a sentence each.
@@ -33,6 +34,7 @@ class SearchResult:
 
     study: StudyFacts
     trainer: Trainer
+    asked: int
     best: Trial
     trials: tuple[Trial, ...]
     importance: Mapping[str, float]
@@ -42,6 +44,11 @@ class SearchResult:
     def count(self, state: str) -> int:
         """How many trials are in a state."""
         return sum(trial.state == state for trial in self.trials)
+
+    @property
+    def left(self) -> int:
+        """How many trials have not ended, because the time was up."""
+        return self.asked - sum(trial.state != "running" for trial in self.trials)
 
     def describe(self) -> str:
         """The result as text for a terminal."""
@@ -68,6 +75,7 @@ class SearchResult:
                 "sampler": dict(self.study.sampler),
             },
             "trainer": self.trainer.model_dump(mode="json"),
+            "asked": self.asked,
             "best": self.best.number,
             "trials": [trial.to_json() for trial in self.trials],
             "importance": dict(self.importance),

@@ -32,7 +32,7 @@ from mlflow_core.train.search.result import SearchResult, importance_of
 from mlflow_core.train.search.space import apply_settings, space_of
 from mlflow_core.train.search.storage import SCHEMA, open_storage
 from mlflow_core.train.search.study import Asked, Plan, Study, begin, quiet
-from mlflow_core.train.search.trial import TRIALS, Outcome, TrialProgram
+from mlflow_core.train.search.trial import TRIALS, Outcome, TrialProgram, with_one_rank
 
 __all__ = ["plan_search", "run_search"]
 
@@ -91,7 +91,8 @@ def run_search(
         recorder: Who mirrors the study and its finished trials.
 
     Returns:
-        The best settings, and all trials.
+        The best settings, and as many trials as the search has; a study in which a longer search was run has more,
+        which change nothing of what a shorter one finds.
 
     Raises:
         SpecError: A name in the search is unknown, or ill-typed.
@@ -112,6 +113,7 @@ def run_search(
         return SearchResult(
             study=plan.facts(name),
             trainer=apply_settings(trainer, best.settings),
+            asked=search.trials,
             best=best,
             trials=trials,
             importance=importance_of(study.stored),
@@ -166,7 +168,7 @@ class _Run:
                 if ended is not None:
                     self._settle(ended)
                     stage.advance()
-        if more and time.monotonic() >= until:
+        if time.monotonic() >= until and self._study.left:
             self.notes.append(f"the time of {search.within} was up; run again to go on with the trials left")
 
     def _launch(self, pool: Pool, stage: Stage) -> bool:
@@ -200,7 +202,7 @@ class _Run:
         # Matrices of folds are removed with them: no cleaning of the cache would know whose rows they hold.
         own = context.workdir / FOLDS / "cache" if plan.search.validation is not None else None
         return TrialProgram(
-            trainer=trainer.model_copy(update={"workers": 1}) if trainer.workers != 1 else trainer,
+            trainer=with_one_rank(trainer),
             folds=self._folds,
             judge=plan.judge,
             also=plan.also,

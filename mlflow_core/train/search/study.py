@@ -18,7 +18,7 @@ import orjson
 
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.search import Search
-from mlflow_core.spec.trainer import Trainer
+from mlflow_core.spec.trainer import Family, Trainer
 from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.search.conditions import Condition
 from mlflow_core.train.search.judging import Judge
@@ -116,12 +116,16 @@ class Study:
         return self._study
 
     def trials(self) -> tuple[Trial, ...]:
-        """All trials that have begun, by number."""
+        """The trials of the search that have begun, by number; not those that a longer search ran after them."""
         from optuna.trial import TrialState as State
 
-        return tuple(
-            _trial(one) for one in self._study.get_trials(deepcopy=False) if one.state != State.WAITING
-        )
+        begun = (one for one in self._study.get_trials(deepcopy=False) if one.state != State.WAITING)
+        return tuple(_trial(one) for one in begun if one.number < self._plan.search.trials)
+
+    @property
+    def left(self) -> int:
+        """How many trials of the search have not ended."""
+        return self._plan.search.trials - sum(one.state != "running" for one in self.trials())
 
     def ask(self) -> Asked | None:
         """The next trial: one that was begun and never ended, else a new one; None once all have been."""
@@ -216,7 +220,8 @@ class Study:
         from optuna.trial import TrialState as State
 
         running = self._study.get_trials(deepcopy=False, states=(State.RUNNING,))
-        return [one._trial_id for one in sorted(running, key=lambda one: one.number)]
+        mine = [one for one in running if one.number < self._plan.search.trials]
+        return [one._trial_id for one in sorted(mine, key=lambda one: one.number)]
 
 
 def begin(
@@ -280,11 +285,17 @@ def _identity(plan: Plan, data: TrainingData) -> dict[str, str]:
         if part != "test"
     }
     parts["data"] = [shards, data.label, data.features]
-    parts["trainer"] = plan.trainer.model_dump(mode="json", exclude=set(_NO_PART))
+    parts["trainer"] = _learning(plan.trainer)
     return {
         name: hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
         for name, value in parts.items()
     }
+
+
+def _learning(trainer: Trainer) -> dict[str, Any]:
+    if isinstance(trainer, Family):
+        return {**trainer.model_dump(mode="json", exclude={"trainer"}), "trainer": _learning(trainer.trainer)}
+    return trainer.model_dump(mode="json", exclude=set(_NO_PART))
 
 
 def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:

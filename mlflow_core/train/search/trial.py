@@ -19,17 +19,30 @@ import numpy as np
 
 from mlflow_core import train
 from mlflow_core.errors import TrainError
-from mlflow_core.spec.trainer import Trainer
+from mlflow_core.spec.trainer import Family, Trainer
 from mlflow_core.train.context import TrainContext
 from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.pool import Slot, Stopped
 from mlflow_core.train.search.judging import Judge, measured, told_value
 
-__all__ = ["TRIALS", "Outcome", "TrialProgram"]
+__all__ = ["TRIALS", "Outcome", "TrialProgram", "with_one_rank"]
 
 TRIALS = "trials"
 """Where in the folder of the search trials work."""
+
+
+def with_one_rank(trainer: Trainer) -> Trainer:
+    """A trainer as trials train with it: how many ranks the trainer itself has changes no trial.
+
+    Example:
+        >>> from mlflow_core.spec import XGBoost
+        >>> with_one_rank(XGBoost(workers=4)) == XGBoost()
+        True
+    """
+    if isinstance(trainer, Family):
+        return trainer.model_copy(update={"trainer": with_one_rank(trainer.trainer)})
+    return trainer.model_copy(update={"workers": 1}) if trainer.workers != 1 else trainer
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ categories reach it is in ``models.encoding``.
 from __future__ import annotations
 
 import inspect
+import time
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -84,9 +85,18 @@ def fit(trainer: Sklearn, data: TrainingData, context: TrainContext) -> Model:
     rows = sum(sum(profile.groups) for profile in profiles)
     check_memory(rows, len(preprocessing.columns), encoding)
     context.recorder.params(_facts(trainer, preprocessing, rows, label))
+    began = time.monotonic()
     read = _read(trainer, profiles, preprocessing, label_column, rows, context.progress)
+    ready = time.monotonic()
     with context.progress.stage(f"fitting {type(estimator).__name__}"):
         said = _fitted(trainer, estimator, encoding, read)
+    if context.profile:
+        seconds = {
+            "data": ready - began,
+            "computing": time.monotonic() - ready,
+            "total": time.monotonic() - began,
+        }
+        context.recorder.metrics({f"seconds.{what}": spent for what, spent in seconds.items()})
     return Model(
         preprocessing=preprocessing,
         label=label_column,

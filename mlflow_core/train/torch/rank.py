@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import MachineError
 from mlflow_core.spec.trainer import Torch
 from mlflow_core.train.data.matrix import StoredMatrix
 from mlflow_core.train.data.origin import Origin, origins
@@ -83,7 +83,7 @@ class Program:
         """Train as one of the ranks.
 
         Raises:
-            TrainError: A loss is not a number, a device or a file is not there, memory does not suffice.
+            TrainError: A loss is not a number; as a ``MachineError``, a device, a file or memory is not there.
             Disrupted: A peer is gone.
         """
         for matrix in (self.train, self.validate):
@@ -92,7 +92,7 @@ class Program:
             try:
                 outcome = self._train(rank, peers)
             except torch.OutOfMemoryError as error:
-                raise TrainError(
+                raise MachineError(
                     f"the memory of {peers.device} does not suffice: {str(error).splitlines()[0]}",
                     object=f"rank {rank.index}",
                     hint="Use a greater accumulate, a smaller batch_size, or precision='bf16'.",

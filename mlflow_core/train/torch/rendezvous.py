@@ -19,7 +19,7 @@ import torch
 from torch import distributed
 from torch._C._distributed_c10d import PrefixStore, TCPStore  # where they are typed
 
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import MachineError, TrainError
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.train.gang.rank import Disrupted, Rank
 from mlflow_core.train.torch.peers import Peers
@@ -158,13 +158,13 @@ def _device(rank: Rank, wanted: Device, facts: Sequence[Mapping[str, Any]]) -> t
         return torch.device("cpu")
     for number, one in enumerate(facts):
         if not one["cuda"]:
-            raise TrainError(
+            raise MachineError(
                 f'the device "cuda" was asked for, but rank {number} on the host {one["host"]} has none',
                 hint='Use device="cpu" or "auto"; or workers with a GPU, and torch built for it.',
             )
     beside = [one for one in facts if (one["host"], one["visible"]) == (own["host"], own["visible"])]
     if len(beside) > own["cuda"]:
-        raise TrainError(
+        raise MachineError(
             f"the host {own['host']} has {own['cuda']} GPUs for {len(beside)} ranks",
             expected="one for each rank",
             hint="Use fewer workers, or give each its own CUDA_VISIBLE_DEVICES.",

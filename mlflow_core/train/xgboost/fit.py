@@ -244,7 +244,9 @@ def _run(program: Program, context: TrainContext, decoding: float) -> GangResult
         ended = result.results[0]
         rounds.catch_up(ended.history, ended.rounds)
     if context.profile:
-        seconds = {"decoding": decoding, **result.results[0].seconds}
+        own = result.results[0].seconds
+        total = decoding + own["data"] + own["computing"] + own["communication"]
+        seconds = {"decoding": decoding, **own, "total": total}
         context.recorder.metrics({f"seconds.{name}": value for name, value in seconds.items()})
     return result
 

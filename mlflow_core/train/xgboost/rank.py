@@ -25,7 +25,7 @@ import xgboost
 from numpy.typing import NDArray
 from xgboost import collective
 
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import MachineError, TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.train.data.matrix import StoredMatrix
 from mlflow_core.train.data.preprocess import Preprocessing
@@ -45,6 +45,14 @@ BOOSTER: Final = "booster.ubj"
 
 _SHARE_OF_MEMORY: Final = 0.4
 _OF_PEERS: Final = ("collective", "rabit", "socket", "tracker", "connection", "broken pipe")
+_OF_MACHINES: Final = (
+    "bad_alloc",
+    "out of memory",
+    "memory allocation",
+    "memoryallocation",
+    "no space left",
+    "cudaerror",
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class RankResult:
         best: The round of the model, from 0.
         rows: Training rows of this rank.
         external: Whether its rows were kept in files.
-        seconds: What took how long: ``data``, ``boosting``.
+        seconds: What took how long: ``data``, ``computing``, ``communication``; and the ``processor``'s time of the boosting.
     """
 
     rounds: int
@@ -121,8 +129,8 @@ class Program:
         """Train as one rank, alone or together with the others.
 
         Raises:
-            TrainError: The worker lacks the device or the matrices, the disk is full, or XGBoost refuses; carries its
-                reason.
+            MachineError: The worker lacks the device, the matrices, memory or disk.
+            TrainError: XGBoost refuses; carries its reason.
             Disrupted: The other ranks cannot be reached, or this attempt was given up.
         """
         if self.trainer.device == "cuda":
@@ -134,7 +142,8 @@ class Program:
         except xgboost.core.XGBoostError as error:
             if rank.count > 1 and any(word in str(error).lower() for word in _OF_PEERS):
                 raise Disrupted(f"the other ranks cannot be reached: {reason(error)}") from None
-            raise TrainError(f"XGBoost: {reason(error)}", object=f"rank {rank.index}") from None
+            kind = MachineError if _is_of_the_machine(error) else TrainError
+            raise kind(f"XGBoost: {reason(error)}", object=f"rank {rank.index}") from None
 
     def _train(self, rank: Rank) -> RankResult:
         began = time.monotonic()
@@ -156,14 +165,23 @@ class Program:
                 binned = binning.binned(train, validate, edges)
                 del edges, binning
                 _give_back_memory()
-                ready = time.monotonic()
+                ready, worked = time.monotonic(), time.process_time()
                 try:
                     end = self._boost(rank, binned)
                 finally:
                     binned.free()
-        seconds = {"data": ready - began, "boosting": time.monotonic() - ready}
+        seconds = {"data": ready - began, **self._spent(rank, ready, worked)}
         history = {name: tuple(values) for name, values in end.state.history.items()}
         return RankResult(end.state.rounds, history, end.best, train.count, external, seconds)
+
+    def _spent(self, rank: Rank, since: float, worked: float) -> dict[str, float]:
+        """Where the time of boosting went."""
+        boosting, processor = time.monotonic() - since, time.process_time() - worked
+        # How long a rank waits for the others XGBoost does not tell. Its threads sleep then, so it is at most the time in
+        # which they did not compute; on a machine that others use, waiting for a processor is among it.
+        told = rank.count > 1 and self.trainer.device == "cpu"
+        computing = min(boosting, processor / rank.threads) if told else boosting
+        return {"computing": computing, "communication": boosting - computing, "processor": processor}
 
     def _boost(self, rank: Rank, binned: Binned) -> Boosted:
         start, best = self._start(rank)
@@ -240,11 +258,17 @@ def _check_cuda(rank: Rank) -> None:
         row = xgboost.DMatrix(np.zeros((1, 1)), np.zeros(1))
         used = xgboost.Booster({"device": "cuda", "verbosity": 0}, [row]).save_config()
     if json.loads(used)["learner"]["generic_param"]["device"] == "cpu":
-        raise TrainError(
+        raise MachineError(
             'there is no CUDA device that XGBoost can use, and the trainer says device="cuda"',
             object=f"rank {rank.index} on {os.uname().nodename}",
             hint='Use device="cpu", or workers with a GPU.',
         )
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether memory, disk or device did not suffice: XGBoost has one class for all errors, and says it in words."""
+    said = str(error).lower()
+    return any(word in said for word in _OF_MACHINES)
 
 
 def _memory_limit() -> int:

@@ -142,4 +142,10 @@ def _error(call: StepCall, ended: Ended, timeout_s: float | None) -> StepError:
         what = ended.fault.what if ended.fault else "ended without a result"
         place, hint = (ended.fault.place, ended.fault.hint) if ended.fault else (None, None)
         error = kind(what, object=title, place=place, hint=hint)
-    return error.with_log(ended.log)
+    # Of a step whose watcher or worker was lost nothing is known: zeros would be taken for figures.
+    return error.with_log(
+        ended.log,
+        worker=ended.worker or None,
+        memory_bytes=ended.memory_bytes or None,
+        cpu_us=ended.cpu_us or None,
+    )

@@ -15,12 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlflow_core.artifacts import Artifact, ArtifactStore
+from mlflow_core.engine.dataset.manifest import MANIFEST
 from mlflow_core.workflow.calling.call import Stored
 
 __all__ = ["WrongResult", "read_input", "store_output"]
 
-# As engine.dataset.compute writes it; importing that would cost each step's process half a second.
-_MANIFEST: Final = "dataset.json"
 _TABLE: Final = "part-00000.parquet"
 _ROW_GROUP: Final = 1 << 20
 _VALUES: Final = {
@@ -81,7 +80,7 @@ def _table(files: dict[str, Path]) -> pa.Table:
 
 
 def _parts(files: dict[str, Path]) -> pa.Table:
-    shards = json.loads(files[_MANIFEST].read_bytes())["shards"]
+    shards = json.loads(files[MANIFEST].read_bytes())["shards"]
     tables = []
     for part, names in shards.items():
         for name in names:

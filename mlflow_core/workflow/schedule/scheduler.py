@@ -1,19 +1,18 @@
-"""The process that starts pipelines when they are due: each once, by one scheduler, in a child process of its own.
+"""The process that starts what is due: pipelines and materialisations, each once, by one scheduler, in child processes.
 
-What is due stands in the metadata database, and whoever takes it holds a lease there for as long as the pipeline runs, so
-that any number of schedulers may be up. What came due while none was up, or while the pipeline was still running, is made
-up for by one run. A scheduler that is asked to end interrupts what it has started and leaves it due.
+What is due stands in the metadata database, and whoever takes it holds a lease there for as long as it runs, so that any
+number of schedulers may be up. What came due while none was up, or while the pipeline was still running, is made up for by
+one run. What waits for a condition is due to be looked at, and started where the look says so, under one lease. A
+scheduler that is asked to end interrupts what it has started and leaves it due.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
-
-import orjson
+from typing import Any, Final
 
 from mlflow_core.config.clock import Clock
 from mlflow_core.config.times import format_time
@@ -21,7 +20,11 @@ from mlflow_core.errors import MetadataError, UnknownNameError, WorkflowError
 from mlflow_core.metadata import MetadataStore, Schedule
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.workflow.schedule.child import Child
-from mlflow_core.workflow.schedule.times import count_between, next_time
+from mlflow_core.workflow.schedule.looking import LOOK_WITHIN_S, Look, look_at
+from mlflow_core.workflow.schedule.started import Ended, Looking, Outcome, Started, due_again, outcome_of
+from mlflow_core.workflow.schedule.times import count_between
+from mlflow_core.workflow.schedule.views import ViewDue, after_view, view_due, view_of
+from mlflow_core.workflow.schedule.watching import Verdict, after_failed_look, after_look, is_watch
 
 __all__ = ["Ended", "Scheduler"]
 
@@ -34,41 +37,8 @@ _ENDS_WITHIN_S = 30.0
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What came of one start.
-
-    Attributes:
-        schedule: The schedule.
-        pipeline: The pipeline.
-        due_us: When it was due; None where a person started it.
-        missed: How many further times came due before it was started, for which nothing else is done.
-        run: The run, if one was recorded.
-        status: The exit status of its process; negative for a signal.
-        error: What went wrong, one sentence.
-    """
-
-    schedule: str
-    pipeline: str
-    due_us: int | None
-    missed: int
-    run: str | None
-    status: int | None
-    error: str | None
-
-
-@dataclass
-class _Started:
-    """One start while it runs."""
-
-    schedule: Schedule
-    child: Child
-    due_us: int | None
-    missed: int
-    started_us: int
-    renewed: float
-    stopping_since: float | None = None
-    lost: bool = False
+def _no_views(views: Sequence[str]) -> Child:
+    raise OSError(f"this scheduler materialises nothing, and {', '.join(views)} is due")
 
 
 @dataclass
@@ -82,8 +52,11 @@ class Scheduler:
         owner: Its name beside leases; unique for each process.
         say: Is told what happens, a line each.
         lease_s: How long a lease lasts that is not renewed.
-        look_s: How often it looks, in seconds.
+        look_s: How often it looks at what is due, in seconds.
         ends_within_s: How long an interrupted pipeline may take to end before it is killed.
+        materialise: Starts the materialisation of views in one child process.
+        base: Folder of the feature repository, where relative paths of watched sources start.
+        look_within_s: How long looking at a condition may take.
     """
 
     metadata: MetadataStore
@@ -94,7 +67,12 @@ class Scheduler:
     lease_s: float = LEASE_S
     look_s: float = _LOOK_S
     ends_within_s: float = _ENDS_WITHIN_S
-    _running: dict[str, _Started] = field(default_factory=dict, init=False)
+    materialise: Callable[[Sequence[str]], Child] = _no_views
+    base: str = "."
+    look_within_s: float = LOOK_WITHIN_S
+    _running: dict[str, Started] = field(default_factory=dict, init=False)
+    _looking: dict[str, Looking] = field(default_factory=dict, init=False)
+    _hanging: dict[str, Look] = field(default_factory=dict, init=False)
     _ended: list[Ended] = field(default_factory=list, init=False)
 
     def run(self, stopped: threading.Event, *, once: bool = False) -> tuple[Ended, ...]:
@@ -109,23 +87,23 @@ class Scheduler:
         """
         looked = False
         try:
-            while not (once and looked) or self._running:
+            while not (once and looked) or self._busy:
                 if not stopped.is_set() and not (once and looked):
                     self._take_due()
                     looked = True
                 self._step(stopped)
-                if stopped.is_set() and not self._running:
+                if stopped.is_set() and not self._busy:
                     break
                 if stopped.is_set():
                     time.sleep(_LOOK_AT_END_S)
-                elif self._running or not once:
-                    stopped.wait(min(self.look_s, _LOOK_AT_END_S) if once else self.look_s)
+                elif self._busy or not once:
+                    stopped.wait(min(self.look_s, _LOOK_AT_END_S) if once or self._looking else self.look_s)
         finally:
             self._kill_all()
         return tuple(self._ended)
 
     def run_now(self, name: str, stopped: threading.Event) -> Ended:
-        """Start one schedule's pipeline now and wait for it; when it is due next stays as it is.
+        """Start one schedule's pipeline or view now and wait for it; when it is due next stays as it is.
 
         Args:
             name: The schedule.
@@ -137,7 +115,11 @@ class Scheduler:
             WorkflowError: It cannot be started.
         """
         schedule = self.metadata.claim_schedule(name, self.owner, self._lease_us)
-        self._start(schedule, due_us=None, missed=0)
+        now = self.clock.now_us()
+        if view_of(schedule) is not None:
+            self._start_views([(schedule, None, view_due(schedule, self.metadata, now))], now)
+        else:
+            self._start(Started(schedule, None, now))
         try:
             while self._running:
                 self._step(stopped)
@@ -154,35 +136,84 @@ class Scheduler:
     def _lease_us(self) -> int:
         return int(self.lease_s * 1e6)
 
+    @property
+    def _busy(self) -> bool:
+        return bool(self._running or self._looking)
+
     def _take_due(self) -> None:
         now = self.clock.now_us()
         try:
             due = self.metadata.due_schedules(now, self.owner, self._lease_us)
+            views = [one for one in due if view_of(one) is not None]
+            found = [(one, one.next_us, view_due(one, self.metadata, now)) for one in views]
         except MetadataError as error:
             self.say(f"cannot see what is due, and looks again: {error}")
             return
         for one in due:
             at = one.next_us if one.next_us is not None else now
-            missed = count_between(one.cron, one.zone, at, now) if one.cron is not None else 0
-            told = f"{one.name}: due {format_time(at)}"
-            if missed:
-                told += f"; it came due {missed} more times since, which this run makes up for"
-            self.say(told)
-            self._start(one, due_us=at, missed=missed)
+            if is_watch(one):
+                self._look(one, at)
+            elif view_of(one) is None:
+                self._start_by_cron(one, at, now)
+        self._start_views([one for one in found if not self._is_done(one[0], one[2])], now)
 
-    def _start(self, one: Schedule, *, due_us: int | None, missed: int) -> None:
-        now = self.clock.now_us()
-        try:
-            child = self.start(one.pipeline)
-        except OSError as error:
-            self._finish(one, due_us, missed, None, None, f"cannot be started: {error}", now)
+    def _start_by_cron(self, one: Schedule, at: int, now: int) -> None:
+        missed = count_between(one.cron, one.zone, at, now) if one.cron is not None else 0
+        told = f"{one.name}: due {format_time(at)}"
+        if missed:
+            told += f"; it came due {missed} more times since, which this run makes up for"
+        self.say(told)
+        self._start(Started(one, at, now, missed=missed))
+
+    def _is_done(self, one: Schedule, due: ViewDue) -> bool:
+        """Whether somebody has materialised a view already; then it is due at its next boundary."""
+        if due.done:
+            next_us, seen = after_view(one, due, failed=False, now_us=self.clock.now_us())
+            self._release(one, next_us, seen)
+        return due.done
+
+    def _start_views(self, views: Sequence[tuple[Schedule, int | None, ViewDue]], now: int) -> None:
+        """Materialise what is due in one process: its views are one set of tasks, and none stops another."""
+        if not views:
             return
-        self._running[one.name] = _Started(one, child, due_us, missed, now, time.monotonic())
+        for one, due_us, due in views:
+            told = f"{one.name}: " + ("" if due_us is None else f"due {format_time(due_us)}, ")
+            told += f"to {format_time(due.boundary_us)}"
+            if due.missed:
+                told += f"; {due.missed} boundaries before it were missed, which this run makes up for"
+            self.say(told)
+        begun = [Started(one, at, now, missed=due.missed, view=due) for one, at, due in views]
+        try:
+            child = self.materialise([str(view_of(one)) for one, _, _ in views])
+        except OSError as error:
+            for start in begun:
+                self._finish(start, Outcome(None, None, f"cannot be started: {error}"))
+            return
+        for start in begun:
+            start.child = child
+            self._running[start.schedule.name] = start
+
+    def _start(self, one: Started) -> None:
+        try:
+            one.child = self.start(one.schedule.pipeline)
+        except OSError as error:
+            self._finish(one, Outcome(None, None, f"cannot be started: {error}"))
+            return
+        self._running[one.schedule.name] = one
+
+    def _look(self, one: Schedule, due_us: int) -> None:
+        before = self._hanging.get(one.name)
+        look = before if before is not None and before.hangs else None
+        if look is None:
+            look = look_at(one, self.base, within_s=self.look_within_s)
+        self._looking[one.name] = Looking(one, due_us, look, time.monotonic())
 
     def _step(self, stopped: threading.Event) -> None:
-        """Renew, interrupt and collect what is running."""
+        """Renew, interrupt and collect what is under way."""
+        for name, looking in list(self._looking.items()):
+            self._look_on(name, looking, stopped)
         for name, one in list(self._running.items()):
-            status = one.child.poll()
+            status = None if one.child is None else one.child.poll()
             if status is not None:
                 del self._running[name]
                 self._collect(one, status)
@@ -191,7 +222,51 @@ class Scheduler:
                 self._stop(one)
             self._renew(one)
 
-    def _renew(self, one: _Started) -> None:
+    def _look_on(self, name: str, looking: Looking, stopped: threading.Event) -> None:
+        seen = looking.look.ended()
+        if seen is None and not stopped.is_set():
+            if time.monotonic() - looking.renewed > self.lease_s / 3:
+                looking.renewed = time.monotonic()
+                try:
+                    self.metadata.claim_schedule(name, self.owner, self._lease_us)
+                except (MetadataError, UnknownNameError) as error:
+                    self.say(f"{name}: is not looked at any more: {error}")
+                    del self._looking[name]
+            return
+        del self._looking[name]
+        if looking.look.hangs:
+            self._hanging[name] = looking.look
+        if seen is None or stopped.is_set():
+            self._release(looking.schedule, looking.due_us, None)
+            return
+        now = self.clock.now_us()
+        if isinstance(seen, str):
+            self.say(f"{name}: cannot be looked at: {seen}")
+            self._follow(looking, after_failed_look(looking.schedule, seen, now), now)
+        else:
+            self._follow(looking, after_look(looking.schedule, seen, now), now)
+
+    def _follow(self, looking: Looking, verdict: Verdict, now: int) -> None:
+        one = looking.schedule
+        if verdict.why is None:
+            self._release(one, verdict.next_us, verdict.seen)
+            return
+        self.say(f"{one.name}: {verdict.why}")
+        self._start(Started(one, looking.due_us, now, verdict=verdict))
+
+    def _release(self, one: Schedule, next_us: int | None, seen: Mapping[str, Any] | None) -> None:
+        """Give a lease back where nothing was started, unless the schedule was declared otherwise meanwhile."""
+        try:
+            now = self.metadata.get_schedule(one.name)
+            if now.triggers != one.triggers:
+                next_us, seen = now.next_us, None
+            self.metadata.release_schedule(one.name, self.owner, next_us=next_us, seen=seen)
+        except UnknownNameError:
+            self.say(f"{one.name}: is declared no more")
+        except MetadataError as lost:
+            _log.warning("the lease of schedule %s could not be given back: %s", one.name, lost)
+
+    def _renew(self, one: Started) -> None:
         now = time.monotonic()
         if one.lost or now - one.renewed < self.lease_s / 3:
             return
@@ -207,75 +282,46 @@ class Scheduler:
         if one.lost:
             self._stop(one)
 
-    def _stop(self, one: _Started) -> None:
+    def _stop(self, one: Started) -> None:
+        if one.child is None:
+            return
         if one.stopping_since is None:
+            one.child.interrupt()  # once, also where several views share it: a second one would cut off its clearing up
+            for other in self._running.values():
+                if other.child is one.child:
+                    other.stopping_since = time.monotonic()
             one.stopping_since = time.monotonic()
-            one.child.interrupt()
         elif time.monotonic() - one.stopping_since > self.ends_within_s:
             one.child.kill()
 
-    def _collect(self, one: _Started, status: int) -> None:
-        error = None if status == 0 else _what_was_said(one.child, status)
-        if one.stopping_since is not None and status != 0:
-            error = "interrupted, because its scheduler was ended"
-        run = self._run_of(one)
-        if one.lost:
-            self._ended.append(_ended(one.schedule, one.due_us, one.missed, run, status, error))
-            return
-        interrupted = one.stopping_since is not None and status != 0
-        kept = one.due_us if interrupted else None
-        self._finish(one.schedule, one.due_us, one.missed, run, status, error, one.started_us, next_us=kept)
-
-    def _finish(
-        self,
-        one: Schedule,
-        due_us: int | None,
-        missed: int,
-        run: str | None,
-        status: int | None,
-        error: str | None,
-        started_us: int,
-        next_us: int | None = None,
-    ) -> None:
-        self._ended.append(_ended(one, due_us, missed, run, status, error))
-        self.say(f"{one.name}: {error or 'done'}" + (f", run {run}" if run else ""))
+    def _collect(self, one: Started, status: int) -> None:
         try:
-            now = self.metadata.get_schedule(one.name)  # it may have been declared otherwise meanwhile
-            if next_us is None:
-                # When another line is due, was said as it was declared; nothing of it was missed before.
-                as_it_is = due_us is None or (now.cron, now.zone) != (one.cron, one.zone)
-                later = None if now.cron is None else next_time(now.cron, now.zone, started_us)
-                next_us = now.next_us if as_it_is else later
-            self.metadata.finish_schedule(one.name, self.owner, next_us=next_us, run_id=run, error=error)
-        except UnknownNameError:
-            self.say(f"{one.name}: is declared no more")
-        except MetadataError as lost:
-            _log.warning("what came of schedule %s could not be written down: %s", one.name, lost)
+            outcome = outcome_of(one, status, self.metadata)
+        except MetadataError as error:
+            outcome = Outcome(None, status, f"what came of it cannot be read: {error}")
+        if one.lost:
+            self._ended.append(one.ended(outcome))
+            return
+        self._finish(one, outcome)
 
-    def _run_of(self, one: _Started) -> str | None:
-        """The run that a start made: the newest of its pipeline since then."""
-        found = self.metadata.list_runs(pipeline=one.schedule.pipeline, limit=1)
-        return found[0].id if found and found[0].created_us >= one.started_us else None
+    def _finish(self, one: Started, outcome: Outcome) -> None:
+        name, run, error = one.schedule.name, outcome.run, outcome.error
+        self._ended.append(one.ended(outcome))
+        self.say(f"{name}: {error or 'done'}" + (f", run {run}" if run else ""))
+        try:
+            now = self.metadata.get_schedule(name)
+            next_us, seen = due_again(one, outcome, now, self.clock.now_us())
+            self.metadata.finish_schedule(
+                name, self.owner, next_us=next_us, run_id=run, error=error, seen=seen
+            )
+        except UnknownNameError:
+            self.say(f"{name}: is declared no more")
+        except MetadataError as lost:
+            _log.warning("what came of schedule %s could not be written down: %s", name, lost)
 
     def _kill_all(self) -> None:
         for one in self._running.values():
-            one.child.kill()
+            if one.child is not None:
+                one.child.kill()
         self._running.clear()
-
-
-def _ended(
-    one: Schedule, due_us: int | None, missed: int, run: str | None, status: int | None, error: str | None
-) -> Ended:
-    return Ended(one.name, one.pipeline, due_us, missed, run, status, error)
-
-
-def _what_was_said(child: Child, status: int) -> str:
-    """The message of the last line that a child printed: our commands end with one JSON line where they fail."""
-    lines = child.output.read_text(errors="replace").strip().splitlines()
-    last = lines[-1] if lines else ""
-    try:
-        document = orjson.loads(last)
-        return str(document["error"]["message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        return f"ended with {how}" + (f": {last[:200]}" if last else "")
+        self._looking.clear()

@@ -13,18 +13,24 @@ from mlflow_core.errors import SourceError
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.spec import ClockName
 from mlflow_core.train import TrainContext, fit
+from mlflow_core.train.identity import settings_of
+from mlflow_core.train.search.trial import with_one_rank
 from mlflow_core.workflow.champion import champion_of
 from mlflow_core.workflow.dataset import fingerprints_of
 from mlflow_core.workflow.graph import Node, NodeContext, Output
 from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
-from mlflow_core.workflow.searching import search_settings
+from mlflow_core.workflow.searching import search_of, search_settings
 from mlflow_core.workflow.training.recipe import DATASET, SEARCH, TRAIN, Recipe
 from mlflow_core.workflow.training_folder import training_folder
 
-__all__ = ["dataset_node", "search_node", "train_node"]
+__all__ = ["FOUND", "dataset_node", "search_node", "train_node"]
+
+FOUND = "search.json"
+"""Under which name a run has what its search found, trial by trial."""
 
 _ERASURES = "erasures"
 _NEVER_DECIDE = {"parallel", "within"}  # how a search runs, not what it looks at
+_WHOLE = "whole"
 
 
 def dataset_node(recipe: Recipe, clock: ClockName | None, name: str = DATASET) -> Node:
@@ -60,15 +66,16 @@ def dataset_node(recipe: Recipe, clock: ClockName | None, name: str = DATASET) -
 
 
 def search_node(recipe: Recipe) -> Node:
-    """The step that looks for better settings."""
-    assert recipe.spec.search is not None
-    searched = recipe.spec.search.model_dump(mode="json", exclude=_NEVER_DECIDE)
-    params = {"trainer": recipe.trainer_settings, "search": searched}
+    """The step that looks for better settings; one whose time was up goes on when the pipeline is run again."""
+    searched = search_of(recipe.spec).model_dump(mode="json", exclude=_NEVER_DECIDE)
+    params = {"trainer": settings_of(with_one_rank(recipe.spec.trainer)), "search": searched}
     return Node(
         SEARCH,
         (DATASET,),
         recipe.key(SEARCH, params=params, code=recipe.trainer_code),
         partial(_search, recipe),
+        # What ended well in the very run that goes on stays as it is.
+        holds=None if SEARCH in recipe.recorded else partial(_is_whole, recipe),
     )
 
 
@@ -85,11 +92,7 @@ def train_node(recipe: Recipe, *, dataset: str = DATASET, name: str = TRAIN, pre
     return Node(
         name,
         (dataset, SEARCH) if searched else (dataset,),
-        recipe.key(
-            name,
-            params={} if searched else {"trainer": recipe.trainer_settings},
-            code=recipe.trainer_code,
-        ),
+        recipe.key(name, params={"trainer": recipe.trainer_settings}, code=recipe.trainer_code),
         partial(_train, recipe, dataset, prefix),
         leaves="model" if name == TRAIN else f"model_{name.removeprefix(f'{TRAIN}_')}",
         fresh=recipe.options.fresh or recipe.options.profile,
@@ -128,24 +131,30 @@ def _search(recipe: Recipe, context: NodeContext) -> Output:
         metadata=recipe.workspace.metadata,
         run_id=context.run_id,
     )
-    path = context.draft / "search.json"
+    path = context.draft / FOUND
     path.write_bytes(orjson.dumps(found.to_json(), option=orjson.OPT_INDENT_2))
-    context.told.keep(path.name, path)
+    context.told.keep(FOUND, path)
+    if not found.left:  # else they may become others while the same run goes on, and a run's params do not
+        context.told.params({f"{SEARCH}.{name}": value for name, value in found.best.settings.items()})
+    if found.best.value is not None:
+        context.told.metrics({f"{SEARCH}.{found.study.metric}": found.best.value})
     for note in found.notes:
         context.told.warn(note)
-    # How long each trial took is not of it: the same settings found again are the same output.
-    chosen = {
-        "study": found.study.name,
-        "best": found.best.number,
-        "trainer": found.trainer.model_dump(mode="json"),
-    }
+    # Which study found them, and how long that took, is not of it: the same settings found again are the same output.
+    chosen = {"settings": dict(found.best.settings), _WHOLE: not found.left}
     kept = context.artifacts.put_bytes(orjson.dumps(chosen, option=orjson.OPT_SORT_KEYS), name=SEARCH)
     return Output(kept.digest, "value")
 
 
+def _is_whole(recipe: Recipe, output: Output) -> bool:
+    """Whether all trials of a search had ended when it was found."""
+    told: dict[str, Any] = orjson.loads(recipe.workspace.artifacts.read_bytes(output.digest))
+    return bool(told[_WHOLE])
+
+
 def _train(recipe: Recipe, dataset_step: str, prefix: str, context: NodeContext) -> Output:
     dataset, trainer = recipe.dataset(context, dataset_step), recipe.trainer(context)
-    if recipe.spec.search is None and dataset_step == DATASET:
+    if dataset_step == DATASET:  # the search may have been found, by which nothing was refused
         _refuse_early(recipe, context)
     place = training_folder(
         recipe.workspace.trainings, trainer, dataset.artifact.digest, fresh=recipe.options.fresh

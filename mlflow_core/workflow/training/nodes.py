@@ -27,7 +27,7 @@ def graph_of(recipe: Recipe) -> Graph:
         recipe: The pipeline and what was asked for.
 
     Returns:
-        Its steps. The model is registered when all others have ended well.
+        Its steps. The model is registered when all others have ended well. Those of a search alone end with it.
 
     Raises:
         PlanError: The dataset does not fit its sources.
@@ -37,6 +37,8 @@ def graph_of(recipe: Recipe) -> Graph:
     nodes: list[Node] = [dataset_node(recipe, recipe.options.clock)]
     if spec.search is not None:
         nodes.append(search_node(recipe))
+    if recipe.options.tune:
+        return Graph.of(nodes)
     nodes += [train_node(recipe), evaluate_node(recipe)]
     others = other_clocks(spec.data, recipe.plan.clock) if recipe.options.compare else ()
     for clock in others:

@@ -11,15 +11,17 @@ import orjson
 
 from mlflow_core.metadata import ModelVersion
 from mlflow_core.plan.dataset import DatasetPlan
-from mlflow_core.spec import ClockName, Trainer, TrainingPipeline
+from mlflow_core.spec import ClockName, Duration, Trainer, TrainingPipeline
 from mlflow_core.train.identity import paths_of, settings_of
 from mlflow_core.train.models.model import Model
+from mlflow_core.train.search.space import apply_settings
 from mlflow_core.workflow.champion import CHAMPION, champion_version
 from mlflow_core.workflow.code import digest_of_path
 from mlflow_core.workflow.dataset import StoredDataset, open_dataset, plan_of
 from mlflow_core.workflow.environment import digest_of_environment, digest_of_package, installed
 from mlflow_core.workflow.graph import NodeContext, Output
 from mlflow_core.workflow.keys import KeyParts
+from mlflow_core.workflow.searching import search_of
 from mlflow_core.workflow.workspace import Workspace
 
 __all__ = ["DATASET", "EVALUATE", "RESAMPLES", "SEARCH", "TRAIN", "Options", "Recipe"]
@@ -28,6 +30,14 @@ RESAMPLES = 1000
 """How many resamples the intervals of figures rest on."""
 
 DATASET, SEARCH, TRAIN, EVALUATE = "dataset", "search", "train", "evaluate"
+
+_AFTER_A_SEARCH: Mapping[str, Any] = {
+    "evaluate": (),
+    "baselines": (),
+    "gate": None,
+    "register_as": None,
+    "steps": (),
+}
 
 
 @dataclass(frozen=True)
@@ -39,12 +49,36 @@ class Options:
         compare: Also train under the other clocks and say what each pretends.
         fresh: Train anew, also where a training was interrupted or its model could be found.
         profile: Record where the training's time goes, for which it has to be done.
+        tune: Only search for settings, and train and register nothing.
+        trials: How many trials a search has; by default as many as it declares. As the next two for ``tune`` alone.
+        parallel: Trials at the same time.
+        within: How long the search may take, e.g. ``30m``.
     """
 
     clock: ClockName | None = None
     compare: bool = False
     fresh: bool = False
     profile: bool = False
+    tune: bool = False
+    trials: int | None = None
+    parallel: int | None = None
+    within: str | None = None
+
+    def applied(self, spec: TrainingPipeline) -> TrainingPipeline:
+        """A pipeline as it is run with these: of one that is only searched nothing that comes after the search.
+
+        Args:
+            spec: The pipeline as declared.
+
+        Raises:
+            SpecError: It is to be searched, and declares no search.
+        """
+        if not self.tune:
+            return spec
+        within = None if self.within is None else Duration(self.within)
+        asked = {"trials": self.trials, "parallel": self.parallel, "within": within}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return spec.model_copy(update={"search": search_of(spec).model_copy(update=given), **_AFTER_A_SEARCH})
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able values."""
@@ -142,9 +176,9 @@ class Recipe:
 
     def dataset(self, context: NodeContext, name: str = DATASET) -> StoredDataset:
         """Open the training set that a step needs."""
-        return open_dataset(
-            context.artifacts.about(context.inputs[name].digest, name=name), context.artifacts
-        )
+        about = context.artifacts.about(context.inputs[name].digest, name=name)
+        # Beside the drafts of all steps: what has to be fetched is fetched once in a run, and gone with it.
+        return open_dataset(about, context.artifacts, fetched=context.draft.parent / "fetched")
 
     def model(self, context: NodeContext, name: str = TRAIN) -> Model:
         """Fetch the model that a step needs."""
@@ -158,9 +192,8 @@ class Recipe:
         return Model.load(folder)
 
     def trainer(self, context: NodeContext) -> Trainer:
-        """The trainer to train with: what the search found, or the pipeline's own."""
+        """The trainer to train with: the pipeline's own, with the settings that the search found."""
         if self.spec.search is None:
             return self.spec.trainer
         told = orjson.loads(context.artifacts.read_bytes(context.inputs[SEARCH].digest))
-        found: Trainer = type(self.spec.trainer).model_validate(told["trainer"])
-        return found
+        return apply_settings(self.spec.trainer, told["settings"])

@@ -15,11 +15,11 @@ from mlflow_core.errors import TrainError
 from mlflow_core.train.data import partition as module
 from mlflow_core.train.data.partition import partition
 from mlflow_core.train.data.spread import spread
-from tests.train.made import FEATURES, training_set
+from tests.train.made import FEATURES, table, training_set, write
 
 
-def by_hour(table: pa.Table) -> np.ndarray:
-    hours = table.column("hour").to_numpy()
+def by_hour(rows: pa.Table) -> np.ndarray:
+    hours = rows.column("hour").to_numpy()
     return np.where(hours == 5, -1, hours % 3)
 
 
@@ -42,6 +42,17 @@ def test_rows_keep_their_order_whenever_they_are_flushed(
             assert rows.equals(everything.filter(pa.array(places == place)))
     assert {path.suffix for path in (tmp_path / "often").rglob("*") if path.is_file()} == {".parquet"}
     assert set(FEATURES) < set(everything.column_names)
+
+
+def test_shards_and_row_groups_without_rows_are_passed_over(tmp_path: Path) -> None:
+    none, some = table(0, 1), table(300, 2)
+    parts = {part: [none, some, none] for part in ("train", "validate", "test")}
+    data = write(tmp_path / "data", parts)
+
+    cut = partition(data, "train", by_hour, tmp_path / "cut", described="hours")
+
+    rows = [pq.read_table(path) for paths in cut.values() for path in paths]
+    assert sum(map(len, rows)) == int((by_hour(some) >= 0).sum())
 
 
 def test_a_cluster_without_workers_is_waited_for_a_while_and_then_told() -> None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from distributed import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlflow_core.train.data import scatter
+from mlflow_core.train.data import matrix, scatter
 from mlflow_core.train.data.matrix import build_matrix
+from mlflow_core.train.data.preprocess import Feature, Preprocessing
+from mlflow_core.train.data.scatter import GroupTask
 from mlflow_core.train.data.shuffle import BlockOrder, batches
+from mlflow_core.train.data.spread import spread
+from mlflow_core.train.data.training_set import TrainingData
 from tests.train.data.numbered import ROW, numbered, rows_of
 
 
@@ -116,3 +125,30 @@ def test_the_places_of_scattered_rows_fill_the_file_without_overlap(
 
     assert sorted(taken) == list(range(sum(groups)))
     assert where.bounds[-1] == sum(groups)
+
+
+def test_a_dictionary_does_not_travel_with_each_row_group(
+    tmp_path: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"gate {number:06d} of some airport" for number in range(20_000)]
+    random = np.random.default_rng(5)
+    table = pa.table({"gate": random.choice(names, 3000), "label": random.random(3000) < 0.5})
+    path = tmp_path / "0.parquet"
+    pq.write_table(table, path, row_group_size=100)
+    data = TrainingData({"train": (path,)}, label="label", features=("gate",))
+    preprocessing = Preprocessing((Feature("gate", "category", "string", tuple(names)),))
+    sizes: list[int] = []
+
+    def weighed(work: Any, pieces: Sequence[Any], *more: Any) -> list[Any]:
+        sizes.extend(len(pickle.dumps((work, piece))) for piece in pieces if isinstance(piece, GroupTask))
+        return spread(work, pieces, *more)
+
+    monkeypatch.setattr(matrix, "spread", weighed)
+    stored = build_matrix(
+        data, "train", preprocessing, ("label",), tmp_path / "cache", client=client, seed=None
+    )
+
+    assert len(sizes) == 30
+    assert max(sizes) < 2_000 < len(pickle.dumps(preprocessing)) / 100
+    np.testing.assert_array_equal(stored.open()[:, :1], preprocessing.matrix(table))
+    assert {one.name for one in stored.path.parent.iterdir()} == {"entry.json", "matrix.f32"}

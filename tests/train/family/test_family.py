@@ -16,7 +16,7 @@ from mlflow_core.errors import SpecError, TrainError
 from mlflow_core.spec.trainer import Family, Sklearn, Trainer, XGBoost
 from mlflow_core.train.data.preprocess import Feature, Preprocessing
 from mlflow_core.train.data.training_set import TrainingData
-from mlflow_core.train.family.fit import _is_of_the_machine, _MemberProgram
+from mlflow_core.train.family.fit import _MemberProgram
 from mlflow_core.train.models.family import FamilyScorer, _View
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.pool import Slot, Stopped
@@ -256,24 +256,6 @@ def _program(tmp_path: Path) -> _MemberProgram:
 
 def _slot(stopped: Callable[[], bool]) -> Slot:
     return Slot(1, lambda _: None, stopped)
-
-
-def test_what_is_no_fault_of_the_rows_does_not_decide_the_model(tmp_path: Path) -> None:
-    (tmp_path / "members").write_text("a file where a folder should be made")
-
-    with pytest.raises((OSError, TrainError), match=r"(?i)not a directory"):
-        _program(tmp_path)(_slot(lambda: False))
-
-
-@pytest.mark.parametrize(
-    ("cause", "expected"),
-    [(OSError(28, "No space left on device"), True), (MemoryError(), True), (ValueError(), False), (None, False)],
-)  # fmt: skip
-def test_the_machine_is_told_from_the_rows(cause: Exception | None, expected: bool) -> None:
-    error = TrainError("it did not go")
-    error.__cause__ = cause
-
-    assert _is_of_the_machine(error) is expected
 
 
 def test_a_second_attempt_never_shares_the_folder_of_the_first(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class Disaster:
     rank: int
     place: Literal["load", "step", "write"]
     step: int = 0
-    kind: Literal["kill", "stop", "error", "bug", "exit", "disrupted"] = "kill"
+    kind: Literal["kill", "stop", "error", "bug", "memory", "disk", "exit", "disrupted"] = "kill"
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,17 @@ class Counting:
                     os._exit(3)
                 case "error":
                     raise TrainError("the loss is NaN", object=f"step {step}")
-                case "bug":
-                    raise ZeroDivisionError("a bug")
+                case "bug" | "memory" | "disk" as kind:
+                    raise _RAISED[kind]
                 case "disrupted":
                     raise Disrupted("connection refused")
+
+
+_RAISED = {
+    "bug": ZeroDivisionError("a bug"),
+    "memory": MemoryError("cannot allocate 3 GiB"),
+    "disk": OSError(28, "No space left on device"),
+}
 
 
 def value(step: int, item: int) -> int:

@@ -151,6 +151,8 @@ def test_ranks_that_lose_each_other_start_again_without_a_lost_worker(two: Clien
     [
         ("error", r"^step 12: the loss is NaN$"),
         ("bug", r"^rank 1 on the worker tcp://\S+: ZeroDivisionError: a bug"),
+        ("memory", r"^rank 1 on the worker tcp://\S+: there is no memory left\. Give workers more memory"),
+        ("disk", r"^rank 1 on the worker tcp://\S+: the disk is full\. Free some space"),
     ],
 )
 def test_what_starting_again_would_not_mend_is_told_at_once(

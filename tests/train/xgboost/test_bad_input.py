@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from distributed import Client
 
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import MachineError, TrainError
 from mlflow_core.spec.trainer import XGBoost
 from tests.train.kept import Kept
 from tests.train.made import fit, write
@@ -132,21 +134,56 @@ def test_a_weight_that_differs_within_a_query_is_refused(tmp_path: Path) -> None
         fit(XGBoost(rounds=3, weight="heavy", **RANKING), data, workdir=tmp_path / "work")
 
 
-def test_a_machine_without_the_device_is_refused_before_it_trains(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_machine_without_the_device_is_refused_before_it_trains(
+    tmp_path: Path, client: Client, workers: int
+) -> None:
     data, kept = training_set(tmp_path / "data", "binary", rows=200), Kept()
+    trainer = XGBoost(rounds=3, device="cuda", workers=workers)
 
-    with pytest.raises(TrainError, match=r"there is no CUDA device that XGBoost can use.*Use device=\"cpu\""):
-        fit(XGBoost(rounds=3, device="cuda"), data, workdir=tmp_path / "work", recorder=kept)
+    with pytest.raises(
+        MachineError, match=r"there is no CUDA device that XGBoost can use.*Use device=\"cpu\""
+    ):
+        fit(
+            trainer,
+            data,
+            workdir=tmp_path / "work",
+            recorder=kept,
+            client=client if workers > 1 else None,
+        )
     assert not kept.told
 
 
-def test_a_metric_that_is_no_number_ends_the_training_and_names_the_round(tmp_path: Path) -> None:
+def test_rows_that_do_not_fit_into_the_memory_there_is_are_kept_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, trainer = training_set(tmp_path / "data", "binary", rows=600), XGBoost(rounds=5)
+    enough, little = Kept(), Kept()
+
+    in_memory = fit(trainer, data, workdir=tmp_path / "enough", recorder=enough)
+    monkeypatch.setattr("mlflow_core.train.xgboost.rank._memory_limit", lambda: 50_000)
+    in_files = fit(trainer, data, workdir=tmp_path / "little", recorder=little)
+
+    assert (enough.seen["gang.external"], little.seen["gang.external"]) == (False, True)
+    test = data.read("test")
+    np.testing.assert_allclose(in_files.predict(test), in_memory.predict(test), atol=0.02)
+
+
+def test_a_metric_that_is_no_number_ends_the_training_names_the_round_and_keeps_the_last_checkpoint(
+    tmp_path: Path,
+) -> None:
     data = training_set(tmp_path / "data", "amount", rows=300)
+    trainer = XGBoost(objective="reg:squarederror", rounds=50, learning_rate=1e12, checkpoint_every=1)
 
     with pytest.raises(
         TrainError, match=r'the metric "rmse" of the validation rows is \S*(nan|inf) after round \d'
-    ):
-        fit(XGBoost(objective="reg:squarederror", rounds=50, learning_rate=1e30), data, workdir=tmp_path / "work")  # fmt: skip
+    ) as raised:
+        fit(trainer, data, workdir=tmp_path / "work")
+
+    round_ = int(re.findall(r"after round (\d+)", str(raised.value))[0])
+    kept = sorted((tmp_path / "work" / "checkpoints").glob("*.checkpoint"))
+    assert [int(path.stem) for path in kept][-1:] == ([round_] if round_ else [])
+    assert round_ > 0
 
 
 def test_empty_shards_constant_features_and_categories_never_seen_are_no_errors(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from mlflow_core.engine.dataset.compute import MANIFEST
+from mlflow_core.engine.dataset.manifest import MANIFEST
 from mlflow_core.errors import ArtifactError, StepCancelled, StepCrashed, StepFailed, StepTimeout
 from mlflow_core.spec import Step
 from mlflow_core.workflow.calling import ForkServer, call_of, call_step

@@ -1,0 +1,77 @@
+"""One look at a condition in a thread of its own: a source that hangs must hold up neither leases nor other pipelines.
+
+The thread is a daemon, which those of ``concurrent.futures`` are not: nor must it keep the process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from threading import Thread
+from typing import Any, Final
+
+from mlflow_core.metadata import Schedule
+from mlflow_core.telemetry.logs import get_logger
+from mlflow_core.workflow.schedule.conditions import Sight, condition_of
+
+__all__ = ["LOOK_WITHIN_S", "Look", "look_at"]
+
+LOOK_WITHIN_S: Final = 60.0
+"""Seconds after which a look is given up; its thread is left to itself."""
+
+_log = get_logger(__name__)
+
+
+class Look:
+    """A look that has begun.
+
+    Args:
+        work: Looks; called in a thread.
+        within_s: How long that may take.
+    """
+
+    def __init__(self, work: Callable[[], Sight], *, within_s: float = LOOK_WITHIN_S) -> None:
+        self._within_s = within_s
+        self._began = time.monotonic()
+        self._result: Sight | None = None
+        self._problem: str | None = None
+        self._thread = Thread(target=self._run, args=(work,), name="schedule-look", daemon=True)
+        self._thread.start()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its thread is still at it after the time that a look may take."""
+        return self._thread.is_alive() and time.monotonic() - self._began > self._within_s
+
+    def ended(self) -> Sight | str | None:
+        """What was seen, or one sentence on why nothing was; None while it is being looked at."""
+        if self._result is not None:
+            return self._result
+        if self._problem is not None:
+            return self._problem
+        return f"it could not be looked at within {self._within_s:g} s" if self.hangs else None
+
+    def _run(self, work: Callable[[], Sight]) -> None:
+        try:
+            self._result = work()
+        except Exception as error:
+            # The boundary of a thread: what is wrong with one source must not end the scheduler.
+            _log.debug("a look failed", exc_info=True)
+            self._problem = str(error) or type(error).__name__
+
+
+def look_at(schedule: Schedule, base: str, *, within_s: float = LOOK_WITHIN_S) -> Look:
+    """Begin to look at what a schedule waits for.
+
+    Args:
+        schedule: A schedule with a condition.
+        base: Folder of the feature repository.
+        within_s: How long that may take.
+    """
+
+    def work() -> Sight:
+        seen: dict[str, Any] = dict(schedule.seen)
+        condition = condition_of(schedule.triggers["when"], base)
+        return condition.look(seen.get("started_with"), seen.get("last"))
+
+    return Look(work, within_s=within_s)
