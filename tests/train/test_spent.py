@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from mlflow_core.spec.network import MLP
 from mlflow_core.spec.trainer import Family, Sklearn, Torch, Trainer, XGBoost
@@ -26,17 +25,6 @@ TRAINERS: dict[str, tuple[Trainer, set[str]]] = {
     ),
     "family": (Family(trainer=TREES, by=("carrier",)), {"data", "computing", "members", "total"}),
 }
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 def spent(kept: Kept) -> dict[str, float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,14 @@ def workspace(machines):
     found = open_workspace(machines)
     yield found
     found.metadata.close()
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that are ended with the test, whatever came of it."""
+    processes: list[subprocess.Popen[bytes]] = []
+    yield processes
+    for one in processes:
+        if one.poll() is None:
+            one.kill()
+        one.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 from mlflow_core.cli.schedule import told_to_end
@@ -27,6 +28,11 @@ except KeyboardInterrupt:
 print('{"error": {"message": "the source is empty"}}' if name.startswith("bad") else "done")
 sys.exit(name.startswith("bad"))
 """
+
+
+def now_us() -> int:
+    """The time that it is."""
+    return time.time_ns() // 1000
 
 
 def scheduler(folder: Path, *, seconds: float = 0.0, lease_s: float = 60.0) -> Scheduler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from mlflow_core.errors import SpecError, TrainError
 from mlflow_core.spec.trainer import Family, Sklearn, Trainer, XGBoost
@@ -30,17 +30,6 @@ FAMILY = Family(trainer=MEMBER, by=("carrier",), least_rows=100)
 def fit(trainer: Trainer, data: TrainingData, **context: object) -> Model:
     """One thread: with more, those of a busy machine wait for each other most of the time."""
     return made.fit(trainer, data, threads=1, **context)
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 def _filter(one: pa.Table, carrier: str | None) -> pa.Table:

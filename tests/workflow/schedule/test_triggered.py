@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from mlflow_core.plan.project import Project
 from mlflow_core.spec import Fresh, ParquetSource, Pipeline, Schedule, SqlSource, step
 from mlflow_core.workflow.schedule.declared import apply_schedules
 from mlflow_core.workflow.schedule.watching import declared_watch, seen_first
-from tests.workflow.scheduling import scheduler
+from tests.workflow.scheduling import now_us, scheduler
 
 ROOT = Path(__file__).resolve().parents[3]
 HOUR = 3_600_000_000
@@ -30,21 +30,6 @@ HOUR = 3_600_000_000
 @step
 def nothing() -> int:
     return 0
-
-
-@pytest.fixture
-def started() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Processes that are ended with the test, whatever came of it."""
-    processes: list[subprocess.Popen[bytes]] = []
-    yield processes
-    for one in processes:
-        if one.poll() is None:
-            one.kill()
-        one.wait()
-
-
-def now_us() -> int:
-    return time.time_ns() // 1000
 
 
 def arrive(folder: Path, name: str, *hours: float) -> None:
