@@ -26,7 +26,7 @@ from mlflow_core.train.data.training_set import TrainingData
 __all__ = ["data_path_rows", "network_rows", "recovery_rows"]
 
 ROOT = Path(__file__).parents[2]
-MOST_LOSS = 0.01  # relative difference up to which two loops have learned the same
+MOST_LOSS = 1e-4  # relative difference up to which two loops have learned the same; it was none, one thread each
 ROUNDS = 3
 AHEAD_S = 25.0  # how far ahead two processes agree to start together
 
@@ -54,7 +54,13 @@ def cases(small: bool = False) -> tuple[Case, ...]:
 
 def _torch(module: Any) -> Torch:
     return Torch(
-        module=module, epochs=1, batch_size=1024, schedule="constant", checkpoint_every=10**9, seed=1
+        module=module,
+        epochs=1,
+        batch_size=1024,
+        schedule="constant",
+        weight_decay=0.0,  # the trainer decays weights alone, the bare loop all: small differences, which grow
+        checkpoint_every=10**9,
+        seed=1,
     )
 
 
