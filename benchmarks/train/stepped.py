@@ -26,7 +26,7 @@ from mlflow_core.train.data.training_set import TrainingData
 __all__ = ["data_path_rows", "network_rows", "recovery_rows"]
 
 ROOT = Path(__file__).parents[2]
-MOST_LOSS = 1e-4  # relative difference up to which two loops have learned the same; it was none, one thread each
+MOST_LOSS = 1e-4  # relative difference up to which two loops have learned the same; it was none
 ROUNDS = 3
 AHEAD_S = 25.0  # how far ahead two processes agree to start together
 

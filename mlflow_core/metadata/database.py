@@ -99,8 +99,10 @@ class Database:
             ) from None
         self._writer = self._engine.execution_options(mlcore_write=True, **_writer_options(self.url))
         self._is_sqlite = self.url.get_backend_name() == "sqlite"
-        # What the driver raises comes wrapped from SQLAlchemy, and as it is from what goes round it.
-        self._errors = (SQLAlchemyError, self._engine.dialect.loaded_dbapi.Error)
+        # What the driver raises comes wrapped from SQLAlchemy, and as it is from what goes round it; of a number that is
+        # too great, or a text that is none of UTF-8, it says so with Python's own errors.
+        driver: type[Exception] = self._engine.dialect.loaded_dbapi.Error
+        self._errors = (SQLAlchemyError, driver, OverflowError, UnicodeEncodeError)
 
     @property
     def shown(self) -> str:
@@ -209,6 +211,8 @@ def told(error: Exception, shown: str) -> MetadataError:
         shown: The url without its password.
     """
     original = getattr(error, "orig", None) or error
+    if isinstance(original, OverflowError | UnicodeEncodeError):
+        return MetadataError(f"a value cannot be kept in the metadata database: {original}", place=shown)
     text = f"{type(original).__name__} {original}"
     for pattern, what, hint in _REASONS:
         if pattern in text.lower():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -37,6 +38,8 @@ _ARTIFACTS: Final = upsert(
 _VALUES: Final = ("name", "value", "step", "low", "high", "at_us")
 """What a ``Metric`` has, in its order."""
 _OF_METRIC, _OF_LATEST = ([getattr(one, name) for name in _VALUES] for one in (MetricRow, LatestMetricRow))
+_TEXT: Final = re.compile(r"[^\0\ud800-\udfff]*")
+_WHOLE: Final = 2**63
 _RUN: Final[Any] = bindparam("run")
 _PARAMS_OF: Final = Prepared(
     lambda _kind: select(ParamRow.name, ParamRow.value).where(ParamRow.run_id == _RUN).order_by(ParamRow.name)
@@ -259,23 +262,37 @@ def _metric_row(
     high: float | None = None,
     at_us: int | None = None,
 ) -> MetricTuple:
+    # What no database takes is refused here: in a batch that is written later it would keep all others from it.
+    if not _is_text(name):
+        raise MetadataError(f"a metric is called {name!r}", object=f"Run {run_id}", expected="a text")
     try:
         value = float(value)
-    except (TypeError, ValueError) as error:
+        ends = (None if low is None else float(low)), (None if high is None else float(high))
+    except (TypeError, ValueError, OverflowError) as error:
+        shown = repr(value) if low is None and high is None else f"{value!r}, from {low!r} to {high!r}"
         raise MetadataError(
-            f'metric "{name}" is {value!r}', object=f"Run {run_id}", expected="a number"
+            f'metric "{name}" is {shown}', object=f"Run {run_id}", expected="a number"
         ) from error
     try:
         # A numpy scalar given to SQLite as it is would be kept as bytes, which are greater than all numbers.
         at, when = operator.index(step), operator.index(now_us if at_us is None else at_us)
     except TypeError as error:
-        raise MetadataError(
-            f'metric "{name}" has the step {step!r} at {at_us!r}',
-            object=f"Run {run_id}",
-            expected="whole numbers",
-        ) from error
-    ends = (None if low is None else float(low)), (None if high is None else float(high))
+        raise _no_step(run_id, name, step, at_us) from error
+    if not (-_WHOLE <= at < _WHOLE and -_WHOLE <= when < _WHOLE):
+        raise _no_step(run_id, name, step, at_us)
     return run_id, name, at, value, *ends, when
+
+
+def _is_text(name: object) -> bool:
+    return isinstance(name, str) and _TEXT.fullmatch(name) is not None
+
+
+def _no_step(run_id: str, name: str, step: object, at_us: object) -> MetadataError:
+    return MetadataError(
+        f'metric "{name}" has the step {step!r} at {at_us!r}',
+        object=f"Run {run_id}",
+        expected="whole numbers of 64 bits",
+    )
 
 
 def _metric(name: str, value: float | None, *others: Any) -> Metric:

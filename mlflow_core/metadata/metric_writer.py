@@ -78,28 +78,30 @@ class MetricWriter:
             MetadataError: It cannot be written, and goes on waiting.
         """
         with self._turn:
-            with self._guard:
-                rows, self._waiting = self._waiting, []
-                timer, self._timer = self._timer, None
-            if timer is not None:
-                timer.cancel()
+            rows = self._taken_up()
             if not rows:
                 return
-            try:
-                self._write(rows)
-            except BaseException:
-                with self._guard:
-                    self._waiting[:0] = rows
-                raise
-            self._failed = False
+            self._write(rows)
+            # Only now: whatever interrupts this, at any point of it, leaves them waiting.
+            with self._guard:
+                del self._waiting[: len(rows)]
+                self._failed = False
 
     def drop(self) -> None:
-        """Forget what waits, as where another driver has the run."""
+        """Forget what waits, as where another driver has the run; a batch that is being written ends before."""
+        with self._turn:
+            self._taken_up()
+            with self._guard:
+                self._waiting.clear()
+
+    def _taken_up(self) -> list[MetricTuple]:
+        """What waits, which no timer is to write any more."""
         with self._guard:
+            rows = list(self._waiting)
             timer, self._timer = self._timer, None
-            self._waiting = []
         if timer is not None:
             timer.cancel()
+        return rows
 
     def _by_itself(self) -> None:
         try:

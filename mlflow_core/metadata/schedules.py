@@ -221,6 +221,7 @@ class Schedules(Scope):
         run_id: str | None = None,
         error: str | None = None,
         seen: Mapping[str, Any] | None = None,
+        of: Schedule | None = None,
     ) -> Schedule:
         """Give a schedule's lease back, and say what came of it.
 
@@ -231,6 +232,7 @@ class Schedules(Scope):
             run_id: The run that was started, if one was.
             error: What went wrong, one sentence.
             seen: What its triggers keep in mind from now on; what they had in mind where None.
+            of: The schedule that both follow from: they are left as they are where it was declared otherwise since.
 
         Raises:
             UnknownNameError: There is no such schedule.
@@ -240,14 +242,19 @@ class Schedules(Scope):
             row = self._led_row(session, name, owner)
             self._must_own(session, run_id=run_id)
             row.lease_owner = row.lease_until_us = None
-            row.next_us, row.last_us = next_us, self._clock.now_us()
-            if seen is not None:
-                row.seen = plain(seen)
+            row.last_us = self._clock.now_us()
+            _due_again(row, next_us, seen, of)
             row.last_run, row.last_error = run_id or row.last_run, error
             return to_record(Schedule, row)
 
     def release_schedule(
-        self, name: str, owner: str, *, next_us: int | None, seen: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        owner: str,
+        *,
+        next_us: int | None,
+        seen: Mapping[str, Any] | None = None,
+        of: Schedule | None = None,
     ) -> Schedule:
         """Give a schedule's lease back where nothing was started.
 
@@ -256,6 +263,7 @@ class Schedules(Scope):
             owner: Who had the lease.
             next_us: When it is due next, to be started or looked at.
             seen: What its triggers keep in mind from now on; what they had in mind where None.
+            of: The schedule that both follow from: they are left as they are where it was declared otherwise since.
 
         Raises:
             UnknownNameError: There is no such schedule.
@@ -264,9 +272,7 @@ class Schedules(Scope):
         with self._database.writing() as session:
             row = self._led_row(session, name, owner)
             row.lease_owner = row.lease_until_us = None
-            row.next_us = next_us
-            if seen is not None:
-                row.seen = plain(seen)
+            _due_again(row, next_us, seen, of)
             return to_record(Schedule, row)
 
     def _schedule_rows(self, session: Session) -> Any:
@@ -296,3 +302,14 @@ class Schedules(Scope):
 
     def _note_schedule(self, session: Session, action: str, name: str, details: Mapping[str, Any]) -> None:
         append(session, self._clock, self._principal, self._scope_name, action, f"schedule:{name}", details)
+
+
+def _due_again(
+    row: ScheduleRow, next_us: int | None, seen: Mapping[str, Any] | None, of: Schedule | None
+) -> None:
+    # Where it was declared anew, both were said then.
+    if of is not None and any(getattr(row, name) != getattr(of, name) for name in _DECLARED):
+        return
+    row.next_us = next_us
+    if seen is not None:
+        row.seen = plain(seen)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from typing import Final, TextIO
 
 ROOT: Final = "mlflow_core"
 HIDDEN: Final = "***"
+_SHORT: Final = 4
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -75,15 +77,17 @@ def blotted(text: str, redact: Iterable[str]) -> str:
 
     Args:
         text: What is to be shown or kept.
-        redact: Texts that must never appear, e.g. ``Settings.secret_values()``.
+        redact: Texts that must never appear, e.g. ``Settings.secret_values()``. One of fewer than four characters is
+            in half of all words: it is taken out where it stands alone.
 
     Example:
-        >>> blotted("no such host: tiger-42", ["tiger-42"])
-        'no such host: ***'
+        >>> blotted("no such host: tiger-42, user ann: cannot log in", ["tiger-42", "ann"])
+        'no such host: ***, user ***: cannot log in'
     """
     # The longest first: a secret may be part of another one.
     for one in sorted({one for one in redact if one}, key=len, reverse=True):
-        text = text.replace(one, HIDDEN)
+        alone = rf"(?<!\w){re.escape(one)}(?!\w)"
+        text = re.sub(alone, HIDDEN, text) if len(one) < _SHORT else text.replace(one, HIDDEN)
     return text
 
 

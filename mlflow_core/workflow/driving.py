@@ -101,7 +101,7 @@ def driving(
     )
     stores = Stores(settings, workspace.metadata, workspace.artifacts)
     with (
-        copied_when_ended(stores, run_id),
+        copied_when_ended(stores, run_id, progress=progress),
         journal.whole() as hold,
         draft_folder(workspace.workdir, "run") as draft,
         ForkServer() as server,

@@ -230,6 +230,7 @@ def _reason(error: BaseException) -> str | None:
 
 
 def sentence(error: BaseException) -> str:
-    """Say in one line what went wrong."""
-    text = " ".join(str(error).split())
+    """Say in one line what went wrong, in a text that every database takes: names of files need not be UTF-8."""
+    kept = str(error).replace("\0", "\\0").encode(errors="backslashreplace").decode()
+    text = " ".join(kept.split())
     return text if isinstance(error, MlcoreError) else f"{type(error).__name__}: {text}".rstrip(": ")

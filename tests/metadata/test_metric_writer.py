@@ -11,6 +11,7 @@ import pytest
 
 from mlflow_core.errors import MetadataError
 from mlflow_core.metadata import MetadataStore, Metric
+from mlflow_core.metadata.metric_writer import MetricTuple, MetricWriter
 from tests.metadata.conftest import NOON, HandClock, refusing
 
 LONG_S = 600.0
@@ -151,6 +152,83 @@ def test_what_is_dropped_is_never_written_and_what_is_told_after_it_is(store: Me
     wait_for(lambda: steps_of(store, run.id) != [])
     writer.flush()
     assert steps_of(store, run.id) == [1]
+
+
+def test_what_no_database_takes_is_refused_at_once_and_keeps_nothing_else_from_it(
+    store: MetadataStore,
+) -> None:
+    run = store.create_run("late")
+    writer = store.metric_writer(run.id, delay_s=LONG_S)
+    writer.write({"auc": 0.5}, step=0)
+    for bad in (
+        Metric("loss", 1.0, 2**63),
+        Metric("loss", 1.0, -(2**63) - 1),
+        Metric("loss", 1.0, 0, at_us=2**63),
+        Metric("loss", 10**400),
+        Metric("loss", 1.0, low="much"),  # type: ignore[arg-type]
+        Metric("a\0b", 1.0),
+        Metric("\udcff", 1.0),
+        Metric(None, 1.0),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(MetadataError, match="metric"):
+            writer.write([Metric("auc", 0.7, 1), bad])
+    writer.write({"loss": 0.1}, step=2**63 - 1)
+    writer.flush()
+    assert steps_of(store, run.id) == [0]
+    assert steps_of(store, run.id, "loss") == [2**63 - 1]
+
+
+def test_an_interrupt_in_the_middle_of_a_flush_loses_nothing(
+    store: MetadataStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = store.create_run("late")
+    writer = store.metric_writer(run.id, delay_s=LONG_S)
+    writer.write({"auc": 0.5}, step=0)
+    cancel = threading.Timer.cancel
+
+    def interrupted(timer: threading.Timer) -> None:
+        cancel(timer)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Timer, "cancel", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writer.flush()
+    writer.flush()
+    assert steps_of(store, run.id) == [0]
+
+
+def test_a_batch_that_fails_while_it_is_dropped_does_not_come_back() -> None:
+    begun, go, written = threading.Event(), threading.Event(), list[MetricTuple]()
+
+    def write(rows: list[MetricTuple]) -> None:
+        if not go.is_set():
+            begun.set()
+            assert go.wait(20)
+            raise MetadataError("no more")
+        written.extend(rows)
+
+    def rows_of(_told: object, step: int | None) -> list[MetricTuple]:
+        return [("run", "auc", step or 0, 0.5, None, None, 0)]
+
+    def flush() -> None:
+        with pytest.raises(MetadataError, match="no more"):
+            writer.flush()
+
+    writer = MetricWriter(rows_of, write, delay_s=LONG_S, at_most=1_000)
+    writer.write({"auc": 0.5}, step=0)
+    flushing = threading.Thread(target=flush)
+    dropping = threading.Thread(target=writer.drop)
+    flushing.start()
+    assert begun.wait(20)
+    dropping.start()
+    dropping.join(0.2)  # by then it has either dropped too early or is waiting
+    go.set()
+    for one in (flushing, dropping):
+        one.join()
+    writer.write({"auc": 0.5}, step=1)
+    writer.flush()
+    assert [row[2] for row in written] == [1]
 
 
 def test_threads_that_share_one_lose_nothing(store: MetadataStore) -> None:

@@ -248,3 +248,20 @@ def test_projects_do_not_see_each_other(store: MetadataStore, url: str, clock: H
                 other.get_run(run.id)
             other.create_run("theirs")
     assert [r.id for r in store.list_runs()] == [run.id]
+
+
+def test_a_text_that_no_database_takes_is_one_clear_error_and_leaves_nothing_behind(
+    store: MetadataStore,
+) -> None:
+    run = store.create_run("late")
+    for write in (
+        lambda: store.log_params(run.id, {"good": 1, "path": "caf\udce9"}),
+        lambda: store.finish_run(run.id, "failed", error="caf\udce9"),
+        lambda: store.create_run("caf\udce9"),
+        lambda: store.create_run("late", seed=2**70),
+    ):
+        with pytest.raises(MetadataError, match=r"a value cannot be kept|out of range"):
+            write()
+    assert store.get_params(run.id) == {}
+    assert [one.state for one in store.list_runs()] == ["running"]
+    assert store.finish_run(run.id, "failed", error="café").error == "café"

@@ -150,3 +150,22 @@ def test_what_was_seen_stays_with_a_schedule_until_something_else_is_seen(store:
     assert store.finish_schedule("nightly", "one", next_us=None, seen={"last": 4}).seen == {"last": 4}
     later = put(store, **{**given, "triggers": {"when": {"kind": "other"}}, "next_us": NOON + 9})
     assert (later.seen, later.next_us) == ({"last": 4}, NOON + 9)
+
+
+def test_what_is_declared_otherwise_while_it_is_led_keeps_the_time_and_the_mind_that_it_was_given(
+    store: MetadataStore,
+) -> None:
+    put(store, "drift", cron=None, triggers={"of": "orders"}, seen={"orders": 1}, next_us=NOON)
+    (old,) = store.due_schedules(NOON, "one", 100)
+    put(store, "drift", cron=None, triggers={"of": "weather"}, seen={"weather": 7}, next_us=NOON + 5)
+
+    kept = store.release_schedule("drift", "one", next_us=NOON + 99, seen={"orders": 2}, of=old)
+    assert (kept.next_us, kept.seen, kept.lease_owner) == (NOON + 5, {"weather": 7}, None)
+
+    store.claim_schedule("drift", "one", 100)
+    kept = store.finish_schedule("drift", "one", next_us=None, seen={"orders": 2}, error="ended", of=old)
+    assert (kept.next_us, kept.seen, kept.last_error) == (NOON + 5, {"weather": 7}, "ended")
+
+    store.claim_schedule("drift", "one", 100)
+    kept = store.finish_schedule("drift", "one", next_us=NOON + 9, seen={"weather": 8}, of=kept)
+    assert (kept.next_us, kept.seen) == (NOON + 9, {"weather": 8})

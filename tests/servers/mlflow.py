@@ -17,6 +17,7 @@ _PATIENCE_S = 180
 _PROGRAM = """\
 import sys
 
+sys.modules["feast"] = None  # has a plug-in that does nothing here, and loads for seconds
 from mlflow.server import app
 from werkzeug.serving import run_simple
 

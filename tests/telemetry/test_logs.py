@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlflow_core.telemetry import configure_logging, get_logger
+from mlflow_core.telemetry.logs import blotted
 
 
 @pytest.fixture(autouse=True)
@@ -72,6 +73,11 @@ def test_a_secret_is_hidden_in_messages_facts_and_tracebacks(json_lines: bool) -
     assert "ger-42" not in text
     assert "refused" in text
     assert text.count("***") >= 4
+
+
+def test_a_short_secret_is_hidden_where_it_stands_alone_and_leaves_words_whole() -> None:
+    said = "cannot plan: user=ann, https://ann:x-1@ann-host, anna"
+    assert blotted(said, ["ann", "x-1"]) == "cannot plan: user=***, https://***:***@***-host, anna"
 
 
 def test_a_text_line_names_the_room_and_its_facts() -> None:

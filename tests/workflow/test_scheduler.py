@@ -237,3 +237,27 @@ def test_what_is_declared_is_put_in_force_and_what_is_not_is_taken_away(tmp_path
     (left,) = kept.list_schedules()
     assert (left.paused, left.next_us) == (True, DAY + 6 * HOUR)
     kept.close()
+
+
+def test_a_scheduler_that_was_asleep_for_longer_than_its_lease_does_not_start_again_what_still_runs(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path, "long")
+    made = scheduler(tmp_path, seconds=3, lease_s=0.5)
+    stopped = threading.Event()
+    say = made.say
+
+    def asleep(line: str) -> None:
+        say(line)
+        time.sleep(1.0)  # until after its lease, when what is due is looked at next
+
+    made.look_s, made.say = 0.6, asleep
+    running = threading.Thread(target=made.run, args=(stopped,))
+    running.start()
+    wait_for(lambda: (made.metadata.get_schedule("long").next_us or 0) > now_us())
+    stopped.set()
+    running.join()
+
+    assert starts(tmp_path) == ["long"]
+    assert made.metadata.get_schedule("long").last_error is None
+    made.metadata.close()

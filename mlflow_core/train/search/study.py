@@ -18,8 +18,9 @@ import orjson
 
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.search import Search
-from mlflow_core.spec.trainer import Family, Trainer
+from mlflow_core.spec.trainer import Trainer
 from mlflow_core.train.data.training_set import TrainingData
+from mlflow_core.train.identity import settings_of
 from mlflow_core.train.search.conditions import Condition
 from mlflow_core.train.search.judging import Judge
 from mlflow_core.train.search.proposing import Looks, pruner_of, sampler_of
@@ -285,17 +286,17 @@ def _identity(plan: Plan, data: TrainingData) -> dict[str, str]:
         if part != "test"
     }
     parts["data"] = [shards, data.label, data.features]
-    parts["trainer"] = _learning(plan.trainer)
+    parts["trainer"] = _learning(settings_of(plan.trainer))
     return {
         name: hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
         for name, value in parts.items()
     }
 
 
-def _learning(trainer: Trainer) -> dict[str, Any]:
-    if isinstance(trainer, Family):
-        return {**trainer.model_dump(mode="json", exclude={"trainer"}), "trainer": _learning(trainer.trainer)}
-    return trainer.model_dump(mode="json", exclude=set(_NO_PART))
+def _learning(settings: Mapping[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in settings.items() if name not in _NO_PART}
+    inner = told.get("trainer")
+    return told | {"trainer": _learning(inner)} if isinstance(inner, Mapping) else told
 
 
 def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:

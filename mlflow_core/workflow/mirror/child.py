@@ -1,6 +1,7 @@
 """The process that speaks to MLflow: a request in JSON a line on its input, an answer a line on its output.
 
-It ends when its input does, which is when whoever started it is gone. What MLflow prints goes to standard error.
+It ends when whoever started it is gone, also in the middle of a request: another one may be at the same copy by then.
+What MLflow prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -8,20 +9,27 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, Final
 
 __all__ = ["main"]
 
 Work = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 """What can be asked for."""
 
+_LOOK_S: Final = 0.5
+
 
 def main() -> None:
     """Answer requests until there are no more."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    threading.Thread(target=_end_after, args=(os.getppid(),), daemon=True).start()
+    # MLflow's first request would load all of Feast, for a plug-in that does nothing but in Feast's server.
+    sys.modules["feast"] = None  # type: ignore[assignment]  # which is how Python is told that there is none
     work: Work = {}
     for line in sys.stdin:
         request = json.loads(line)
@@ -31,16 +39,23 @@ def main() -> None:
             _answered(answers, partial(_done, work, request))
 
 
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os._exit(1)
+
+
 def _done(work: Work, request: Mapping[str, Any]) -> Any:
     return work[request["do"]](request)
 
 
 def _opened(request: Mapping[str, Any]) -> Work:
-    from mlflow.tracking import MlflowClient
+    from mlflow.tracking import MlflowClient, set_tracking_uri
 
     from mlflow_core.workflow.mirror.reading import ended_runs, read_run
     from mlflow_core.workflow.mirror.sending import send_run
 
+    set_tracking_uri(request["tracking_uri"])  # by which MLflow finds the files of a logged model
     client = MlflowClient(request["tracking_uri"], request["registry_uri"])
     return {
         "look": lambda _: client.search_experiments(max_results=1) and None,

@@ -124,7 +124,7 @@ def mirror_runs(
 
 
 @contextmanager
-def copied_when_ended(stores: Stores, run_id: str) -> Iterator[None]:
+def copied_when_ended(stores: Stores, run_id: str, *, progress: Progress | None = None) -> Iterator[None]:
     """Copy a run when the ``with`` block that drives it is left, if the settings name a server.
 
     Nothing that goes wrong with it goes further than a warning. After Ctrl-C nothing is copied: whoever typed it waits.
@@ -132,23 +132,24 @@ def copied_when_ended(stores: Stores, run_id: str) -> Iterator[None]:
     Args:
         stores: The project.
         run_id: The run.
+        progress: Who is told: a server that hangs is waited for.
     """
     try:
         yield
     except Exception:
-        _copy_ended(stores, run_id)
+        _copy_ended(stores, run_id, progress)
         raise
-    _copy_ended(stores, run_id)
+    _copy_ended(stores, run_id, progress)
 
 
-def _copy_ended(stores: Stores, run_id: str) -> None:
+def _copy_ended(stores: Stores, run_id: str, progress: Progress | None) -> None:
     if stores.settings.mlflow.tracking_uri is None:
         return
     try:
         run = stores.metadata.get_run(run_id)
         if not run.state.ended or run.kind not in _COPIED:
             return
-        found = mirror_runs(stores, [run])[0]
+        found = mirror_runs(stores, [run], progress=progress)[0]
     except (
         Exception
     ) as error:  # the boundary between a run and its copy: no fault of this one may reach that one

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from mlflow_core.config import Settings
 from mlflow_core.config.secret import reveal
 from mlflow_core.errors import WorkflowError
-from mlflow_core.telemetry.logs import HIDDEN
+from mlflow_core.telemetry.logs import blotted
 
 __all__ = ["Asked", "Server", "asking", "server_of", "without_secrets"]
 
@@ -71,9 +71,7 @@ class Server:
 
     def hidden(self, text: str) -> str:
         """Blot the secrets out of a text."""
-        for secret in sorted(filter(None, self.secrets), key=len, reverse=True):
-            text = text.replace(secret, HIDDEN)
-        return text
+        return blotted(text, self.secrets)
 
 
 def server_of(settings: Settings, *, tracking_uri: str | None = None, folder: Path | None = None) -> Server:
@@ -195,7 +193,7 @@ def asking(server: Server) -> Iterator[Asked]:
     environ = {**_UNLESS_SET, **os.environ, **server.environ}
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", _CHILD],
+            [sys.executable, "-P", "-m", _CHILD],  # a file json.py in its folder is none of Python's
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -219,16 +217,22 @@ def asking(server: Server) -> Iterator[Asked]:
 
 
 def without_secrets(uri: str) -> str:
-    """Leave the user's name and password out of an address.
+    """Leave the user's name and password out of an address, and its query, where databases take them too.
 
     Example:
         >>> without_secrets("https://ann:pw@mlflow.internal/x")
         'https://mlflow.internal/x'
+        >>> without_secrets("postgresql://db/mlflow?password=pw")
+        'postgresql://db/mlflow'
     """
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+    shown = uri.partition("?")[0]
+    parts = urlsplit(shown)
+    return (
+        urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else shown
+    )
 
 
 def _password_in(uri: str) -> tuple[str, ...]:
-    password = urlsplit(uri).password
-    return () if password is None else (password,)
+    parts = urlsplit(uri)
+    asked = dict(parse_qsl(parts.query)).get("password", "")
+    return tuple(filter(None, (parts.password, unquote(parts.password or ""), asked)))

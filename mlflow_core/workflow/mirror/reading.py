@@ -114,9 +114,11 @@ def _fetch(client: MlflowClient, run: Run, folder: Path, tracking_uri: str) -> i
         client.download_artifacts(run.info.run_id, "", str(folder))
     outputs = getattr(run, "outputs", None)
     for one in outputs.model_outputs if outputs is not None else ():
-        model = client.get_logged_model(one.model_id)
-        target = folder / "models" / posixpath.basename(model.name or one.model_id)
-        target.mkdir(parents=True, exist_ok=True)
+        name = posixpath.basename(client.get_logged_model(one.model_id).name or "")
+        target = folder / "models" / (one.model_id if name in ("", ".", "..") else name)
+        if target.exists():  # a run may log models of one name, as after each epoch
+            target = target.with_name(f"{target.name}-{one.model_id}")
+        target.mkdir(parents=True)
         download_artifacts(
             artifact_uri=f"models:/{one.model_id}", dst_path=str(target), tracking_uri=tracking_uri
         )

@@ -143,7 +143,9 @@ class Scheduler:
     def _take_due(self) -> None:
         now = self.clock.now_us()
         try:
-            due = self.metadata.due_schedules(now, self.owner, self._lease_us)
+            taken = self.metadata.due_schedules(now, self.owner, self._lease_us)
+            # Where this process was asleep for longer than its leases, what is still under way is among them.
+            due = [one for one in taken if one.name not in self._running and one.name not in self._looking]
             views = [one for one in due if view_of(one) is not None]
             found = [(one, one.next_us, view_due(one, self.metadata, now)) for one in views]
         except MetadataError as error:
@@ -257,10 +259,7 @@ class Scheduler:
     def _release(self, one: Schedule, next_us: int | None, seen: Mapping[str, Any] | None) -> None:
         """Give a lease back where nothing was started, unless the schedule was declared otherwise meanwhile."""
         try:
-            now = self.metadata.get_schedule(one.name)
-            if now.triggers != one.triggers:
-                next_us, seen = now.next_us, None
-            self.metadata.release_schedule(one.name, self.owner, next_us=next_us, seen=seen)
+            self.metadata.release_schedule(one.name, self.owner, next_us=next_us, seen=seen, of=one)
         except UnknownNameError:
             self.say(f"{one.name}: is declared no more")
         except MetadataError as lost:
@@ -312,7 +311,7 @@ class Scheduler:
             now = self.metadata.get_schedule(name)
             next_us, seen = due_again(one, outcome, now, self.clock.now_us())
             self.metadata.finish_schedule(
-                name, self.owner, next_us=next_us, run_id=run, error=error, seen=seen
+                name, self.owner, next_us=next_us, run_id=run, error=error, seen=seen, of=now
             )
         except UnknownNameError:
             self.say(f"{name}: is declared no more")

@@ -132,7 +132,9 @@ def after_start(schedule: Schedule, verdict: Verdict | None, started_us: int) ->
     seen = {**(schedule.seen if verdict is None else verdict.seen), "started_us": started_us}
     if verdict is not None and verdict.found is not None:
         seen["started_with"] = dict(verdict.found)
-    return started_us + max(schedule.triggers["at_most_us"], schedule.triggers["look_us"]), seen
+    triggers = schedule.triggers
+    pause, least = max(triggers["at_most_us"], triggers["look_us"]), triggers["at_least_us"]
+    return started_us + (pause if least is None else min(pause, least)), seen
 
 
 def _earliest(schedule: Schedule) -> int:

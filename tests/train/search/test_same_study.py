@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_core.spec.search import Int, Search
-from mlflow_core.spec.trainer import Family
+from mlflow_core.spec.network import MLP
+from mlflow_core.spec.search import Int, LogFloat, Search
+from mlflow_core.spec.trainer import Family, Torch
 from mlflow_core.train.data.training_set import TrainingData
 from tests.train.search.searched import SPACE, TRAINER, outcomes, search, small_set
 
@@ -43,4 +44,16 @@ def test_how_many_ranks_a_trainer_has_makes_no_other_study(data: TrainingData, t
     assert outcomes(other) == outcomes(one)
     assert isinstance(other.trainer, Family)
     assert other.trainer.trainer.workers == 2
+    assert other.best.attempts == 1
+
+
+def test_the_device_that_networks_train_on_makes_no_other_study(data: TrainingData, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    settings = Search(trials=1, space={"learning_rate": LogFloat(1e-4, 1e-2)}, metric="log_loss")
+    anywhere = Torch(module=MLP(hidden=(4,)), epochs=1)
+
+    one = search(settings, data, tmp_path, trainer=anywhere)
+    other = search(settings, data, tmp_path, trainer=anywhere.model_copy(update={"device": "cpu"}))
+
+    assert outcomes(other) == outcomes(one)
     assert other.best.attempts == 1

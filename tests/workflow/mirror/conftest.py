@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ with warnings.catch_warnings():
     pytest.importorskip("mlflow")
     from mlflow import MlflowClient
 
+    with pytest.MonkeyPatch.context() as patch:  # Feast's plug-in does nothing here, and loads for seconds
+        patch.setitem(sys.modules, "feast", None)
+        import mlflow.tracking.request_header.registry
+
 VALUES = (0.1 + 0.2, -1.5, 5e-324, math.nan, 1.7976931348623157e308, 2.0**53 + 2)
 
 
@@ -33,9 +38,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
 
 
 @pytest.fixture(scope="session")
-def asked(server: Tracking) -> Iterator[Asked]:
-    """MLflow's process for that server, which takes seconds to start."""
-    with asking(Server(server.url, within_s=300)) as process:
+def asked(server: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    """MLflow's process for that server, which takes seconds to start, and ends if it loads what it must not."""
+    folder, path = tmp_path_factory.mktemp("asked"), tmp_path_factory.mktemp("path")
+    (folder / "json.py").write_text("raise SystemExit('its folder is none to import from')")
+    (path / "feast.py").write_text("raise SystemExit('Feast takes seconds to load')")
+    with asking(
+        Server(server.url, folder=folder, environ={"PYTHONPATH": str(path)}, within_s=300)
+    ) as process:
         yield process
 
 

@@ -6,8 +6,8 @@ import json
 import struct
 
 import pytest
+from mlflow.entities import LoggedModelOutput, Param, RunTag
 from mlflow.entities import Metric as TheirMetric
-from mlflow.entities import Param, RunTag
 
 from mlflow_core.cli.boundary import run as mlcore
 from mlflow_core.errors import WorkflowError
@@ -140,6 +140,26 @@ def test_files_come_along_where_asked(taken, stores, mlflow, theirs, experiment,
     assert (folder / "plots" / "roc.png").read_bytes() == b"picture"
 
 
+def test_logged_models_of_one_name_are_kept_apart(taken, stores, mlflow, theirs, experiment, tmp_path):
+    key = theirs()
+    where = mlflow.get_experiment_by_name(experiment).experiment_id
+    for number, name in enumerate(("trees", "trees", "..")):
+        model = mlflow.create_logged_model(where, name=None if name == ".." else name, source_run_id=key)
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "model.bin").write_text(str(number))
+        mlflow.log_model_artifacts(model.model_id, str(tmp_path / str(number)))
+        mlflow.finalize_logged_model(model.model_id, "READY")
+        mlflow.log_outputs(key, [LoggedModelOutput(model.model_id, step=0)])
+
+    done = taken(stores, experiment, files=True)
+
+    assert done.left_out == ()
+    (kept,) = stores.metadata.list_artifacts(done.runs[0].run_id)
+    folder = stores.artifacts.fetch_tree(kept.digest, tmp_path / "fetched")
+    found = sorted(path.read_text() for path in folder.glob("models/*/model.bin"))
+    assert found == ["0", "1", "2"]
+
+
 def test_a_child_knows_its_parent(taken, stores, theirs, experiment):
     parent = theirs()
     theirs(began_ms=BEGAN_MS + 1, tags={"mlflow.parentRunId": parent}.items())
@@ -194,7 +214,8 @@ def test_an_experiment_that_is_not_there_is_an_error_that_names_those_that_are(
         taken(stores, f"{experiment}-x")
 
 
-def test_a_server_that_is_not_there_is_one_clear_error(stores):
+def test_a_server_that_is_not_there_is_one_clear_error(stores, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     away = server_of(stores.settings, tracking_uri=f"http://127.0.0.1:{free_port()}")
 
     with pytest.raises(WorkflowError, match=r"MLflow at http://127\.0\.0\.1"):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from mlflow_core.errors import WorkflowError
@@ -138,7 +142,7 @@ def test_asked_again_nothing_is_made_and_a_run_that_went_on_is_brought_up_to_dat
     stores.metadata.start_run(run.id)
     stores.metadata.log_metrics(run.id, [Metric("loss", 0.25, 99)])
     ended = stores.metadata.finish_run(run.id, "succeeded")
-    (later,) = mirror_runs(stores, [ended])
+    (later,) = mirror_runs(stores, [ended], asked=asked)
 
     (copy,) = copies(mlflow, experiment, run)
     assert (later.made, later.mlflow_run) == (True, first.mlflow_run)
@@ -204,8 +208,9 @@ def test_two_processes_that_copy_at_once_make_one_copy_of_each_run(stores, serve
 
 
 def test_a_server_that_is_not_there_costs_a_run_a_warning_and_the_copy_is_made_later(
-    asked, open_stores, server, mlflow, experiment, caplog
+    asked, open_stores, server, mlflow, experiment, caplog, monkeypatch
 ):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     address = f"127.0.0.1:{free_port()}"
     away = open_stores(tracking_uri=f"http://ann:hidden-word@{address}", experiment=experiment, within="5m")
     run = a_run(away)
@@ -243,6 +248,41 @@ def test_a_server_that_hangs_is_given_up_within_the_time_and_the_copy_is_made_la
 
     assert done.made
     assert len(copies(mlflow, experiment, run)) == 1
+
+
+_LOOKING = """\
+import sys
+from mlflow_core.workflow.mirror.process import Server, asking
+
+with asking(Server(sys.argv[1])) as asked:
+    print(asked._process.pid, flush=True)
+    asked.ask({"do": "look"})
+"""
+
+
+def test_who_is_killed_while_a_server_hangs_leaves_no_process_behind():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with subprocess.Popen([sys.executable, "-c", _LOOKING, address], stdout=subprocess.PIPE) as asking_it:
+            assert asking_it.stdout is not None
+            asked = psutil.Process(int(asking_it.stdout.readline()))
+            taken, _ = silent.accept()  # it waits for an answer now
+            asking_it.send_signal(signal.SIGKILL)
+        try:
+            deadline = time.monotonic() + 20
+            while asked.is_running() and asked.status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < deadline, "it works on for nobody"
+                time.sleep(0.1)
+        finally:
+            taken.close()
+            if asked.is_running():
+                asked.kill()
+
+
+def test_neither_feast_nor_files_of_its_folder_are_loaded_to_speak_to_mlflow(asked):
+    asked.ask({"do": "look"})  # else one of the traps of the fixture would end it
+
+    assert not asked.is_gone
 
 
 def test_an_address_that_mlflow_does_not_know_is_an_error_that_names_it(open_stores):

@@ -84,6 +84,15 @@ def test_after_the_longest_time_it_is_started_whatever_was_seen() -> None:
     assert after_look(watched(after, at_least_us=HOUR), same(), 2 * HOUR - 1).why is None
 
 
+def test_looks_that_are_further_apart_than_the_longest_time_do_not_make_it_longer() -> None:
+    one = watched(seen_first(same(), 0), at_least_us=HOUR)
+    rarely = replace(one, triggers={**one.triggers, "look_us": 90 * MINUTE})
+
+    verdict = after_look(rarely, same(), HOUR)
+    assert verdict.why is not None
+    assert after_start(rarely, verdict, HOUR)[0] == 2 * HOUR
+
+
 def test_looks_that_fail_come_later_each_time_up_to_an_hour_and_say_why() -> None:
     one, now, pauses = watched(seen_first(None, 0)), 0, []
     for _ in range(10):
