@@ -12,9 +12,10 @@ import pytest
 from distributed import Client, LocalCluster
 from distributed.core import Status
 
+from mlflow_core.engine.cluster import workers
 from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import XGBoost
-from mlflow_core.train.gang import roll, seats
+from mlflow_core.train.gang import roll
 from mlflow_core.train.pool import Ended, Pool, Slot, open_pool
 from mlflow_core.train.search import run
 from tests.train.search.searched import SPACE, Search, search, small_set
@@ -88,12 +89,12 @@ def test_a_scheduler_that_is_slow_for_a_while_ends_nothing(
         assert pool.free
         pool.start(1, _Until(tmp_path / "mark"))
         with monkeypatch.context() as patch:
-            patch.setattr(seats, "_ANSWER_WITHIN_S", 1e-9)
+            patch.setattr(workers, "_ANSWER_WITHIN_S", 1e-9)
             assert pool.wait(0.6) is None
         (tmp_path / "mark").touch()
         assert _ended(pool).result == "well"
         with monkeypatch.context() as patch:
-            patch.setattr(seats, "_ANSWER_WITHIN_S", 1e-9)
+            patch.setattr(workers, "_ANSWER_WITHIN_S", 1e-9)
             patch.setattr(roll, "_SILENT_S", 0.3)
             with pytest.raises(TrainError, match="the Dask cluster went away"):
                 _ended(pool, 10.0)

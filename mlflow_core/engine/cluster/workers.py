@@ -13,21 +13,20 @@ __all__ = ["workers_of"]
 _ANSWER_WITHIN_S: Final = 5.0
 
 
-def workers_of(client: Client, *, within_s: float = _ANSWER_WITHIN_S) -> Mapping[str, Mapping[str, Any]]:
+def workers_of(client: Client) -> Mapping[str, Mapping[str, Any]]:
     """Ask the scheduler what it knows of each worker, by address.
 
     Args:
         client: Of the cluster.
-        within_s: How long it may take to answer, in seconds.
 
     Raises:
-        OSError: The scheduler does not answer, which includes ``TimeoutError``.
+        OSError: The scheduler does not answer, which includes ``TimeoutError``: after five seconds.
     """
     # Not client.scheduler_info(): its answer is shared with a periodic callback that asks for no workers, and
     # sometimes that one's answer comes back, in which every worker seems lost.
     scheduler: Any = client.scheduler
     if scheduler is None:
         raise OSError("the client is closed")
-    told = client.sync(scheduler.identity, n_workers=-1, callback_timeout=within_s)
+    told = client.sync(scheduler.identity, n_workers=-1, callback_timeout=_ANSWER_WITHIN_S)
     workers: Mapping[str, Mapping[str, Any]] = told["workers"]
     return workers

@@ -184,7 +184,7 @@ def test_ranks_begin_while_more_is_told_than_anybody_can_hear(two: Client, left)
     with pytest.raises(TrainError, match="enough said"):
         run_gang(two, chatter, ranks=2, recovery=Recovery(), told=told)
 
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 30, "to hear all takes 60 s"
     assert left() == {}
 
 

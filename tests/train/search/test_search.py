@@ -251,7 +251,11 @@ def test_a_search_stops_when_its_time_is_up_and_goes_on_from_there(
 
     assert 0 < len(first.trials) < 500
     assert "the time of 2s was up" in first.notes[-1]
-    assert outcomes(second)[: len(first.trials)] == outcomes(first)
+    # One that was proposed when the time was up is still to be run.
+    ended = sum(trial.state != "running" for trial in first.trials)
+    assert len(first.trials) - ended <= 1
+    assert outcomes(second)[:ended] == outcomes(first)[:ended]
+    assert {trial.state for trial in second.trials} == {"succeeded"}
     assert len(second.trials) == len(first.trials) + 1
     assert second.notes == ()
 
