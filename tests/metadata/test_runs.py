@@ -255,9 +255,9 @@ def test_a_text_that_no_database_takes_is_one_clear_error_and_leaves_nothing_beh
 ) -> None:
     run = store.create_run("late")
     for write in (
-        lambda: store.log_params(run.id, {"good": 1, "path": "caf\udce9"}),
-        lambda: store.finish_run(run.id, "failed", error="caf\udce9"),
-        lambda: store.create_run("caf\udce9"),
+        lambda: store.log_params(run.id, {"good": 1, "path": "Zo\udceb"}),
+        lambda: store.finish_run(run.id, "failed", error="Zo\udceb"),
+        lambda: store.create_run("Zo\udceb"),
         lambda: store.create_run("late", seed=2**70),
     ):
         with pytest.raises(MetadataError, match=r"a value cannot be kept|out of range"):

@@ -123,8 +123,8 @@ def test_a_driver_that_lost_its_lease_writes_no_figures_that_waited(metadata, jo
 
 def test_an_error_whose_text_is_not_utf_8_ends_its_run_as_any_other(metadata, journal):
     with pytest.raises(StepFailed), journal.whole(), journal.attempt("fit"):
-        raise StepFailed("there is no file caf\udce9\0.csv")
+        raise StepFailed("there is no file Zo\udceb\0.csv")
 
     run = metadata.get_run(journal.run_id)
-    assert (run.state, run.error) == ("failed", "there is no file caf\\udce9\\0.csv")
+    assert (run.state, run.error) == ("failed", "there is no file Zo\\udceb\\0.csv")
     assert metadata.list_steps(journal.run_id)[0].error == run.error
