@@ -7,6 +7,7 @@ that nobody has to wait. A driver that was asleep for longer than its lease find
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ LEASE_S = 120.0
 """Seconds without a sign of life after which a run's driver counts as lost."""
 
 _LOOK_S = 1.0
+_AGAIN_S = 15.0  # a library may swallow an interrupt; sooner, a second one would cut off the cleaning up after the first
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _ALL = 2**31 - 1
 
@@ -54,6 +56,7 @@ class Hold:
         self._why: Literal["cancelled", "lost"] | None = None
         self._lock = threading.RLock()
         self._interruptible: int | None = None
+        self._interrupted = -math.inf
 
     @property
     def is_lost(self) -> bool:
@@ -118,12 +121,12 @@ class Hold:
         self.check()
 
     def stop(self, why: Literal["cancelled", "lost"]) -> None:
-        """End the work, for the first reason that is given."""
+        """End the work, for the first reason that is given; work that goes on is interrupted again when asked later."""
         with self._lock:
-            if self._why is None:
-                self._why = why
-                if self._interruptible is not None:
-                    signal.pthread_kill(self._interruptible, signal.SIGINT)
+            self._why = self._why or why
+            if self._interruptible is not None and _now_s() - self._interrupted >= _AGAIN_S:
+                self._interrupted = _now_s()
+                signal.pthread_kill(self._interruptible, signal.SIGINT)
 
     @contextmanager
     def _listening(self) -> Iterator[bool]:

@@ -306,6 +306,25 @@ def test_a_driver_that_a_shell_began_in_the_background_is_stopped_too_and_by_nob
     assert passed == ["a Ctrl-C in the shell"]
 
 
+def test_work_that_swallows_an_interrupt_is_interrupted_again(workspace, monkeypatch):
+    monkeypatch.setattr("mlflow_core.workflow.lease._AGAIN_S", 0.2)
+    run_id, passed = workspace.metadata.create_run("breakdown").id, []
+    with (
+        lease_held(workspace.metadata, run_id, look_s=0.1) as hold,
+        pytest.raises(RunCancelled),
+        hold.interruptible(),
+    ):
+        workspace.metadata.request_cancel(run_id)
+        try:
+            time.sleep(30)
+        except KeyboardInterrupt:
+            passed.append("swallowed")
+        time.sleep(30)
+        passed.append("the end")
+
+    assert passed == ["swallowed"]
+
+
 def test_the_log_of_a_run_is_readable_while_it_runs_and_kept_when_it_has_ended(workspace, monkeypatch):
     import json
 
