@@ -130,22 +130,24 @@ class Hold:
 
     @contextmanager
     def _listening(self) -> Iterator[bool]:
-        """Whether an interrupt reaches this thread; where they are ignored, as after ``mlcore train &``, ours does."""
+        """Whether our interrupt reaches this thread, whatever a shell (``mlcore train &``) or a library made of others."""
         handler = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread() or handler is None:
             yield False
-        elif handler is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, self._interrupt)
+        elif handler is signal.default_int_handler:
+            yield True
+        else:
+            signal.signal(signal.SIGINT, partial(self._interrupt, handler))
             try:
                 yield True
             finally:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-        else:
-            yield handler is signal.default_int_handler
+                signal.signal(signal.SIGINT, handler)
 
-    def _interrupt(self, *_signal: object) -> None:
-        if self._why is not None:  # anybody else's interrupt stays ignored, as the shell asked
+    def _interrupt(self, handler: Callable[..., object] | int, number: int, frame: object) -> None:
+        if self._why is not None or handler is signal.SIG_DFL:
             raise KeyboardInterrupt
+        if callable(handler):  # anybody else's interrupt means what it meant before
+            handler(number, frame)
 
     def _error(self) -> WorkflowError:
         if self._why == "cancelled":

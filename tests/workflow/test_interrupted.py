@@ -306,6 +306,30 @@ def test_a_driver_that_a_shell_began_in_the_background_is_stopped_too_and_by_nob
     assert passed == ["a Ctrl-C in the shell"]
 
 
+def test_a_driver_is_stopped_whatever_a_library_made_of_interrupts(workspace):
+    run_id, heard = workspace.metadata.create_run("breakdown").id, []
+
+    def handler(*_):
+        heard.append("a library")
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with (
+            lease_held(workspace.metadata, run_id) as hold,
+            pytest.raises(RunCancelled),
+            hold.interruptible(),
+        ):
+            signal.raise_signal(signal.SIGINT)
+            threading.Timer(0.2, hold.stop, ["cancelled"]).start()
+            time.sleep(30)
+            heard.append("the end")
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert heard == ["a library"]
+
+
 def test_work_that_swallows_an_interrupt_is_interrupted_again(workspace, monkeypatch):
     monkeypatch.setattr("mlflow_core.workflow.lease._AGAIN_S", 0.2)
     run_id, passed = workspace.metadata.create_run("breakdown").id, []
