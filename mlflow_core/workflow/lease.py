@@ -135,6 +135,9 @@ class Hold:
         if threading.current_thread() is not threading.main_thread() or handler is None:
             yield False
         elif handler is signal.default_int_handler:
+            signal.signal(
+                signal.SIGINT, handler
+            )  # a library in C may have put its own there, of which Python knows nothing
             yield True
         else:
             signal.signal(signal.SIGINT, partial(self._interrupt, handler))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,15 @@ def copied(repository: Path, target: Path) -> Path:
     spec.loader.exec_module(module)
     module.generate(target / "machines" / "data" / "readings.parquet")
     return target
+
+
+@pytest.fixture(autouse=True)
+def interrupts():
+    """As a process begins with them, whatever a library or a test before has made of them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
