@@ -5,6 +5,7 @@ Light to import, because processes of its own are started on it.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,9 @@ class World:
         return sorted(
             str(path)
             for folder in (self.work, self.out, layouts)
-            for path in folder.rglob("*")
+            # Not rglob: a folder that is removed meanwhile would be an error.
+            for at, _, names in os.walk(folder)
+            for path in (Path(at, name) for name in names)
             if path.is_file()
             and not (folder == self.out and path.name.startswith("part-"))
             and not (folder == layouts and is_whole(path.relative_to(layouts)))
