@@ -7,24 +7,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlflow_core.engine.files.drafts import draft_folder
 from mlflow_core.metadata.acting import TOKEN_VARIABLE
+from mlflow_core.plan.fingerprint import fingerprint
+from mlflow_core.spec import Pipeline, TrainingPipeline
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 from mlflow_core.workflow.calling import ForkServer
-from mlflow_core.workflow.environment import keep_environment
+from mlflow_core.workflow.environment import environment, keep_environment
 from mlflow_core.workflow.journal import Journal
+from mlflow_core.workflow.lease import end_lost_runs
 from mlflow_core.workflow.mirror.mirroring import Stores, copied_when_ended
 from mlflow_core.workflow.run_log import log_file
 from mlflow_core.workflow.runner import Runner
 from mlflow_core.workflow.sharing import claim
+from mlflow_core.workflow.specs import specs_of
 from mlflow_core.workflow.workspace import Workspace
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["OPTIONS", "SPECS", "Driven", "driving"]
+__all__ = ["OPTIONS", "SPECS", "Driven", "begun", "driving"]
 
 OPTIONS, SPECS = "options", "specs"
 """Under which names a run's tags and code say what was asked for, and which declarations it started with."""
@@ -61,6 +65,38 @@ class Driven:
         for attempt in self.journal.steps.values():
             told |= dict.fromkeys(attempt.told.warnings)
         return tuple(told)
+
+
+def begun(
+    workspace: Workspace,
+    spec: Pipeline | TrainingPipeline,
+    *,
+    seed: int,
+    kind: str = "train",
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Write down that a run of a pipeline begins, after those whose drivers were lost have been ended.
+
+    Args:
+        workspace: The project.
+        spec: What it runs, which may differ from what is declared in what was asked for.
+        seed: What its random numbers start from.
+        kind: What it does, as for ``MetadataStore.create_run``.
+        options: What was asked for.
+
+    Returns:
+        The run's id; nobody drives it yet.
+    """
+    end_lost_runs(workspace.metadata)
+    return workspace.metadata.create_run(
+        spec.name,
+        kind=kind,
+        pipeline_fingerprint=fingerprint(workspace.any_pipeline(spec.name)),
+        seed=seed,
+        environment=environment(),
+        code={SPECS: specs_of(spec)},
+        tags={} if options is None else {OPTIONS: options},
+    ).id
 
 
 @contextmanager

@@ -6,20 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.spec import Pipeline
 from mlflow_core.telemetry.progress import Progress
-from mlflow_core.workflow.driving import SPECS, driving
+from mlflow_core.workflow.driving import begun, driving
 from mlflow_core.workflow.environment import (
     digest_of_environment,
     digest_of_package,
-    environment,
     installed,
 )
 from mlflow_core.workflow.graph import Graph, Output
 from mlflow_core.workflow.keys import KeyParts
-from mlflow_core.workflow.lease import end_lost_runs
-from mlflow_core.workflow.specs import specs_of
 from mlflow_core.workflow.user_steps import step_node
 from mlflow_core.workflow.workspace import Workspace
 
@@ -67,14 +63,7 @@ def run_steps(
         StepTimeout: A step took too long, more often than it may be tried again.
         RunCancelled: Somebody cancelled the run.
     """
-    end_lost_runs(workspace.metadata)
-    run_id = workspace.metadata.create_run(
-        spec.name,
-        pipeline_fingerprint=fingerprint(spec),
-        seed=_SEED,
-        environment=environment(),
-        code={SPECS: specs_of(spec)},
-    ).id
+    run_id = begun(workspace, spec, seed=_SEED)
     return drive_steps(workspace, spec, run_id, client=client, progress=progress)
 
 

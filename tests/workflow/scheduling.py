@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mlflow_core.cli.schedule import told_to_end
@@ -14,6 +16,7 @@ from mlflow_core.metadata import MetadataStore
 from mlflow_core.workflow.schedule.child import Child, start_child
 from mlflow_core.workflow.schedule.scheduler import Scheduler
 
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import os, sys, time
 folder, name, seconds = sys.argv[1:]
@@ -53,6 +56,36 @@ def scheduler(folder: Path, *, seconds: float = 0.0, lease_s: float = 60.0) -> S
     return Scheduler(
         store, SystemClock(), start, f"test:{os.getpid()}", say, lease_s=lease_s, look_s=0.1, ends_within_s=5
     )
+
+
+def process(
+    started: list[subprocess.Popen[bytes]],
+    folder: Path,
+    how: str,
+    *,
+    seconds: float = 0.0,
+    lease_s: float = 60.0,
+) -> subprocess.Popen[bytes]:
+    """A scheduler in a process of its own, which is ready; it is ended with those that a test has started."""
+    words = [sys.executable, "-m", "tests.workflow.scheduling", str(folder), how, str(seconds), str(lease_s)]
+    made = subprocess.Popen(words, cwd=ROOT)
+    started.append(made)
+    wait_for(lambda: (folder / f"ready-{made.pid}").exists())
+    return made
+
+
+def wait_for(there: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until something is there, or fail."""
+    until = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < until, "nothing happened"
+        time.sleep(0.02)
+
+
+def starts(folder: Path) -> list[str]:
+    """The pipelines that were started, in order."""
+    file = folder / "starts"
+    return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def main(folder: Path, how: str, seconds: float, lease_s: float) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from mlflow_core.plan.project import Project
 from mlflow_core.spec import Pipeline, Schedule, step
 from mlflow_core.workflow.schedule.child import Child
 from mlflow_core.workflow.schedule.declared import apply_schedules
-from tests.workflow.scheduling import now_us, scheduler
+from tests.workflow.scheduling import now_us, process, scheduler, starts, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 DAY = 86_400_000_000
@@ -42,41 +41,6 @@ def put(folder: Path, *names: str, ago_us: int = HOUR, cron: str = "0 6 * * *") 
     with store(folder) as kept:
         for name in names:
             kept.put_schedule(name, pipeline=name, cron=cron, zone="UTC", next_us=now_us() - ago_us)
-
-
-def process(
-    started: list[subprocess.Popen[bytes]],
-    folder: Path,
-    how: str,
-    *,
-    seconds: float = 0.0,
-    lease_s: float = 60.0,
-) -> subprocess.Popen[bytes]:
-    words = [
-        sys.executable,
-        "-m",
-        "tests.workflow.scheduling",
-        str(folder),
-        how,
-        str(seconds),
-        str(lease_s),
-    ]
-    made = subprocess.Popen(words, cwd=ROOT)
-    started.append(made)
-    wait_for(lambda: (folder / f"ready-{made.pid}").exists())
-    return made
-
-
-def wait_for(there: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < until, "nothing happened"
-        time.sleep(0.02)
-
-
-def starts(folder: Path) -> list[str]:
-    file = folder / "starts"
-    return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def pid_of(folder: Path, name: str) -> int:

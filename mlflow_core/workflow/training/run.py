@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_core.errors import GateFailed
-from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.spec import ClockName
 from mlflow_core.telemetry.progress import Progress
 from mlflow_core.train.evaluation.baselines import check_baselines
-from mlflow_core.workflow.driving import OPTIONS, SPECS, driving
-from mlflow_core.workflow.environment import environment
+from mlflow_core.workflow.driving import begun, driving
 from mlflow_core.workflow.graph import Output
-from mlflow_core.workflow.lease import end_lost_runs
-from mlflow_core.workflow.specs import specs_of
 from mlflow_core.workflow.training.nodes import graph_of
 from mlflow_core.workflow.training.recipe import RESAMPLES, Options, Recipe
 from mlflow_core.workflow.training.releasing import REPORT
@@ -61,15 +57,7 @@ def run_pipeline(
     spec = workspace.pipeline(name)
     check_baselines(spec.baselines)
     recipe = Recipe(workspace, spec, Options(clock, compare, fresh, profile), resamples=RESAMPLES)
-    end_lost_runs(workspace.metadata)
-    run_id = workspace.metadata.create_run(
-        name,
-        pipeline_fingerprint=fingerprint(spec),
-        seed=spec.trainer.seed,
-        environment=environment(),
-        code={SPECS: specs_of(spec)},
-        tags={OPTIONS: recipe.options.to_json()},
-    ).id
+    run_id = begun(workspace, spec, seed=spec.trainer.seed, options=recipe.options.to_json())
     return drive(recipe, run_id, client=client, progress=progress)
 
 

@@ -14,17 +14,13 @@ import orjson
 
 from mlflow_core.config.times import parse_duration
 from mlflow_core.errors import UsageError
-from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.spec import ClockName
 from mlflow_core.telemetry.progress import Progress
 from mlflow_core.train.search.recorder import StudyFacts, Trial
 from mlflow_core.train.search.run import plan_search
-from mlflow_core.workflow.driving import OPTIONS, SPECS, Driven, driving
-from mlflow_core.workflow.environment import environment
+from mlflow_core.workflow.driving import Driven, begun, driving
 from mlflow_core.workflow.graph import Output
-from mlflow_core.workflow.lease import end_lost_runs
 from mlflow_core.workflow.searching import search_of, study_place
-from mlflow_core.workflow.specs import specs_of
 from mlflow_core.workflow.training.fitting import FOUND
 from mlflow_core.workflow.training.nodes import graph_of
 from mlflow_core.workflow.training.recipe import DATASET, Options, Recipe
@@ -143,17 +139,8 @@ def run_tuning(recipe: Recipe, *, client: Client | None = None, progress: Progre
         TrainError: No trial succeeded or kept the conditions, or another process runs the study.
         RunCancelled: Somebody cancelled the run.
     """
-    workspace, spec = recipe.workspace, recipe.spec
-    end_lost_runs(workspace.metadata)
-    run_id = workspace.metadata.create_run(
-        spec.name,
-        kind=TUNE,
-        pipeline_fingerprint=fingerprint(workspace.pipeline(spec.name)),
-        seed=search_of(spec).seed,
-        environment=environment(),
-        code={SPECS: specs_of(spec)},
-        tags={OPTIONS: recipe.options.to_json()},
-    ).id
+    spec, options = recipe.spec, recipe.options.to_json()
+    run_id = begun(recipe.workspace, spec, seed=search_of(spec).seed, kind=TUNE, options=options)
     return drive_tuning(recipe, run_id, client=client, progress=progress)
 
 

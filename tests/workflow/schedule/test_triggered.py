@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from mlflow_core.plan.project import Project
 from mlflow_core.spec import Fresh, ParquetSource, Pipeline, Schedule, SqlSource, step
 from mlflow_core.workflow.schedule.declared import apply_schedules
 from mlflow_core.workflow.schedule.watching import declared_watch, seen_first
-from tests.workflow.scheduling import now_us, scheduler
+from tests.workflow.scheduling import now_us, process, scheduler, starts, wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 HOUR = 3_600_000_000
@@ -76,32 +74,6 @@ def due_now(folder: Path, name: str = "late") -> None:
         one = kept.claim_schedule(name, "test", HOUR)
         kept.release_schedule(name, "test", next_us=now_us() - 1)
         assert one.name == name
-
-
-def starts(folder: Path) -> list[str]:
-    file = folder / "starts"
-    return [line.split()[0] for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def wait_for(there: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not there():
-        assert time.monotonic() < until, "nothing happened"
-        time.sleep(0.02)
-
-
-def process(
-    started: list[subprocess.Popen[bytes]],
-    folder: Path,
-    how: str,
-    seconds: float = 0.0,
-    lease_s: float = 60.0,
-) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "tests.workflow.scheduling", str(folder), how, str(seconds), str(lease_s)]
-    made = subprocess.Popen(words, cwd=ROOT)
-    started.append(made)
-    wait_for(lambda: (folder / f"ready-{made.pid}").exists())
-    return made
 
 
 def test_an_arrival_starts_the_pipeline_once_and_what_was_there_before_does_not(shop: Path) -> None:
