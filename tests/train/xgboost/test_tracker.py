@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,8 +29,13 @@ def two() -> Iterator[Client]:
 
 @dataclass(frozen=True)
 class Summing:
-    """Ranks that add up a number each, step by step; in the first attempt one of them dies or leaves the others alone."""
+    """Ranks that add up a number each, step by step; in the first attempt one of them dies or leaves the others alone.
 
+    Those that a dead peer has woken leave a file in ``folder``: what they told would not be passed on where the caller
+    saw the loss before them, for the attempt is over then.
+    """
+
+    folder: Path
     steps: int = 50
     dies_at: int = -1
     leaves_at: int = -1
@@ -54,34 +60,39 @@ class Summing:
                     total = collective.allreduce(np.array([float(rank.index + step)]), collective.Op.SUM)
                     found.append(float(total[0]))
         except XGBoostError as error:
-            rank.tell("woke", {"when": time.time()})
+            (self.folder / f"woken-{rank.index}-{rank.attempt}").touch()
             raise Disrupted(str(error).splitlines()[0]) from error
         return found
 
 
-def test_ranks_meet_in_their_order(two: Client):
-    found = run_gang(two, Summing(), ranks=2, recovery=Recovery(), rendezvous=Tracker()).results
+def test_ranks_meet_in_their_order(two: Client, tmp_path: Path):
+    found = run_gang(two, Summing(tmp_path), ranks=2, recovery=Recovery(), rendezvous=Tracker()).results
 
     assert found == ([2.0 * step + 1 for step in range(50)],) * 2
 
 
 @pytest.mark.chaos
-def test_a_dead_peer_wakes_the_others_and_they_meet_again(two: Client, record_property):
+def test_a_dead_peer_wakes_the_others_and_they_meet_again(two: Client, tmp_path: Path, record_property):
     told: list[Told] = []
 
     result = run_gang(
-        two, Summing(dies_at=20), ranks=2, recovery=Recovery(), rendezvous=Tracker(), told=told.append
+        two,
+        Summing(tmp_path, dies_at=20),
+        ranks=2,
+        recovery=Recovery(),
+        rendezvous=Tracker(),
+        told=told.append,
     )
 
     when = {(one.name, one.attempt): one.facts["when"] for one in told}
     record_property("figures", f"{when['began', 1] - when['dies', 0]:.2f} s from SIGKILL to training again")
     assert result.results == ([2.0 * step + 1 for step in range(50)],) * 2
     assert [one.rank for one in result.lost] == [1]
-    assert ("woke", 0) in when
+    assert (tmp_path / "woken-0-0").exists()
 
 
 @pytest.mark.chaos
-def test_ranks_that_wait_in_a_sum_are_ended_with_the_gang(two: Client, record_property):
+def test_ranks_that_wait_in_a_sum_are_ended_with_the_gang(two: Client, tmp_path: Path, record_property):
     start = 0.0
 
     def told(one: Told) -> None:
@@ -91,8 +102,18 @@ def test_ranks_that_wait_in_a_sum_are_ended_with_the_gang(two: Client, record_pr
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_gang(two, Summing(leaves_at=20), ranks=2, recovery=Recovery(), rendezvous=Tracker(), told=told)
+        run_gang(
+            two,
+            Summing(tmp_path, leaves_at=20),
+            ranks=2,
+            recovery=Recovery(),
+            rendezvous=Tracker(),
+            told=told,
+        )
 
     record_property("figures", f"ended {time.monotonic() - start:.2f} s after Ctrl-C")
     two.wait_for_workers(2)
-    assert run_gang(two, Summing(), ranks=2, recovery=Recovery(), rendezvous=Tracker()).results[0][-1] == 99.0
+    assert (
+        run_gang(two, Summing(tmp_path), ranks=2, recovery=Recovery(), rendezvous=Tracker()).results[0][-1]
+        == 99.0
+    )
