@@ -204,6 +204,31 @@ def test_many_metrics_are_one_batch(store: MetadataStore) -> None:
     assert len(store.get_metrics(run.id, "m3")) == 500
 
 
+@pytest.mark.parametrize("count", [49, 50, 51, 100, 137])
+def test_batches_of_any_size_are_written_whole_and_replace_what_was_there(
+    store: MetadataStore, count: int
+) -> None:
+    run = store.create_run("late")
+    store.log_metrics(run.id, [Metric("auc", -1.0, 3), Metric("loss", -2.0, count + 1)])
+    store.log_metrics(run.id, [Metric("auc", step / 8, step) for step in range(count)])
+    store.log_metrics(run.id, [Metric(f"m{number}", number, 1) for number in range(count)])
+
+    assert [one.value for one in store.get_metrics(run.id, "auc")] == [step / 8 for step in range(count)]
+    latest = {name: one.value for name, one in store.latest_metrics([run.id])[run.id].items()}
+    assert latest == {"auc": (count - 1) / 8, "loss": -2.0} | {
+        f"m{number}": number for number in range(count)
+    }
+
+    store.log_params(run.id, {f"p{number:03}": number for number in range(count - 1)})
+    store.log_params(run.id, {f"p{number:03}": number for number in range(count)})
+    assert list(store.get_params(run.id).values()) == list(range(count))
+    with pytest.raises(MetadataError, match='param "p007" is 7 already'):
+        store.log_params(
+            run.id, {f"p{number:03}": 8 if number == 7 else number for number in range(2 * count)}
+        )
+    assert len(store.get_params(run.id)) == count
+
+
 def test_an_artifact_is_replaced_by_name(store: MetadataStore) -> None:
     run = store.create_run("late")
     step = store.start_step(run.id, "report")
