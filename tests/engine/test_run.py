@@ -14,7 +14,7 @@ from mlflow_core.engine.events.arrays import gather
 from mlflow_core.engine.events.keys import hash_codes, numbered, places_of
 from mlflow_core.engine.events.run import sort_events, sort_rows
 from mlflow_core.engine.kernels.chronology import chronological
-from mlflow_core.engine.kernels.ordering import by_hash
+from mlflow_core.engine.kernels.ordering import by_digits, by_hash
 from mlflow_core.engine.times import frozen
 from mlflow_core.engine.views.view import compute_runs, compute_view, value_columns
 from mlflow_core.plan.retrieval import ViewRead
@@ -73,7 +73,7 @@ def test_events_are_sorted_as_lexsort_sorts_them_and_buckets_come_first(kind):
 
 
 @pytest.mark.parametrize("late", [0.0, 0.1, 0.24, 0.26, 0.9])
-@pytest.mark.parametrize("n", [0, 1, 2, 9, 5_000])
+@pytest.mark.parametrize("n", [0, 1, 2, 9, 5_000, 20_000])
 @pytest.mark.parametrize("ties", [1, 3])
 def test_rows_that_come_late_are_put_where_lexsort_puts_them_or_left_as_they_came(n, late, ties):
     rng = np.random.default_rng(n)
@@ -86,8 +86,22 @@ def test_rows_that_come_late_are_put_where_lexsort_puts_them_or_left_as_they_cam
 
     by_time = rows[np.lexsort((rows, then[rows], time[rows]))]
     assert found.tolist() == (by_time if in_order else rows).tolist()
-    if n == 5_000 and ties == 1:
+    if n >= 5_000 and ties == 1:
         assert in_order == (late < 0.25)
+
+
+@pytest.mark.parametrize("span", [1, 2**11, 2**40, 2**51, 2**53, 2**63])
+def test_rows_are_sorted_digit_by_digit_or_left_as_they_are_where_times_are_too_far_apart(span):
+    rng = np.random.default_rng(span % 1_000)
+    time = rng.integers(-span, span, 4_000) // rng.integers(1, 4, 4_000)
+    time[:2] = -span, span - 1
+    rows = np.append(rng.permutation(np.arange(2, 4_000))[:3_000], [0, 1])
+    before = rows.copy()
+
+    fits = by_digits(frozen(time), rows)
+
+    assert fits == (span < 2**52)
+    assert rows.tolist() == (before[np.argsort(time[before], kind="stable")] if fits else before).tolist()
 
 
 def test_one_time_far_ahead_makes_the_others_no_chaos():
@@ -107,12 +121,13 @@ def test_hashes_that_share_their_first_bits_are_still_told_apart(n_bits):
     codes[:150] ^= rng.integers(0, 8, 150, np.uint64)
     code, rows = rng.choice(codes, 4_000), rng.permutation(4_000)[:3_500]
 
-    order, first = by_hash(code, rows)
+    order, first, hashed = by_hash(code, rows)
 
     place = np.empty(4_000, np.int64)
     place[rows] = np.arange(3_500)
     assert order.tolist() == rows[np.lexsort((place[rows], code[rows]))].tolist()
-    assert first.tolist() == [*np.unique(code[order], return_index=True)[1], 3_500]
+    distinct, starts = np.unique(code[order], return_index=True)
+    assert (first.tolist(), hashed.tolist()) == ([*starts, 3_500], distinct.tolist())
 
 
 @pytest.mark.parametrize("kind", ["float64", "int64"])

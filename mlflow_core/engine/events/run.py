@@ -200,9 +200,8 @@ def _grouped(keys: pa.Table, rows: Int64, bucket: Bucketing | None, title: str) 
     """Group some rows by key, the keys in order of their buckets; each key's keep their order."""
     integers = integers_of(keys) if bucket is hash_codes else None
     if integers is not None:
-        order, first = by_hash(hashes(integers[0]), rows)
-        seen = order[first[:-1]]
-        code = (hashes(integers[0][seen]) >> np.uint64(1)).astype(np.int64)
+        order, first, hashed = by_hash(hashes(integers[0]), rows)
+        seen, code = order[first[:-1]], (hashed >> np.uint64(1)).astype(np.int64)
         return _Grouped(keys.take(pa.array(seen)), first, order, code)
     # A table without columns forgets how many rows it has; a view without an entity has one key or none.
     n = keys.num_rows if keys.num_columns else int(rows.max(initial=-1)) + 1

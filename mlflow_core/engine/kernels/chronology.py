@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from mlflow_core.engine.kernels.compile import kernel
-from mlflow_core.engine.kernels.ordering import inserted, sort_few
+from mlflow_core.engine.kernels.ordering import by_digits, inserted, sort_few
 from mlflow_core.engine.times import EARLIEST, Int64
 
 __all__ = ["chronological"]
+
+_FEW = 1_024  # below that the digits cost more than they save
 
 
 @kernel
@@ -72,7 +74,8 @@ def chronological(time: Int64, then: Int64, rows: Int64) -> tuple[Any, bool]:
     if n_early + n_late < len(rows):
         return rows, False
     late = late[:n_late]
-    sort_few(time[late], late, np.empty(n_late, np.int64), np.empty(n_late, np.int64), 0, n_late)
+    if n_late < _FEW or not by_digits(time, late):
+        sort_few(time[late], late, np.empty(n_late, np.int64), np.empty(n_late, np.int64), 0, n_late)
     if not inserted(time, then, late, 0, n_late):  # which moves only what is equal in time
         return rows, False
     _merged(time, then, order, n_early, late)

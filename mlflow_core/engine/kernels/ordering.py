@@ -14,6 +14,7 @@ from mlflow_core.engine.kernels.compile import kernel
 from mlflow_core.engine.times import Int64
 
 __all__ = [
+    "by_digits",
     "by_hash",
     "by_key",
     "hashes",
@@ -141,6 +142,42 @@ def _by_digit(packed: Any, shift: int, place: Int64, to: Any) -> None:
 
 
 @kernel
+def by_digits(time: Int64, rows: Int64) -> bool:
+    """Sort rows by time, stable, digit by digit; False where a time and a place do not fit into one number.
+
+    Args:
+        time: What to sort by, (n,).
+        rows: Which rows, changed, (n_rows,).
+    """
+    n, bits, wide = len(rows), 1, 1
+    least = greatest = time[rows[0]] if n else 0
+    for i in rows:
+        least, greatest = min(least, time[i]), max(greatest, time[i])
+    span, one = np.uint64(greatest) - np.uint64(least), np.uint64(1)
+    while (np.uint64(n) >> np.uint64(bits)) > 0:
+        bits += 1
+    while wide < 64 and (span >> np.uint64(wide)) > 0:
+        wide += 1
+    if bits + wide > 64:
+        return False
+    packed, other = np.empty(n, np.uint64), np.empty(n, np.uint64)
+    for at in range(n):
+        packed[at] = ((np.uint64(time[rows[at]]) - np.uint64(least)) << np.uint64(bits)) | np.uint64(at)
+    for shift in range(bits, bits + wide, 11):
+        place = np.zeros(2049, np.int64)
+        for at in range(n):
+            place[((packed[at] >> np.uint64(shift)) & np.uint64(2047)) + one] += 1
+        for d in range(2048):
+            place[d + 1] += place[d]
+        _by_digit(packed, shift, place, other)
+        packed, other = other, packed
+    before = rows.copy()
+    for at in range(n):
+        rows[at] = before[packed[at] & ((one << np.uint64(bits)) - one)]
+    return True
+
+
+@kernel
 def _told_apart(codes: Any, order: Int64, c_scratch: Any) -> None:
     """Sort by the whole code what has the same first 22 bits, stable."""
     o_scratch = np.empty(0, np.int64)
@@ -157,7 +194,7 @@ def _told_apart(codes: Any, order: Int64, c_scratch: Any) -> None:
 
 
 @kernel
-def by_hash(code: Any, rows: Int64) -> tuple[Any, Any]:
+def by_hash(code: Any, rows: Int64) -> tuple[Any, Any, Any]:
     """Sort rows by a hash, stable: by its first 22 bits, which tell most keys apart, then what these left together.
 
     A hash's first bits and its row travel as one number, which halves what the two passes move.
@@ -167,8 +204,8 @@ def by_hash(code: Any, rows: Int64) -> tuple[Any, Any]:
         rows: Which rows, in the order that those of one hash keep, (n_rows,).
 
     Returns:
-        Rows in order, int64 (n_rows,); and where the rows of each distinct hash start, and the end, int64
-        (n_hashes + 1,).
+        Rows in order, int64 (n_rows,); where the rows of each distinct hash start, and the end, int64 (n_hashes + 1,);
+        and the distinct hashes, uint64 (n_hashes,).
     """
     n, low = len(rows), np.uint64(1)
     while low <= np.uint64(len(code)):
@@ -197,7 +234,9 @@ def by_hash(code: Any, rows: Int64) -> tuple[Any, Any]:
         first[n_hashes] = at  # counts where a hash begins, else it is written over: a branch would cost more
         n_hashes += int(at == 0 or codes[at] != codes[at - 1])
     first[n_hashes] = n
-    return order, first[: n_hashes + 1].copy()
+    for at in range(n_hashes):
+        other[at] = codes[first[at]]
+    return order, first[: n_hashes + 1].copy(), other[:n_hashes].copy()
 
 
 @kernel
