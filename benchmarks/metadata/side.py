@@ -21,7 +21,7 @@ from sqlalchemy.pool import Pool
 
 from benchmarks.metadata.data import GivenRun, given_run
 
-__all__ = ["DURABILITIES", "Side", "run_side"]
+__all__ = ["DURABILITIES", "Side", "Writing", "run_side"]
 
 DURABILITIES = {"wal": ("WAL", 1, "NORMAL"), "rollback": ("DELETE", 2, "FULL")}
 """Name -> journal mode, and how much is waited for: ours as it comes, and MLflow's as it comes."""
@@ -30,8 +30,8 @@ WARM_UP = 2
 ASKED = 9
 
 
-class Side(Protocol):
-    """One store, by its own public calls; ``fill`` alone may write rows in bulk."""
+class Writing(Protocol):
+    """What can write runs, by its own public calls."""
 
     def write_steps(self, run: GivenRun) -> str:
         """Write a run: its params, then each step's metrics in a call of their own. Returns its id."""
@@ -45,6 +45,10 @@ class Side(Protocol):
 
     def read(self, run_id: str) -> Any:
         """Read a run back: its params, and each metric's values by step."""
+
+
+class Side(Writing, Protocol):
+    """One store, by its own public calls; ``fill`` alone may write rows in bulk."""
 
     def fill(self, count: int, n_steps: int) -> None:
         """Put many runs there."""
@@ -62,7 +66,7 @@ class Side(Protocol):
         """Read two runs with the whole history of their metrics."""
 
 
-def run_side(opened: Callable[[Path], Side]) -> None:
+def run_side(opened: Callable[[Path], Any]) -> None:
     """Do what the command line says: a JSON object, and the file for the answer."""
     asked, answer = json.loads(sys.argv[1]), Path(sys.argv[2])
     durability = asked.get("durability")
@@ -86,7 +90,7 @@ def _promise(journal: str, synchronous: int) -> None:
     event.listen(Pool, "checkout", set_up)
 
 
-def _written(side: Side, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _written(side: Writing, asked: Mapping[str, Any]) -> dict[str, Any]:
     ways = {"steps": side.write_steps, "batch": side.write_batch, "told": side.write_told}
     write = ways[asked["way"]]
     taken, ids = [], []
