@@ -128,7 +128,10 @@ def test_a_store_that_is_restarted_meanwhile_gives_values_or_an_explicit_status(
         redis.start()
         until(lambda: push(till).status_code == 200)
         seen = len(answers)
-        until(lambda: len(answers) > seen + 20)
+        # Reads have connections of their own, which try again after a moment.
+        until(lambda: any(one.status_code == 200 for one in answers[seen:]))
+        back = len(answers)
+        until(lambda: len(answers) > back + 20)
         stop.set()
         for one in calling:
             one.result()
@@ -142,7 +145,7 @@ def test_a_store_that_is_restarted_meanwhile_gives_values_or_an_explicit_status(
     assert bad, "nothing was on its way"
     assert {one.status_code for one in bad} <= {503, 504}
     assert {one.json()["degraded"] for one in bad} == {"store"}
-    assert answers[-1].status_code == 200
+    assert {one.status_code for one in answers[back + 1 :]} == {200}  # one was the other caller's, and older
 
 
 def test_an_erasure_that_the_store_did_not_take_is_said_and_done_by_asking_again(
