@@ -114,7 +114,7 @@ def test_one_time_far_ahead_makes_the_others_no_chaos():
     assert rows.tolist() == list(range(1_000))
 
 
-@pytest.mark.parametrize("n_bits", [64, 24, 23])
+@pytest.mark.parametrize("n_bits", [64, 40, 34, 33, 24, 23])
 def test_hashes_that_share_their_first_bits_are_still_told_apart(n_bits):
     rng = np.random.default_rng(n_bits)
     codes = rng.integers(0, 2**64, 300, np.uint64) >> np.uint64(64 - n_bits) << np.uint64(64 - n_bits)

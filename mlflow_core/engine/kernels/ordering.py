@@ -179,7 +179,7 @@ def by_digits(time: Int64, rows: Int64) -> bool:
 
 @kernel
 def _told_apart(codes: Any, order: Int64, c_scratch: Any) -> None:
-    """Sort by the whole code what has the same first 22 bits, stable."""
+    """Sort by the whole code what has the same first 22 bits, stable; none of them is in two places."""
     o_scratch = np.empty(0, np.int64)
     start, apart, n = 0, False, len(codes)
     for at in range(1, n + 1):
@@ -194,13 +194,28 @@ def _told_apart(codes: Any, order: Int64, c_scratch: Any) -> None:
 
 
 @kernel
-def by_hash(code: Any, rows: Int64) -> tuple[Any, Any, Any]:
-    """Sort rows by a hash, stable: by its first 22 bits, which tell most keys apart, then what these left together.
+def _distinct(codes: Any) -> tuple[Any, Any]:
+    """Where each distinct code starts, and the end; and the distinct codes. They are ascending."""
+    n, n_distinct = len(codes), 0
+    first = np.empty(n + 1, np.int64)
+    for at in range(n):
+        first[n_distinct] = at  # counts where a code begins, else is written over: a branch costs more
+        n_distinct += int(at == 0 or codes[at] != codes[at - 1])
+    first[n_distinct] = n
+    distinct = np.empty(n_distinct, np.uint64)
+    for at in range(n_distinct):
+        distinct[at] = codes[first[at]]
+    return first[: n_distinct + 1].copy(), distinct
 
-    A hash's first bits and its row travel as one number, which halves what the two passes move.
+
+@kernel
+def by_hash(code: Any, rows: Int64) -> tuple[Any, Any, Any]:
+    """Sort rows by a hash, stable: by its first 33 bits, which tell nearly all keys apart, then what these left together.
+
+    A hash's first bits and its row travel as one number, which halves what the three passes move.
 
     Args:
-        code: Each row's hash, evenly spread, uint64 (n,).
+        code: Each row's hash, evenly spread, uint64 (n,); fewer than 2**31.
         rows: Which rows, in the order that those of one hash keep, (n_rows,).
 
     Returns:
@@ -212,31 +227,29 @@ def by_hash(code: Any, rows: Int64) -> tuple[Any, Any, Any]:
         low <<= np.uint64(1)
     low -= np.uint64(1)  # as many bits as a row needs
     packed, other = np.empty(n, np.uint64), np.empty(n, np.uint64)
-    lesser, greater = np.zeros(2049, np.int64), np.zeros(2049, np.int64)
+    places = np.zeros((3, 2049), np.int64)
     for at in range(n):
         hashed = code[rows[at]]
         packed[at] = (hashed & ~low) | np.uint64(rows[at])
-        lesser[((hashed >> np.uint64(42)) & np.uint64(2047)) + np.uint64(1)] += 1
-        greater[(hashed >> np.uint64(53)) + np.uint64(1)] += 1
-    for d in range(2048):
-        lesser[d + 1] += lesser[d]
-        greater[d + 1] += greater[d]
-    _by_digit(packed, 42, lesser, other)
-    _by_digit(other, 53, greater, packed)
+        for digit in range(3):
+            places[digit, ((hashed >> np.uint64(31 + 11 * digit)) & np.uint64(2047)) + np.uint64(1)] += 1
+    for digit in range(3):
+        for d in range(2048):
+            places[digit, d + 1] += places[digit, d]
+        _by_digit(packed, 31 + 11 * digit, places[digit], other)
+        packed, other = other, packed
     order, codes = np.empty(n, np.int64), np.empty(n, np.uint64)
     for at in range(n):
         order[at] = np.int64(packed[at] & low)
     for at in range(n):
         codes[at] = code[order[at]]
-    _told_apart(codes, order, other)
-    first, n_hashes = np.empty(n + 1, np.int64), 0
-    for at in range(n):
-        first[n_hashes] = at  # counts where a hash begins, else it is written over: a branch would cost more
-        n_hashes += int(at == 0 or codes[at] != codes[at - 1])
-    first[n_hashes] = n
-    for at in range(n_hashes):
-        other[at] = codes[first[at]]
-    return order, first[: n_hashes + 1].copy(), other[:n_hashes].copy()
+    descents = 0
+    for at in range(1, n):
+        descents += int(codes[at] < codes[at - 1])
+    if descents:
+        _told_apart(codes, order, other)
+    first, distinct = _distinct(codes)
+    return order, first, distinct
 
 
 @kernel
