@@ -22,7 +22,6 @@ from mlflow_core.train.evaluation.importance import importance
 from mlflow_core.train.evaluation.leakage import find_leakage
 from mlflow_core.train.evaluation.sampling import read_sample
 from mlflow_core.train.evaluation.truth import Truth
-from mlflow_core.train.models.booster import BoosterScorer
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.report.card import ModelCard, feature_facts, write_card
 from mlflow_core.train.report.contents import PartFacts, Report
@@ -95,7 +94,6 @@ def write_run_report(
         seed=spec.trainer.seed,
     )
     drift = find_drift(model.preprocessing, sample, measured.test, dataset.data.label, seed=spec.trainer.seed)
-    explained = isinstance(model.scorer, BoosterScorer) and model.scorer.explains
     report = Report(
         title=spec.name,
         question=spec.description or _meaning(dataset),
@@ -123,7 +121,7 @@ def write_run_report(
             "dataset": dataset.artifact.digest,
             "features of": spec.data.features.name,
         },
-        contributions=contributions(model, measured.test, seed=spec.trainer.seed) if explained else None,
+        contributions=contributions(model, measured.test, seed=spec.trainer.seed),
         findings=worst_first([*leaks, *drift.findings]),
         checked=_checked(sample, measured.test, drift),
     )
@@ -141,10 +139,11 @@ def _card(
         label=_meaning(dataset),
         model=report.model,
         parts=report.parts,
-        features=feature_facts(report.model, sample, measured.test, report.importance),
+        features=feature_facts(report.model, sample, measured.test, report.importance, report.contributions),
         evaluation=report.evaluation,
         findings=report.findings,
         importance_metric=report.importance_metric,
+        contributions=report.contributions,
         facts=report.facts,
     )
 

@@ -205,11 +205,12 @@ def _contributions(report: Report) -> str:
     if found is None:
         return ""
     if len(found.outputs) > 1:
-        caption = f"SHAP values of {len(found.values):,} rows (TreeSHAP): how much features move each output, on average."
+        caption = f"How much features move each output, on average. {found.told()}"
         return figure(task_plots.strength_plot(found), caption, "Contributions")
+    drawn = "" if len(found.values) <= task_plots.MOST_DOTS else f", of {task_plots.MOST_DOTS} rows"
     caption = (
-        f"SHAP values (TreeSHAP) of a sample of {len(found.values):,} rows, up to 400 of them drawn: a dot is what the "
-        "feature did to one row's prediction. Grey: missing, a category or a sequence."
+        f"A dot is what the feature did to one row's prediction{drawn}. Grey: missing, a category or a sequence. "
+        f"{found.told()}"
     )
     return figure(task_plots.contribution_plot(found), caption, "Contributions")
 
@@ -218,10 +219,7 @@ def _importance_table(report: Report) -> str:
     """All features with every figure that there is."""
     if not report.importance:
         return ""
-    strength: dict[str, float] = {}
-    if report.contributions is not None:
-        total = report.contributions.strength().sum(axis=0)
-        strength = dict(zip(report.contributions.features, (float(one) for one in total), strict=True))
+    strength = report.contributions.by_feature() if report.contributions is not None else {}
     head = ["feature", f"worse {report.importance_metric} by", "spread", "share of gain"]
     head += ["mean absolute contribution"] if strength else []
     rows: list[list[object]] = []

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_core.train.evaluation.bootstrap import Interval
+from mlflow_core.train.evaluation.contributions import Contributions
 from mlflow_core.train.evaluation.evaluate import Evaluation
 from mlflow_core.train.evaluation.findings import Finding
 from mlflow_core.train.evaluation.importance import Importance
@@ -64,6 +65,7 @@ class FeatureFacts:
         missing: Share of training rows without it.
         missing_later: Share of test rows without it; a category that training never saw is missing.
         importance: What shuffling it costs; None where that was not measured.
+        contribution: How far it moves a prediction, the mean absolute contribution; None where that was not measured.
     """
 
     name: str
@@ -74,6 +76,7 @@ class FeatureFacts:
     missing: float
     missing_later: float
     importance: float | None = None
+    contribution: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ class ModelCard:
         evaluation: How it did on the test part, beside others.
         findings: What the checks for leaks and drift noticed; None if nobody looked.
         importance_metric: What ``importance`` of the features is measured in.
+        contributions: What features did to predictions; None where that was not measured.
         facts: What it takes to find or repeat the run.
     """
 
@@ -104,11 +108,16 @@ class ModelCard:
     evaluation: Evaluation
     findings: Sequence[Finding] | None = None
     importance_metric: str = ""
+    contributions: Contributions | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def feature_facts(
-    model: Model, train: pa.Table, test: pa.Table, importance: Sequence[Importance] = ()
+    model: Model,
+    train: pa.Table,
+    test: pa.Table,
+    importance: Sequence[Importance] = (),
+    contributions: Contributions | None = None,
 ) -> tuple[FeatureFacts, ...]:
     """Describe what a model reads, in its own order.
 
@@ -117,11 +126,13 @@ def feature_facts(
         train: Rows of the training part, a sample if it is large.
         test: Rows of the test part.
         importance: What each feature is worth, where that was measured.
+        contributions: What features did to predictions, where that was measured.
 
     Raises:
         TrainError: A column is missing.
     """
     worth = {one.feature: one.permutation for one in importance}
+    moved = contributions.by_feature() if contributions is not None else {}
     before, later = (_missing(model, table) for table in (train, test))
     return tuple(
         FeatureFacts(
@@ -133,6 +144,7 @@ def feature_facts(
             missing=before[feature.name],
             missing_later=later[feature.name],
             importance=worth.get(feature.name),
+            contribution=moved.get(feature.name),
         )
         for feature in model.preprocessing.features
     )
@@ -235,15 +247,27 @@ def _features(card: ModelCard) -> Section:
         kind = one.kind if one.categories is None else f"{one.kind} of {one.categories:,}"
         worth = "–" if one.importance is None else f"{round(one.importance, 4) + 0.0:.4f}"
         source = "request" if one.request else "store"
-        rows.append(
-            (one.name, kind, one.type, source, f"{one.missing:.1%}", f"{one.missing_later:.1%}", worth)
+        missing = (f"{one.missing:.1%}", f"{one.missing_later:.1%}")
+        moves = () if card.contributions is None else (_moved(one.contribution),)
+        rows.append((one.name, kind, one.type, source, *missing, worth, *moves))
+    head = ["feature", "kind", "type", "from", "missing in train", "missing in test", "worth"]
+    head += [] if card.contributions is None else ["moves by"]
+    said = []
+    if card.importance_metric:
+        said.append(
+            f"Worth: by how much {card.importance_metric} is worse on a sample of test rows with the feature shuffled."
         )
-    head = ("feature", "kind", "type", "from", "missing in train", "missing in test", "worth")
-    grid = Grid(head, tuple(rows), (4, 5, 6))
-    if not card.importance_metric:
-        return Section("Features", (grid,))
-    said = f"Worth: by how much {card.importance_metric} is worse on a sample of test rows with the feature shuffled."
-    return Section("Features", (Text(said), grid))
+    if (found := card.contributions) is not None:
+        several = ", added up over its outputs" if len(found.outputs) > 1 else ""
+        said.append(
+            f"Moves by: the mean absolute contribution to a prediction, in {found.unit}{several}. {found.told()}"
+        )
+    grid = Grid(tuple(head), tuple(rows), tuple(range(4, len(head))))
+    return Section("Features", (*map(Text, said), grid))
+
+
+def _moved(contribution: float | None) -> str:
+    return "–" if contribution is None else f"{contribution:.3g}"
 
 
 def _figures(found: Evaluation) -> Section:

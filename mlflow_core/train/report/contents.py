@@ -63,7 +63,7 @@ class Report:
         gate: What the gate found.
         examples: A few rows to look at, with predictions and outcomes.
         facts: Facts of the run by name: identifiers, versions, durations.
-        contributions: What features did to predictions; None where the model has no such figures.
+        contributions: What features did to predictions; None if nobody looked.
         findings: What the checks for leaks and drift noticed; None if nobody looked.
         checked: What they looked at, a sentence.
         costs: What mistakes of a classifier cost, for its cost curves.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "MOST_DOTS",
     "class_calibration_plot",
     "confusion_plot",
     "contribution_plot",
@@ -26,7 +27,9 @@ __all__ = [
     "strength_plot",
 ]
 
-_DOTS = 400
+MOST_DOTS = 400
+"""Rows whose contributions are drawn, of more."""
+
 _LOW_TO_HIGH = ("#3b76f6", "#a46be0", "#e5577f")
 
 
@@ -176,7 +179,7 @@ def contribution_plot(found: Contributions, *, top: int = 16, seed: int = 0) -> 
     """
     order = found.order()[:top][::-1]
     random = np.random.default_rng(seed)
-    rows = random.permutation(len(found.values))[:_DOTS]
+    rows = random.permutation(len(found.values))[:MOST_DOTS]
 
     def draw(axes: Axes) -> None:
         from matplotlib.colors import LinearSegmentedColormap
@@ -199,10 +202,11 @@ def contribution_plot(found: Contributions, *, top: int = 16, seed: int = 0) -> 
                 linewidths=0,
                 rasterized=True,
             )
-        bar = axes.figure.colorbar(dots, ax=axes, fraction=0.025, pad=0.02, ticks=[0, 1])
-        bar.ax.set_yticklabels(["low", "high"], color=SOFT)
-        bar.set_label("the feature's value", labelpad=-14, color=SOFT)
-        bar.outline.set_visible(False)
+        if np.isfinite(found.levels[rows][:, order]).any():
+            bar = axes.figure.colorbar(dots, ax=axes, fraction=0.025, pad=0.02, ticks=[0, 1])
+            bar.ax.set_yticklabels(["low", "high"], color=SOFT)
+            bar.set_label("the feature's value", labelpad=-14, color=SOFT)
+            bar.outline.set_visible(False)
         axes.set_yticks(np.arange(len(order)), [shortened(found.features[one]) for one in order])
         axes.set_ylim(-0.6, len(order) - 0.4)
         axes.set(xlabel=f"contribution to the prediction ({found.unit})")

@@ -1,4 +1,4 @@
-"""Importance: what matters is found, a sequence is one feature, queries stay whole; SHAP values add up."""
+"""Importance: what matters is found, a sequence is one feature, queries stay whole."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mlflow_core.errors import TrainError
 from mlflow_core.spec.trainer import Family, XGBoost
 from mlflow_core.train.data.preprocess import Feature
 from mlflow_core.train.data.training_set import TrainingData
-from mlflow_core.train.evaluation.contributions import contributions
 from mlflow_core.train.evaluation.importance import importance, sampled
 from mlflow_core.train.evaluation.truth import Truth
 from mlflow_core.train.models.model import Model
@@ -75,70 +73,6 @@ def test_a_ranking_is_sampled_by_whole_queries() -> None:
     assert found[0].permutation > 0.1 > abs(found[1].permutation)
 
 
-def test_contributions_add_up_to_the_margin_and_are_those_of_xgboost(
-    model: Model, data: TrainingData
-) -> None:
-    test = data.read("test")
-
-    found = contributions(model, test, rows=300, seed=5)
-
-    chosen = sampled(None, test.num_rows, 300, np.random.default_rng(5))
-    p = model.predict(test.take(pa.array(chosen)))
-    margin = found.values[:, 0].sum(axis=1) + found.base[0]
-    assert margin == pytest.approx(np.log(p / (1 - p)), abs=1e-4)
-    assert found.features == model.features
-    assert (found.outputs, found.unit) == (("",), "log-odds")
-    assert found.features[found.order()[0]] == "delay"
-    levels = found.levels[:, found.features.index("delay")]
-    assert np.isnan(found.levels[:, found.features.index("carrier")]).all()
-    assert (np.nanmin(levels), np.nanmax(levels)) == (0.0, 1.0)
-
-
-def test_with_stumps_a_feature_contributes_what_it_alone_changes(data: TrainingData, tmp_path: Path) -> None:
-    stumps = fit(XGBoost(rounds=40, max_depth=1), data, workdir=tmp_path / "w")
-    rows = data.read("test").slice(0, 200)
-    other = rows.set_column(
-        rows.column_names.index("gust"), "gust", pa.array(rows["gust"].to_numpy()[::-1].copy())
-    )
-
-    one, two = contributions(stumps, rows), contributions(stumps, other)
-
-    p, q = stumps.predict(rows), stumps.predict(other)
-    moved = np.log(q / (1 - q)) - np.log(p / (1 - p))
-    gust = one.features.index("gust")
-    change = (two.values - one.values)[:, 0]
-    assert change[:, gust] == pytest.approx(moved, abs=1e-4)
-    assert np.abs(np.delete(change, gust, axis=1)).max() < 1e-5
-
-
-def test_every_class_has_contributions_of_its_own(tmp_path: Path) -> None:
-    def of(seed: int) -> pa.Table:
-        made = table(500, seed)
-        return made.append_column("kind", pa.array(np.digitize(made["amount"].to_numpy(), [20.0, 40.0])))
-
-    parts = {part: [of(n)] for n, part in enumerate(("train", "validate", "test"))}
-    data = write(tmp_path / "d", parts, label="kind")
-    model = fit(XGBoost(objective="multi:softprob", classes=3, rounds=8), data, workdir=tmp_path / "w")
-
-    found = contributions(model, data.read("test"))
-
-    margins = found.values.sum(axis=2) + found.base
-    p = np.exp(margins) / np.exp(margins).sum(axis=1, keepdims=True)
-    assert found.outputs == ("0", "1", "2")
-    assert found.strength().shape == (3, 5)
-    assert p == pytest.approx(model.predict(data.read("test")), abs=1e-4)
-
-
-def test_what_is_not_made_of_trees_is_not_explained_row_by_row() -> None:
-    with pytest.raises(TrainError, match="of the kind linear has no contributions: they come from trees"):
-        contributions(linear((WIND,), (1.0,)), rows_of(5))
-
-
-def test_nothing_to_explain_is_said(model: Model, data: TrainingData) -> None:
-    with pytest.raises(TrainError, match="there are no rows to explain"):
-        contributions(model, data.read("test").slice(0, 0))
-
-
 def test_a_family_s_key_is_worth_what_choosing_the_wrong_model_costs(
     data: TrainingData, tmp_path: Path
 ) -> None:
@@ -152,7 +86,7 @@ def test_a_family_s_key_is_worth_what_choosing_the_wrong_model_costs(
     assert key.permutation > 0.01
 
 
-def test_trees_for_all_targets_at_once_have_importance_and_no_contributions(tmp_path: Path) -> None:
+def test_trees_for_all_targets_at_once_have_importance(tmp_path: Path) -> None:
     rows = table(300, 1)
     parts = {part: [rows] for part in ("train", "validate", "test")}
     data = write(tmp_path / "data", parts, label="amount", features=("delay", "gust"), request=())
@@ -163,19 +97,8 @@ def test_trees_for_all_targets_at_once_have_importance_and_no_contributions(tmp_
         params={"multi_strategy": "multi_output_tree"},
     )
     model = fit(trainer, data, workdir=tmp_path)
-    again = Model.load(model.save(tmp_path / "model"))
 
-    for one in (model, again):
-        assert not one.scorer.explains
-        with pytest.raises(TrainError, match="several values a leaf have no contributions"):
-            contributions(one, rows)
-    assert (
-        importance(
-            again,
-            rows,
-            Truth(np.column_stack([rows["amount"], rows["label"]]).astype(float), "regression"),
-            metric="rmse",
-            repeats=1,
-        )[0].permutation
-        > 0
-    )
+    truth = Truth(np.column_stack([rows["amount"], rows["label"]]).astype(float), "regression")
+    found = importance(model, rows, truth, metric="rmse", repeats=1)
+
+    assert found[0].permutation > 0

@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from mlflow_core.spec.metric import DEFAULT_METRICS, task_of
+from mlflow_core.spec.network import MLP
 from mlflow_core.spec.pipeline import Gate
-from mlflow_core.spec.trainer import Rate, XGBoost
+from mlflow_core.spec.trainer import Rate, Sklearn, Torch, XGBoost
 from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.evaluation.baselines import fit_baseline
 from mlflow_core.train.evaluation.contributions import contributions
@@ -29,6 +30,25 @@ TRAINERS = {
     "quantile": (XGBoost(objective="reg:quantileerror", quantiles=(0.1, 0.5, 0.9), rounds=15), "amount"),
     "ranking": (XGBoost(objective="rank:ndcg", group="query", rounds=8), "grade"),
     "survival": (XGBoost(objective="survival:aft", bounds=("from", "to"), rounds=8), "from"),
+    "network": (
+        Torch(
+            module=MLP(hidden=(16,), embedding=4),
+            epochs=6,
+            batch_size=100,
+            learning_rate=1e-2,
+            device="cpu",
+            seed=1,
+        ),
+        "label",
+    ),
+    "estimator": (
+        Sklearn(
+            estimator="sklearn.ensemble:HistGradientBoostingRegressor",
+            arguments={"max_iter": 30},
+            objective="regression",
+        ),
+        "amount",
+    ),
 }
 FINDING = Finding("drift", "warning", "test", "Rows differ, by <gust>.", 0.8, 0.6)
 

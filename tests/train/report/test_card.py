@@ -27,10 +27,13 @@ def card(made: Made) -> ModelCard:
         label="label: arr_delay > 15",
         model=report.model,
         parts=report.parts,
-        features=feature_facts(report.model, data.read("train"), data.read("test"), report.importance),
+        features=feature_facts(
+            report.model, data.read("train"), data.read("test"), report.importance, report.contributions
+        ),
         evaluation=report.evaluation,
         findings=[FINDING],
         importance_metric="auc",
+        contributions=report.contributions,
         facts=report.facts,
     )
 
@@ -51,6 +54,7 @@ def test_both_forms_say_everything_and_need_nothing(card: ModelCard, tmp_path: P
         "learning_rate",
         "01ABC",
         card.model.preprocessing.digest,
+        "Moves by: the mean absolute contribution to a prediction, in log-odds. SHAP values of a sample of 100 rows, off",
     ):
         assert text in markdown, text
         assert text in said, text
@@ -64,7 +68,7 @@ def test_both_forms_say_everything_and_need_nothing(card: ModelCard, tmp_path: P
 
 
 def test_features_are_described_with_what_is_missing_in_each_part(card: ModelCard, made: Made) -> None:
-    _, data = made("binary")
+    report, data = made("binary")
     facts = {one.name: one for one in card.features}
 
     train = data.read("train")
@@ -77,6 +81,7 @@ def test_features_are_described_with_what_is_missing_in_each_part(card: ModelCar
     )
     assert facts["late"].kind == "bool"
     assert facts["delay"].importance is not None
+    assert facts["delay"].contribution == report.contributions.by_feature()["delay"]
 
 
 def test_limits_are_read_off_the_figures(card: ModelCard, made: Made) -> None:
@@ -101,6 +106,14 @@ def test_limits_are_read_off_the_figures(card: ModelCard, made: Made) -> None:
         "Measured on queries from 2001-09-09 01:46 to 2033-05-18 03:33; nothing is known of later ones."
         in said
     )
+
+
+def test_a_card_without_contributions_has_no_column_of_them(card: ModelCard) -> None:
+    bare = replace(card, contributions=None, importance_metric="")
+
+    assert "| worth | moves by |" in to_markdown(card_document(card))
+    assert "| worth |\n" in to_markdown(card_document(bare))
+    assert "SHAP" not in to_markdown(card_document(bare))
 
 
 def test_the_worst_large_slice_of_each_column_is_named(card: ModelCard) -> None:

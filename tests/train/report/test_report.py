@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlflow_core.train.report import drawing
+from mlflow_core.train.report import drawing, task_plots
 from mlflow_core.train.report.report import write_report
 from tests.train.report.conftest import Made
 from tests.train.report.made_report import TRAINERS
@@ -32,9 +32,12 @@ OWN = {
     "quantile": ("Quantiles", "level of the predicted quantile", "0.1 to 0.9"),
     "ranking": ("ndcg@10", "whole days"),
     "survival": ("concordance",),
+    "network": ("Ranking and calibration", "contribution to the prediction (probability)"),
+    "estimator": ("Predictions and truth", "contribution to the prediction (units of amount)"),
 }
 # ROC, calibration, costs, clocks; confusion, calibration; ...: beside slices, importance, learning, contributions.
 FIGURES = {"binary": 4, "multiclass": 2, "regression": 1, "quantile": 1, "ranking": 0, "survival": 0}
+FIGURES |= {"network": 3, "estimator": 0}  # an estimator does not tell how it learned
 
 
 @pytest.mark.parametrize("kind", TRAINERS)
@@ -104,6 +107,15 @@ def test_without_matplotlib_the_page_has_everything_but_plots_and_says_so(
     assert "This report has no plots: matplotlib is not installed" in page
     assert "(not drawn)" in page
     assert "Decisions" in page
+
+
+def test_where_no_feature_has_a_place_among_values_there_is_no_scale_of_colours(made: Made) -> None:
+    found = made("network")[0].contributions
+    assert found is not None
+    grey = replace(found, levels=np.full_like(found.levels, np.nan))
+
+    assert "value" in task_plots.contribution_plot(found)
+    assert "value" not in task_plots.contribution_plot(grey)
 
 
 def test_long_names_lose_their_beginning() -> None:
