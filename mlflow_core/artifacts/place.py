@@ -237,6 +237,7 @@ class Remote:
     def walk(self, prefix: str) -> Iterator[Entry]:
         """Every object below a prefix, in order of key."""
         base = f"{self._root}/{prefix}"
+        self._filesystem.invalidate_cache()  # a listing that is remembered lacks what others have put since
         if not self._filesystem.exists(base):
             return
         found = self._filesystem.find(base, detail=True)

@@ -24,7 +24,7 @@ def gc(
         bool, typer.Option("--dry-run", help="Only say what would go, also with --yes.")
     ] = False,
 ) -> None:
-    """Say which artifacts, training sets, layouts and logs nobody needs any more; with --yes, remove them.
+    """Say which artifacts, training sets, checkpoints, layouts and logs nobody needs any more; with --yes, remove them.
 
     How long they are kept, the section [retention] says.
 
@@ -72,6 +72,10 @@ def _data(removal: Removal) -> dict[str, Any]:
             "removed": [str(one.path) for one in removal.logs],
             "bytes": sum(one.bytes for one in removal.logs),
         },
+        "trainings": {
+            "removed": [one.name for one in removal.trainings],
+            "bytes": sum(one.bytes for one in removal.trainings),
+        },
     }
 
 
@@ -91,6 +95,12 @@ def _text(removal: Removal, *, width: int) -> str:
         ),
         ("layouts", len(removal.layouts), format_size(sum(one.bytes for one in removal.layouts)), ""),
         ("logs", len(removal.logs), format_size(sum(one.bytes for one in removal.logs)), ""),
+        (
+            "trainings",
+            len(removal.trainings),
+            format_size(sum(one.bytes for one in removal.trainings)),
+            "checkpoints" if removal.trainings else "",
+        ),
     ]
     told = "Removed" if removal.done else "Would remove"
     lines = [table(("what", "objects", "size", ""), rows, width=width), ""]

@@ -24,7 +24,17 @@ if TYPE_CHECKING:
     from mlflow_core.workflow.schedule.child import Child
     from mlflow_core.workflow.schedule.scheduler import Scheduler
 
-__all__ = ["app", "list_schedules", "next_times", "open_scheduler", "pause", "resume", "run", "told_to_end"]
+__all__ = [
+    "app",
+    "list_schedules",
+    "look",
+    "next_times",
+    "open_scheduler",
+    "pause",
+    "resume",
+    "run",
+    "told_to_end",
+]
 
 app = typer.Typer(
     help="List, pause, resume and start schedules.",
@@ -100,6 +110,34 @@ def resume(context: typer.Context, name: Name) -> None:
     call.result(asdict(found), f"{name} is due {when}.")
 
 
+@app.command()
+def look(context: typer.Context, name: Name) -> None:
+    """Look now at what a schedule waits for, and say what is seen; nothing is started, and nothing kept in mind.
+
+    Of drifting features rows are read only where data have changed since a scheduler looked.
+
+    Example: mlcore schedule look late_arrival
+    """
+    from mlflow_core.cli.workspace import open_workspace
+    from mlflow_core.errors import UsageError
+    from mlflow_core.workflow.schedule.conditions import condition_of
+    from mlflow_core.workflow.schedule.measuring import measure_drift
+    from mlflow_core.workflow.schedule.sight import Training
+    from mlflow_core.workflow.schedule.watching import is_watch
+
+    call = invocation(context)
+    one = call.metadata.get_schedule(name)
+    if not is_watch(one):
+        raise UsageError(
+            f'schedule "{name}" waits for no condition', hint=f"When it is due: mlcore schedule next {name}"
+        )
+    training = Training(call.metadata, lambda told: measure_drift(open_workspace(call), told))
+    condition = condition_of(one.triggers["when"], str(call.repo), training)
+    sight = condition.look(one.seen.get("started_with"), one.seen.get("last"))
+    data = {"schedule": name, "why": sight.why, "told": sight.told, "found": dict(sight.found)}
+    call.result(data, f"{name}: {'a reason to start' if sight.why else 'no reason to start'}: {sight.told}")
+
+
 @app.command("next")
 def next_times(
     context: typer.Context,
@@ -152,6 +190,7 @@ def open_scheduler(call: Invocation, *, look_s: float = 1.0) -> Scheduler:
         call: The call.
         look_s: How often it looks at what is due, in seconds.
     """
+    from mlflow_core.workflow.schedule.looking import found_by
     from mlflow_core.workflow.schedule.scheduler import Scheduler
 
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -166,6 +205,7 @@ def open_scheduler(call: Invocation, *, look_s: float = 1.0) -> Scheduler:
         # A view is in one process at a time, so that the first one's name is a log's own.
         materialise=lambda views: start(["materialize", *views, *_clock(call)], f"view-{views[0]}"),
         base=str(call.repo),
+        measure=lambda told: found_by(start(["schedule", "look", told["of"]], f"look-{told['of']}")),
     )
 
 

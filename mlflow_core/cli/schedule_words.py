@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from mlflow_core.config.times import format_duration
+from mlflow_core.workflow.schedule.drifting import DRIFTED
 from mlflow_core.workflow.schedule.times import times_after
 from mlflow_core.workflow.schedule.views import due_times, view_of
 from mlflow_core.workflow.schedule.watching import is_watch
@@ -19,18 +21,30 @@ __all__ = ["last_of", "local_time", "next_of", "starts_of", "state_of"]
 
 
 def starts_of(one: Schedule) -> str:
-    """Say what starts it, e.g. ``30 2 * * mon-fri UTC``, ``as available, every 1h + 10m`` or ``orders 6h newer``."""
+    """Say what starts it, e.g. ``30 2 * * mon-fri UTC``, ``as available, every 1h + 10m`` or ``orders 6h newer``.
+
+    Of drifting features it is ``a feature drifted by 0.2 over 7d``.
+    """
     if view_of(one) is not None:
         availability = one.triggers["availability"]
         delay = f" + {availability['delay']}" if "delay" in availability else ""
         return f"as available, every {availability['every']}{delay}"
     if is_watch(one):
-        when = one.triggers["when"]
-        by = int(when.get("by_us", 0))
-        told = f"{when['of']} {format_duration(by)} newer" if by else f"{when['of']} changed"
+        told = _waited_for(one.triggers["when"])
         least = one.triggers["at_least_us"]
         return told if least is None else f"{told}, or after {format_duration(least)}"
     return f"{one.cron} {one.zone}"
+
+
+def _waited_for(when: Mapping[str, Any]) -> str:
+    if when["kind"] == DRIFTED:
+        at_least, of = int(when["at_least"]), len(when["features"])
+        which = "a feature" if at_least == 1 else f"{at_least} features"
+        if of:
+            which = str(when["features"][0]) if of == 1 else f"{at_least} of {of} features"
+        return f"{which} drifted by {when['by']:g} over {format_duration(int(when['over_us']))}"
+    by = int(when.get("by_us", 0))
+    return f"{when['of']} {format_duration(by)} newer" if by else f"{when['of']} changed"
 
 
 def state_of(one: Schedule, now_us: int) -> str:

@@ -13,7 +13,7 @@ from mlflow_core.plan.problems import Problems
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.retrieval import clock_of, plan_retrieval
 from mlflow_core.plan.schema import on_demand_schema, service_schema, view_schema
-from mlflow_core.spec import FeatureService, LogisticRegression, Source, TrainingPipeline
+from mlflow_core.spec import Drifted, FeatureService, LogisticRegression, Source, TrainingPipeline
 
 __all__ = ["check_project"]
 
@@ -179,6 +179,8 @@ def _pipeline(
         for key in view.view.keys:
             with problems.noted(object=title, place=pipeline.place):
                 _fits(key, views[view.view.name].field(key).type, spine.field(key).type)
+    with problems.noted(object=title, place=pipeline.place):
+        _drift(pipeline, views)
     _baselines(pipeline, views)
 
 
@@ -186,6 +188,27 @@ def _fits(name: str, wanted: pa.DataType, given: pa.DataType) -> None:
     numbers = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (wanted, given))
     if wanted != given and not numbers:
         raise PlanError(f'column "{name}" of the spine is {given}', expected=str(wanted))
+
+
+def _drift(pipeline: TrainingPipeline, views: Mapping[str, pa.Schema]) -> None:
+    """The features whose drift starts the pipeline exist, and can be compared."""
+    when = None if pipeline.schedule is None else pipeline.schedule.when
+    if not isinstance(when, Drifted):
+        return
+    service = pipeline.data.features
+    features = service_schema(service, views)
+    for name in when.features:
+        if name not in features.names:
+            what = f'schedule: Drifted: "{name}" is no feature of service "{service.name}"'
+            raise pipeline.wrong(what, hint=nearest(name, features.names))
+        if pa.types.is_nested(features.field(name).type):
+            what = f'schedule: Drifted: "{name}" is {features.field(name).type}, whose drift is not measured'
+            raise pipeline.wrong(what, expected="a number, a boolean or a text")
+    single = sum(not pa.types.is_nested(field.type) for field in features)
+    if when.at_least > single:
+        raise pipeline.wrong(
+            f"schedule: Drifted: at_least is {when.at_least}, and there are {single} features that can be compared"
+        )
 
 
 def _baselines(pipeline: TrainingPipeline, views: Mapping[str, pa.Schema]) -> None:

@@ -12,7 +12,7 @@ from mlflow_core.spec.network import GRU, MLP, TCN, Autoencoder, FTTransformer, 
 from mlflow_core.spec.on_demand import Arrays, OnDemand, on_demand
 from mlflow_core.spec.pipeline import METRICS, Gate, Register, TrainingPipeline
 from mlflow_core.spec.recovery import Recovery
-from mlflow_core.spec.schedule import Fresh, Schedule
+from mlflow_core.spec.schedule import Drifted, Fresh, Schedule
 from mlflow_core.spec.search import Choice, CrossValidation, Float, Int, LogFloat, Search
 from mlflow_core.spec.service import ClockName, FeatureService
 from mlflow_core.spec.source import (
@@ -57,6 +57,7 @@ __all__ = [
     "DType",
     "Dataset",
     "DeltaSource",
+    "Drifted",
     "Duration",
     "Entity",
     "Every",

@@ -1,14 +1,16 @@
 """When a pipeline is started by itself: by a cron line in a time zone, or when something has come about.
 
-Materialisation is not scheduled here: it follows each view's availability. Which moments a line means, also where clocks
-are put forward or back, is ``mlflow_core.workflow.schedule.times``; how a condition is looked at is
-``mlflow_core.workflow.schedule.conditions``.
+What can come about is new data, or data that have drifted away from what a model was trained on. Materialisation is not
+scheduled here: it follows each view's availability. Which moments a line means, also where clocks are put forward or back,
+is ``mlflow_core.workflow.schedule.times``; how a condition is looked at is ``mlflow_core.workflow.schedule.conditions``.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import field_validator, model_validator
@@ -18,7 +20,7 @@ from mlflow_core.spec.model import Spec
 from mlflow_core.spec.source import Source
 from mlflow_core.spec.view import FeatureView
 
-__all__ = ["Fresh", "Schedule"]
+__all__ = ["Drifted", "Fresh", "Schedule"]
 
 _FIELDS = 5
 _RANGE_OF_ONE = re.compile(r"\b(\w+)-\1\b", re.IGNORECASE)
@@ -66,6 +68,65 @@ class Fresh(Spec):
         return self.of.source if isinstance(self.of, FeatureView) else self.of
 
 
+class Drifted(Spec):
+    """A condition: the features that a model would see now are not as those that it was trained on.
+
+    Compared are a training pipeline's features in two samples of at most 20,000 rows: the training part of the
+    training set of its last run that succeeded; and the observations of the last ``over``, up to the newest one of
+    the spine's source, labelled or not, with their features as of then. The distance of a feature is its population
+    stability index, in bins of the training part. It is no reason to start where either side has less than 200 rows.
+
+    Args:
+        by: The distance that is too far: 0.1 is little, 0.2 is what many look into.
+        over: How far back from the newest observation the rows reach that are looked at.
+        features: The features that are compared; all by default.
+        at_least: How many of them have to be farther than ``by``.
+        look: How often it is looked at. Rows are read only where data have changed, or another run has succeeded.
+
+    Example:
+        >>> str(Drifted(by=0.25, over="14d", features=["dep_delay"]).over)
+        '14d'
+    """
+
+    kind: Literal["drifted"] = "drifted"
+    by: float = 0.2
+    over: Duration = Duration("7d")
+    features: tuple[str, ...] = ()
+    at_least: int = 1
+    look: Duration = Duration("1h")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            by: float = ...,
+            over: Length = ...,
+            features: Sequence[str] = (),
+            at_least: int = 1,
+            look: Length = ...,
+        ) -> None: ...
+
+    @model_validator(mode="after")
+    def _can_come_about(self) -> Drifted:
+        if not (math.isfinite(self.by) and self.by > 0):
+            raise ValueError(f'field "by" is {self.by}; a distance that is too far is a number above 0')
+        if self.over <= 0:
+            raise ValueError(f'field "over" is {self.over}; it has to reach back')
+        twice = sorted({name for name in self.features if self.features.count(name) > 1})
+        if twice:
+            raise ValueError(f'field "features" names {twice[0]} twice')
+        if self.at_least < 1:
+            raise ValueError(f'field "at_least" is {self.at_least}; one feature at least has to drift')
+        if self.features and self.at_least > len(self.features):
+            raise ValueError(
+                f'field "at_least" is {self.at_least}, and "features" names {len(self.features)} of them'
+            )
+        if self.look < _SECOND:
+            raise ValueError(f'field "look" is {self.look}; it is looked at once a second at most')
+        return self
+
+
 class Schedule(Spec):
     """When a pipeline is started: at the times of a cron line, or when a condition holds.
 
@@ -88,7 +149,7 @@ class Schedule(Spec):
     positional: ClassVar[tuple[str, ...]] = ("cron",)
     cron: str | None = None
     zone: str = "UTC"
-    when: Fresh | None = None
+    when: Fresh | Drifted | None = None
     at_most_every: Duration = Duration("10m")
     at_least_every: Duration | None = None
 
@@ -99,7 +160,7 @@ class Schedule(Spec):
             cron: str | None = None,
             *,
             zone: str = "UTC",
-            when: Fresh | None = None,
+            when: Fresh | Drifted | None = None,
             at_most_every: Length = ...,
             at_least_every: Length | None = None,
         ) -> None: ...

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from mlflow_core.errors import nearest
 from mlflow_core.spec.annotations import Kind
 from mlflow_core.spec.model import Named
-from mlflow_core.spec.schedule import Schedule
+from mlflow_core.spec.schedule import Drifted, Schedule
 from mlflow_core.spec.step import Step
 
 __all__ = ["PRODUCTS", "Pipeline", "check_steps", "in_order"]
@@ -76,6 +76,10 @@ class Pipeline(Named):
     @model_validator(mode="after")
     def _fits_together(self) -> Pipeline:
         check_steps(self.steps, {})
+        if self.schedule is not None and isinstance(self.schedule.when, Drifted):
+            raise ValueError(
+                'field "schedule": Drifted() compares with what a model was trained on; a pipeline of steps alone trains none'
+            )
         return self
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from mlflow_core.spec.model import Spec
 from mlflow_core.spec.network import Network
 from mlflow_core.spec.recovery import Recovery
+from mlflow_core.spec.size import Size
 
 __all__ = ["Baseline", "Family", "LogisticRegression", "Rate", "Sklearn", "Torch", "Trainer", "XGBoost"]
 
@@ -47,6 +48,9 @@ class XGBoost(Spec):
         device: ``"cpu"`` or ``"cuda"``.
         memory: Whether the binned rows are held ``"in_memory"`` or in files (``"external"``); ``"auto"`` decides by
             their size.
+        memory_per_worker: What the process of each rank must be able to use, e.g. ``"8GiB"``, checked before anything is
+            trained: a Dask worker by its memory limit, this process by what its machine has left. None checks nothing.
+            It changes no model, and neither where rows are held, which is ``memory``.
         params: Further XGBoost parameters as they are.
     """
 
@@ -76,6 +80,7 @@ class XGBoost(Spec):
     recovery: Recovery = Recovery()
     device: Literal["cpu", "cuda"] = "cpu"
     memory: Literal["auto", "in_memory", "external"] = "auto"
+    memory_per_worker: Size | None = None
     params: dict[str, Any] = {}
 
     @property
@@ -114,6 +119,8 @@ class Torch(Spec):
         device: ``"cpu"``, ``"cuda"``, or ``"auto"`` for what the workers have.
         seed: Seed of everything random.
         workers: Ranks that train together; 1 uses all threads of one worker.
+        memory_per_worker: What the process of each rank must be able to use, e.g. ``"8GiB"``, checked before anything is
+            trained: a Dask worker by its memory limit, this process by what its machine has left. None checks nothing.
     """
 
     kind: Literal["torch"] = "torch"
@@ -141,6 +148,7 @@ class Torch(Spec):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     workers: int = Field(default=1, ge=1)
+    memory_per_worker: Size | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:

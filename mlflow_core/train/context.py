@@ -20,8 +20,7 @@ class TrainContext:
     """Where a training runs, and whom it tells.
 
     Args:
-        workdir: A folder that the workers can read and write too. Checkpoints are left in it: the same trainer on the
-            same data in the same folder goes on from the last one.
+        workdir: A folder that the workers can read and write too.
         client: The cluster; None trains in this process.
         recorder: Told settings, metrics while training runs, and files.
         progress: Told of stages, rounds and steps.
@@ -29,6 +28,10 @@ class TrainContext:
         profile: Whether to measure and record the time in data, computing and communication.
         threads: How many threads a rank in this process may use, where several trainings share a machine; None uses
             all of them. On a cluster the ranks' seats say it.
+        checkpoints: Where checkpoints are, a folder or an fsspec address that the workers reach too: the same trainer on the
+            same data with the same place goes on from the last one. Whoever names a place clears it once the model is
+            in safety; until then nothing is trained again. By default they are in ``workdir``, and gone when the
+            training has ended well.
     """
 
     workdir: Path
@@ -38,3 +41,9 @@ class TrainContext:
     cache: Path | None = None
     profile: bool = False
     threads: int | None = None
+    checkpoints: Path | str | None = field(default=None, repr=False)  # an address may hold what opens it
+
+    @property
+    def checkpoint_place(self) -> Path | str:
+        """Where checkpoints are."""
+        return self.workdir / "checkpoints" if self.checkpoints is None else self.checkpoints

@@ -16,15 +16,16 @@ from mlflow_core.spec.trainer import Family, Sklearn, Torch, Trainer
 
 __all__ = ["identity_of", "modules_of", "paths_of", "settings_of"]
 
-_HOW_IT_RUNS = {"recovery"}
-_HOW_TORCH_RUNS = {"recovery", "workers", "device", "checkpoint_every"}
+_HOW_IT_RUNS = {"recovery", "memory_per_worker"}
+_HOW_TORCH_RUNS = {"recovery", "memory_per_worker", "workers", "device", "checkpoint_every"}
 
 
 def identity_of(trainer: Trainer) -> str:
     """A digest of what decides the model that a trainer makes of the same data.
 
-    How it runs is not of it: what happens when a worker is lost, and for networks how many ranks there are. A module or
-    estimator of a user's counts by the text of its file; where that cannot be found, training itself says so.
+    How it runs is not of it: what happens when a worker is lost, how much memory it must have, and for networks how many
+    ranks there are. A module or estimator of a user's counts by the text of its file; where that cannot be found,
+    training itself says so.
 
     Args:
         trainer: The trainer.

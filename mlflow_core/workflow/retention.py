@@ -1,4 +1,4 @@
-"""Taking away what nobody needs any more: artifacts, training sets, layouts, logs; records are never taken away.
+"""Taking away what nobody needs any more: artifacts, training sets, checkpoints, layouts, logs; records never go.
 
 What is needed is said by the records of the whole database, for its projects may share one artifact store. It is safe
 while runs write: what they store is young, and what they store again is young again.
@@ -20,6 +20,7 @@ from mlflow_core.engine.layouts.cache import Cache, CacheEntry
 from mlflow_core.errors import ArtifactError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.metadata.retention import Needed, OldDataset, read_needed
+from mlflow_core.workflow.kept_trainings import KeptTrainings, OldTraining
 from mlflow_core.workflow.sharing import other_users
 
 __all__ = ["OldFile", "Removal", "Stored", "remove_old"]
@@ -72,13 +73,14 @@ class Removal:
     versions: int
     layouts: tuple[CacheEntry, ...]
     logs: tuple[OldFile, ...]
+    trainings: tuple[OldTraining, ...]
     done: bool
 
     @property
     def bytes(self) -> int:
         """How much space that is."""
-        layouts = sum(one.bytes for one in self.layouts)
-        return self.artifacts.freed_bytes + layouts + sum(one.bytes for one in self.logs)
+        layouts, logs = sum(one.bytes for one in self.layouts), sum(one.bytes for one in self.logs)
+        return self.artifacts.freed_bytes + layouts + logs + sum(one.bytes for one in self.trainings)
 
 
 def remove_old(stored: Stored, rules: RetentionSettings, clock: Clock, *, really: bool) -> Removal:
@@ -109,7 +111,10 @@ def remove_old(stored: Stored, rules: RetentionSettings, clock: Clock, *, really
         artifacts = stored.artifacts.gc(needed.digests, young, SystemClock(), dry_run=not really)
     layouts = tuple(_layouts(stored.cache, rules, really=really))
     logs = tuple(_logs(stored, rules, needed, really=really))
-    removal = Removal(artifacts, needed.datasets, needed.versions, layouts, logs, really)
+    # A store that is another database's was refused, so a run that is not known here does not go on anywhere.
+    kept = KeptTrainings(stored.artifacts, lambda run: run in needed.running)
+    trainings = kept.remove_old(really=really)
+    removal = Removal(artifacts, needed.datasets, needed.versions, layouts, logs, trainings, really)
     if really:
         stored.metadata.record_audit("gc", "store", _facts(removal))
     return removal
@@ -209,5 +214,6 @@ def _facts(removal: Removal) -> dict[str, object]:
         "datasets": [f"{one.namespace}/{one.project}: {one.name} {one.id}" for one in removal.datasets],
         "layouts": len(removal.layouts),
         "logs": len(removal.logs),
+        "trainings": len(removal.trainings),
         "bytes": removal.bytes,
     }

@@ -1,7 +1,8 @@
-"""The folder in which one training works: the same for the same trainer on the same dataset until it has finished.
+"""Where one training works: a folder for scratch, and a place in the artifact store for its checkpoints.
 
-A training leaves its checkpoints there, so one whose driver was killed goes on from the last of them when the pipeline
-is run again. What has finished leaves nothing; what never came back is taken away after two weeks.
+Both have the same name for the same trainer on the same dataset. A training whose driver was killed goes on from its last
+checkpoint when the pipeline is run again, on whichever machine; the folder is this machine's. What has ended well leaves
+nothing.
 """
 
 from __future__ import annotations
@@ -11,19 +12,24 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
+from mlflow_core.errors import ArtifactError
 from mlflow_core.spec import Trainer
-from mlflow_core.train.gang.checkpoints import SUFFIX
+from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.train.identity import identity_of
+from mlflow_core.workflow.kept_trainings import KeptTrainings
 
 __all__ = ["TrainingFolder", "training_folder"]
 
 _KEPT_FOR_S = 14 * 86_400.0
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,58 +38,100 @@ class TrainingFolder:
 
     Attributes:
         path: The folder.
-        begun: Whether it holds checkpoints of a training that was interrupted.
+        checkpoints: Where its checkpoints are, a folder or an fsspec address.
+        begun: Whether there are any, of a training that was interrupted.
     """
 
     path: Path
+    checkpoints: str
     begun: bool
 
 
 @contextmanager
 def training_folder(
-    parent: Path, trainer: Trainer, dataset: str, *, fresh: bool = False
+    parent: Path, kept: KeptTrainings, trainer: Trainer, dataset: str, *, run: str, fresh: bool = False
 ) -> Iterator[TrainingFolder]:
-    """Hold a training's folder for the time of a ``with`` block; no other driver works in it meanwhile.
+    """Hold the places of a training for the time of a ``with`` block; no other driver works there meanwhile.
 
     Args:
-        parent: The folder of all trainings, on storage that the workers reach.
+        parent: The folder of all trainings' scratch, on storage that the workers reach.
+        kept: The trainings of the artifact store.
         trainer: The trainer.
         dataset: The dataset's digest.
+        run: The run that trains.
         fresh: Whether to start anew where a training was interrupted.
 
     Yields:
-        The folder. It is removed at the end, unless the training failed and left a checkpoint. While another driver
-        trains the same, a second folder is used, which is removed in any case.
+        The places. The folder is removed at the end, for copies of rows must not lie where no erasure looks for them;
+        the checkpoints are, unless the block failed: it is to end well once the model is stored. While another driver
+        trains the same, second places are used, which are removed in any case.
+
+    Raises:
+        ArtifactError: The artifact store cannot be read or written.
     """
     parent.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(f"{identity_of(trainer)} {dataset}".encode()).hexdigest()[:32]
-    with _first_free(parent, name) as (folder, is_first):
+    with _first_free(parent, kept, name, run) as (own, is_first):
+        folder = parent / own
         _take_away_old(parent)
+        _tidied(kept.remove_old)
         if fresh or not is_first:
             shutil.rmtree(folder, ignore_errors=True)
+            kept.clear(own)
+            kept.take(own, run)
         folder.mkdir(exist_ok=True)
         try:
-            yield TrainingFolder(folder, _has_checkpoints(folder))
+            yield TrainingFolder(folder, kept.address(own), kept.begun(own))
         except BaseException:
-            if is_first:
-                _keep_checkpoints(folder)
-            else:
-                shutil.rmtree(folder, ignore_errors=True)
+            _tidied(partial(_leave, kept, own, goes_on=is_first))
             raise
-        shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        _tidied(partial(kept.clear, own))
 
 
 @contextmanager
-def _first_free(parent: Path, name: str) -> Iterator[tuple[Path, bool]]:
-    """Lock the training's own folder, or where another driver holds it the next free one beside it."""
+def _first_free(parent: Path, kept: KeptTrainings, name: str, run: str) -> Iterator[tuple[str, bool]]:
+    """Take the training's own places, or where another driver has them the next free ones beside them.
+
+    A driver on this machine is told by a lock, for it may be of the same run; one on another by the run that took it.
+    """
     number = 0
-    while (lock := _locked(parent / f".{name}-{number}.lock")) is None:
+    while (lock := _taken(parent, kept, f"{name}-{number}", run)) is None:
         number += 1
     with lock:
         try:
-            yield parent / f"{name}-{number}", number == 0
+            yield f"{name}-{number}", number == 0
         finally:
             Path(lock.name).unlink(missing_ok=True)
+
+
+def _taken(parent: Path, kept: KeptTrainings, name: str, run: str) -> IO[str] | None:
+    lock = _locked(parent / f".{name}.lock")
+    if lock is None:
+        return None
+    free = False
+    try:
+        free = kept.take(name, run)
+    finally:
+        if not free:
+            with lock:
+                Path(lock.name).unlink(missing_ok=True)
+    return lock if free else None
+
+
+def _leave(kept: KeptTrainings, name: str, *, goes_on: bool) -> None:
+    """Leave checkpoints to go on from, if there are any, and nothing else."""
+    if not goes_on or not kept.begun(name):
+        kept.clear(name)
+
+
+def _tidied(act: Callable[[], object]) -> None:
+    """Clean up, if the store lets us: what stays is cleaned by a later training, and hinders none."""
+    try:
+        act()
+    except ArtifactError as error:
+        _log.warning("checkpoints that are not needed any more stay: %s", error)
 
 
 def _locked(path: Path) -> IO[str] | None:
@@ -101,24 +149,11 @@ def _locked(path: Path) -> IO[str] | None:
         lock.close()  # its owner has just finished and taken the file away
 
 
-def _has_checkpoints(folder: Path) -> bool:
-    return any(folder.rglob(f"*{SUFFIX}"))
-
-
-def _keep_checkpoints(folder: Path) -> None:
-    """Remove everything but checkpoints: copies of rows must not lie where no erasure looks for them."""
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before the folder
-        if path.is_dir():
-            with suppress(OSError):  # a checkpoint is in it
-                path.rmdir()
-        elif path.suffix != SUFFIX:
-            path.unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
-
-
 def _take_away_old(parent: Path) -> None:
-    """Remove what has not changed for long; the caller's own folder is locked, and so is everybody's who trains."""
+    """Remove the folders of drivers that were killed and whose training nobody took up for long.
+
+    The caller's own folder is locked, and so is everybody's who trains.
+    """
     for folder in parent.iterdir():
         if not folder.is_dir() or time.time() - _changed(folder) < _KEPT_FOR_S:
             continue

@@ -52,7 +52,7 @@ class Workspace:
 
     @property
     def trainings(self) -> Path:
-        """The folder where trainings keep their checkpoints until they have finished."""
+        """The folder of trainings' scratch until they have ended; their checkpoints are in the artifact store."""
         return self.settings.root / ".mlcore" / "trainings"
 
     @property

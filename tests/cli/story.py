@@ -23,7 +23,7 @@ AT = ("--at", "2024-04-20T00:30Z")
 
 _READING = (
     " show", " list", " log", " logs", " lineage", " history", " compare", " diff", " diff-data", " get", " erasures",
-    " why", " next", " status",
+    " why", " next", " look", " status",
 )  # fmt: skip
 
 
@@ -88,6 +88,13 @@ def a_schedule(root: Path) -> None:
     pipeline = root / "pipelines" / "late_parcel.py"
     line = '    schedule=ml.Schedule("0 6 29 2 *"),\n'
     pipeline.write_text(pipeline.read_text().replace("    register=", line + "    register="))
+
+
+def a_condition(root: Path) -> None:
+    """The pipeline starts by itself where its features drift farther than they ever will."""
+    pipeline = root / "pipelines" / "late_parcel.py"
+    text = pipeline.read_text()
+    pipeline.write_text(text.replace('ml.Schedule("0 6 29 2 *")', "ml.Schedule(when=ml.Drifted(by=50.0))"))
 
 
 def another_seed_and_depth(root: Path) -> None:
@@ -217,7 +224,10 @@ STORY = (
     called("schedule pause late_parcel --why mending"),
     called("schedule resume late_parcel"),
     called("schedule run late_parcel"),
-    called("scheduler --once"),
+    called("scheduler --once", then=a_condition),
+    called("apply"),
+    called("schedule look late_parcel"),
+    called("schedule list"),
     called("cluster start --workers 1", apart=True),
     called("cluster status"),
     called("cluster scale 1"),

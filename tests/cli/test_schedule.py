@@ -20,6 +20,7 @@ from mlflow_core.cli.boundary import run
 from mlflow_core.config import Principal, SystemClock
 from mlflow_core.metadata import MetadataStore
 from tests.house.pages import blocks_of
+from tests.workflow import retail
 
 YAML = """project: shop
 provider: local
@@ -179,3 +180,37 @@ def test_without_a_started_cluster_the_commands_say_how_to_start_one(shop: Path)
     assert "no cluster was started" in told
     assert "mlcore cluster start" in told
     assert "There is no started cluster." in mlcore("cluster", "stop", cwd=shop)
+
+
+def test_a_drift_starts_a_training_after_which_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(repository))
+    root = retail.shop(tmp_path / "shop")
+    mlcore("apply", cwd=root)
+    assert "no run of likely has succeeded yet" in mlcore("schedule", "look", "likely", cwd=root)
+    mlcore("train", "likely", "--in-process", cwd=root)
+    retail.visits(root, "other", day=30, days=27, seed=3, amount=58.0)
+    retail.declare(root, since=30)  # what is trained next is as new as that
+    mlcore("apply", cwd=root)
+
+    seen = answer("schedule", "look", "likely", cwd=root)
+    ended = answer("scheduler", "--once", cwd=root)
+
+    assert "amount" in seen["why"]
+    assert dict(seen["found"]["distances"])["amount"] > 0.2
+    (start,) = ended["started"]
+    assert (start["schedule"], start["status"], start["error"]) == ("likely", 0, None)
+    after = answer("schedule", "look", "likely", cwd=root)
+    assert after["why"] is None
+    assert after["found"]["drifted"] is False
+    listed = mlcore("schedule", "list", cwd=root)
+    assert max(len(line) for line in listed.splitlines()) <= 80
+    assert "drifted" in listed
+    assert answer("schedule", "next", "likely", cwd=root)[0]["what"] == "look"
+
+
+def test_what_waits_for_nothing_cannot_be_looked_at(shop: Path) -> None:
+    assert 'schedule "nightly" waits for no condition' in mlcore(
+        "schedule", "look", "nightly", cwd=shop, code=2
+    )

@@ -144,4 +144,5 @@ def test_a_folder_that_a_worker_does_not_see_is_left_out(tmp_path, as_before):
 def test_what_is_installed_is_left_alone_and_a_module_s_folder_is_the_one_that_it_is_imported_from():
     assert list(_folder_of("pyarrow.compute")) == []
     assert list(_folder_of("mlflow_core.spec")) == []
+    assert list(_folder_of("functools")) == [], "as a partial of a function says that it is from there"
     assert list(_folder_of(__name__)) == [str(ROOT)]

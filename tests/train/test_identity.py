@@ -17,8 +17,8 @@ NET = Torch(module=MLP())
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (XGBoost(), XGBoost(recovery=Recovery(restarts=3))),
-        (NET, Torch(module=MLP(), workers=2, device="cpu", checkpoint_every=7)),
+        (XGBoost(), XGBoost(recovery=Recovery(restarts=3), memory_per_worker="2GiB")),
+        (NET, Torch(module=MLP(), workers=2, device="cpu", checkpoint_every=7, memory_per_worker="1MB")),
         (
             Family(trainer=NET, by=("key",)),
             Family(trainer=Torch(module=MLP(), recovery=Recovery(shrink=False)), by=("key",)),

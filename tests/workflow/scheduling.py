@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from mlflow_core.cli.schedule import told_to_end
 from mlflow_core.config import Principal, SystemClock
@@ -48,14 +49,26 @@ def scheduler(folder: Path, *, seconds: float = 0.0, lease_s: float = 60.0) -> S
     url = f"sqlite:///{folder}/metadata.db"
     store = MetadataStore(url, SystemClock(), Principal("test"), project="shop")
     said = folder / f"said-{os.getpid()}"
+    measured = folder / "measured"
 
     def say(line: str) -> None:
         with said.open("a") as file:
             file.write(f"{line}\n")
 
+    def measure(told: Mapping[str, Any]) -> dict[str, Any]:
+        from tests.workflow import retail  # with all that trains, which few schedulers need
+
+        with measured.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        found = retail.measure(folder, told)
+        while (folder / "hold").exists():
+            time.sleep(0.02)
+        return found
+
     return Scheduler(
-        store, SystemClock(), start, f"test:{os.getpid()}", say, lease_s=lease_s, look_s=0.1, ends_within_s=5
-    )
+        store, SystemClock(), start, f"test:{os.getpid()}", say, lease_s=lease_s, look_s=0.1, ends_within_s=5,
+        base=str(folder / "retail"), measure=measure,
+    )  # fmt: skip
 
 
 def process(

@@ -17,6 +17,8 @@ from mlflow_core.config.retention import RetentionSettings
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.errors import ArtifactError, MetadataError
 from mlflow_core.metadata import MetadataStore
+from mlflow_core.train.gang.checkpoints import Checkpoints
+from mlflow_core.workflow.kept_trainings import KeptTrainings
 from mlflow_core.workflow.retention import Removal, Stored, remove_old
 from mlflow_core.workflow.sharing import claim
 
@@ -355,3 +357,34 @@ def test_a_store_that_another_database_uses_too_is_left_alone_until_that_one_is_
     assert shop.has(lost) == [True]
     (Path(shop.artifacts.location) / "users" / theirs).unlink()
     assert shop.gc().artifacts.deleted == (lost,)
+
+
+def test_checkpoints_of_trainings_that_never_went_on_go_and_none_of_a_run_that_is_going_on(
+    shop: Shop,
+) -> None:
+    shop.run(1, shop.put("needed"))
+    running, failed = shop.run(20, state=None), shop.run(20, state="failed")
+    folder = Path(shop.artifacts.location) / "trainings"
+    for name, run in (
+        ("abandoned-0", failed),
+        ("unknown-0", "nobody"),
+        ("going-0", running),
+        ("young-0", failed),
+    ):
+        kept = KeptTrainings(shop.artifacts, lambda _: False)
+        assert kept.take(name, run)
+        Checkpoints(kept.address(name), "mine").write(50, {"model": b"x" * 1000}, {})
+        if name != "young-0":
+            for path in (folder / name).iterdir():
+                os.utime(path, (time.time() - 15 * 86_400,) * 2)
+
+    said = shop.gc(really=False)
+    assert [one.name for one in said.trainings] == ["abandoned-0", "unknown-0"]
+    assert said.bytes == sum(one.bytes for one in said.trainings) > 2000
+    assert len(list(folder.iterdir())) == 4
+    done = shop.gc()
+
+    assert done.trainings == said.trainings
+    assert sorted(path.name for path in folder.iterdir()) == ["going-0", "young-0"]
+    assert shop.gc().trainings == ()
+    assert done.artifacts.deleted == ()

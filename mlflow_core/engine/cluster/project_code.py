@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["ProjectCode", "share_code", "share_modules"]
 
 _INSTALLED: Final = ("site-packages", "dist-packages")
+# Imported anew, a class of the standard library would be another one than that of whoever has imported it before.
+_STANDARD: Final = Path(sysconfig.get_path("stdlib"))
 
 
 def share_code(client: Client, reads: Iterable[ViewRead], plan: RetrievalPlan | None = None) -> None:
@@ -146,6 +149,8 @@ def _modules_in(folders: list[str]) -> list[ModuleType]:
 
 def _is_the_users(file: Path, folder: Path, module: str) -> bool:
     if module.partition(".")[0] == "mlflow_core" or not file.is_relative_to(folder):
+        return False
+    if file.is_relative_to(_STANDARD):
         return False
     ours = file.relative_to(folder).parts[:-1]
     installed = any(part in _INSTALLED for part in file.parts)

@@ -23,7 +23,7 @@ from mlflow_core.plan.dataset import COUNTED, KNOWN, PARTS, TIME_COLUMN, Dataset
 from mlflow_core.sources import read_schema, read_table
 from mlflow_core.spec import Source
 
-__all__ = ["EntityRows", "entity_rows", "final_versions", "label_columns"]
+__all__ = ["EntityRows", "entity_rows", "final_versions", "label_columns", "making_rows", "unlabelled"]
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -60,34 +60,68 @@ def entity_rows(plan: DatasetPlan, base: str) -> EntityRows:
         SourceError: The source has no event that makes a row.
     """
     spine = plan.dataset.spine
-    events = final_versions(read_table(spine.source, base, plan.columns), spine.source)
-    title = f"spine of {plan.dataset.features.title}"
-    events = without_erased(events, spine.source, plan.erased)
-    if spine.where is not None:
-        events = events.filter(holds(events, spine.where, title=f"{title}: where"))
+    events = making_rows(plan, final_versions(read_table(spine.source, base, plan.columns), spine.source))
     if events.num_rows == 0:
         raise SourceError(
             "has no event that makes a row of the dataset",
             object=spine.source.title,
             place=spine.source.place,
         )
+    kept, computed = unlabelled(plan, events, with_label=True)
+    label, known, settled = _labels(plan, base, events, kept, computed)
+    parts = assign_parts(
+        _ints(kept[TIME_COLUMN]), known, _numpy(pc.is_valid(label)), plan.cuts, settled=settled
+    )
+    return _ordered(kept.append_column(plan.label.name, label), parts)
+
+
+def making_rows(plan: DatasetPlan, events: pa.Table) -> pa.Table:
+    """Keep the events that make a row of a training set.
+
+    Args:
+        plan: The training set's.
+        events: Of the spine's source, with the plan's columns, each event's final version.
+    """
+    spine = plan.dataset.spine
+    kept = without_erased(events, spine.source, plan.erased)
+    if spine.where is None:
+        return kept
+    return kept.filter(holds(kept, spine.where, title=f"{_title(plan)}: where"))
+
+
+def unlabelled(plan: DatasetPlan, events: pa.Table, *, with_label: bool = False) -> tuple[pa.Table, pa.Table]:
+    """Make rows of events: query time and kept columns.
+
+    Args:
+        plan: The training set's.
+        events: From ``making_rows``, (n,).
+        with_label: Whether a label that is an expression over the event is computed beside the time.
+
+    Returns:
+        The rows, (n,); and what was computed for them, beside the events' own columns.
+
+    Raises:
+        SourceError: An event has no query time.
+    """
+    spine = plan.dataset.spine
     expressions = {"mlcore_at": spine.at or f'"{spine.source.event_time}"'}
-    if plan.label.expression is not None:
+    if with_label and plan.label.expression is not None:
         expressions["mlcore_label"] = plan.label.expression
-    computed = evaluate(events, expressions, title=title)
+    computed = evaluate(events, expressions, title=_title(plan))
     at = computed["mlcore_at"].cast(TIME)
-    kept = pa.table([at, *(events[name] for name in plan.carried)], names=[TIME_COLUMN, *plan.carried])
-    has_time = pc.is_valid(at)
-    if not pc.all(has_time).as_py():
+    if at.null_count:
         raise SourceError(
             f"{at.null_count} events have no query time: {expressions['mlcore_at']} is null",
             object=spine.source.title,
             place=spine.place,
             hint="Leave them out with Spine(where=...).",
         )
-    label, known, settled = _labels(plan, base, events, kept, computed)
-    parts = assign_parts(_ints(at), known, _numpy(pc.is_valid(label)), plan.cuts, settled=settled)
-    return _ordered(kept.append_column(plan.label.name, label), parts)
+    kept = pa.table([at, *(events[name] for name in plan.carried)], names=[TIME_COLUMN, *plan.carried])
+    return kept, computed
+
+
+def _title(plan: DatasetPlan) -> str:
+    return f"spine of {plan.dataset.features.title}"
 
 
 def final_versions(events: pa.Table, source: Source) -> pa.Table:

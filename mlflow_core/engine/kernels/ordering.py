@@ -179,11 +179,11 @@ def by_digits(time: Int64, rows: Int64) -> bool:
 
 @kernel
 def _told_apart(codes: Any, order: Int64, c_scratch: Any) -> None:
-    """Sort by the whole code what has the same first 22 bits, stable; none of them is in two places."""
+    """Sort by the whole code what has the same first 33 bits, stable; none of them is in two places."""
     o_scratch = np.empty(0, np.int64)
     start, apart, n = 0, False, len(codes)
     for at in range(1, n + 1):
-        if at == n or (codes[at] >> np.uint64(42)) != (codes[start] >> np.uint64(42)):
+        if at == n or (codes[at] >> np.uint64(31)) != (codes[start] >> np.uint64(31)):
             if apart:
                 if len(o_scratch) == 0:
                     o_scratch = np.empty(n, np.int64)

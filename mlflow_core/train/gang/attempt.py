@@ -61,11 +61,13 @@ class GivenUp:
         lost: Rank and address of each worker that was lost; empty where all are still there.
         reason: What happened, where no worker was lost.
         hanging: Addresses where a rank could not be ended; no rank can run there.
+        checkpoint: Where the last checkpoint is that its ranks told of; None where they told of none.
     """
 
     lost: tuple[tuple[int, str], ...]
     reason: str = ""
     hanging: tuple[str, ...] = ()
+    checkpoint: Any = None
 
 
 def attempt(
@@ -100,9 +102,9 @@ def attempt(
     try:
         results = ranks.run(program, rendezvous)
     except _Broken as broken:
-        return GivenUp(broken.lost, str(broken), hanging=ranks.end())
+        return ranks.given_up(broken.lost, str(broken))
     except Disrupted as error:
-        return GivenUp((), str(error), hanging=ranks.end())
+        return ranks.given_up((), str(error))
     except BaseException:
         ranks.end()
         raise
@@ -147,6 +149,11 @@ class _Ranks:
         results = self._collect("rank", run_rank, calls)
         self._hearing.listen_to_the_end()
         return results
+
+    def given_up(self, lost: tuple[tuple[int, str], ...], reason: str) -> GivenUp:
+        """End it, and say what there is to say: the ranks are heard until they have ended."""
+        hanging = self.end()
+        return GivenUp(lost, reason, hanging, self._hearing.checkpoint)
 
     def end(self) -> tuple[str, ...]:
         """Leave no rank, task or topic behind; return where a rank could not be ended."""

@@ -1,8 +1,8 @@
-"""Checkpoints of a training in one folder: whole or not there, of this training or refused, two at most.
+"""Checkpoints of a training in one place: whole or passed over, of this training or refused, two at most.
 
-A checkpoint is one file: a magic word, the length and the SHA-256 of a JSON header, the header, then the bytes of the
-files that it names with their sizes and digests. It is written aside, forced to disk and renamed, so that a process
-that is killed leaves the ones before as they were. What the files hold is not known here.
+A checkpoint is one thing: a magic word, the length and the SHA-256 of a JSON header, the header, then the bytes of the
+files that it names with their sizes and digests. How it is put so that a process that is killed leaves the ones before
+as they were is the shelf's business (``shelf``). What the files hold is not known here.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from mlflow_core.errors import MachineError, TrainError, disk_is_full
 from mlflow_core.telemetry.logs import get_logger
+from mlflow_core.train.gang.shelf import Shelf, shelf_at
 
 __all__ = ["SUFFIX", "Checkpoint", "Checkpoints"]
 
@@ -26,9 +27,7 @@ _log = get_logger(__name__)
 _MAGIC: Final = b"MLCCKPT1"
 _KEPT: Final = 2
 SUFFIX: Final = ".checkpoint"
-"""How a checkpoint's file ends."""
-_ASIDE: Final = ".part"
-_ABANDONED_S: Final = 60.0
+"""How a checkpoint's name ends."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,10 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one training.
+    """The checkpoints of one training. It can be sent to workers: it opens its place where it is used.
 
     Args:
-        folder: Where they are, on storage that all ranks and the caller share; made when it is needed.
+        where: A folder, or an fsspec address, that all ranks and the caller reach; made when it is needed.
         identity: A digest of all that a checkpoint depends on: the trainer's settings, the data, the preprocessing.
         warn: Told, in a sentence, of each checkpoint that is damaged; by default the log is.
 
@@ -61,8 +60,13 @@ class Checkpoints:
         50
     """
 
-    def __init__(self, folder: Path, identity: str, warn: Callable[[str], None] = _log.warning) -> None:
-        self._folder, self._identity, self._warn = folder, identity, warn
+    def __init__(self, where: Path | str, identity: str, warn: Callable[[str], None] | None = None) -> None:
+        self._where, self._identity, self._warn = where, identity, warn
+
+    @property
+    def place(self) -> str:
+        """Where they are, for messages."""
+        return self._shelf.shown()
 
     def write(self, at: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
         """Write a checkpoint, whole or not at all; the one before it is kept, older ones go. One rank writes.
@@ -73,29 +77,15 @@ class Checkpoints:
             facts: JSON-able values.
 
         Raises:
-            TrainError: The disk is full; the checkpoints before are as they were.
+            MachineError: The disk is full, or the place cannot be written; the checkpoints before are as they were.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        aside = self._folder / f"{at:012d}-{uuid.uuid4().hex}{_ASIDE}"
+        shelf = self._shelf
         try:
-            with aside.open("xb") as file:
-                self._fill(file, at, files, facts)
-            written = aside.stat().st_mtime
-            os.replace(aside, self._folder / f"{at:012d}{SUFFIX}")  # noqa: PTH105 the atomic one
+            shelf.put(_name(at), chain([self._head(at, files, facts)], files.values()))
+            for old in _newest_first(shelf)[_KEPT:]:
+                shelf.remove(old)
         except OSError as error:
-            aside.unlink(missing_ok=True)
-            if disk_is_full(error):
-                raise MachineError(
-                    "the disk is full",
-                    object=f"checkpoint {at}",
-                    place=str(self._folder),
-                    hint="Free some space, then run it again: it goes on from the checkpoint before.",
-                ) from error
-            raise
-        _force(self._folder)
-        for old in self._newest_first()[_KEPT:]:
-            old.unlink(missing_ok=True)
-        self._sweep(written)
+            raise _not_written(error, at, shelf.shown()) from error
 
     def last(self) -> Checkpoint | None:
         """Read the newest whole checkpoint; damaged ones are passed over with a warning.
@@ -105,13 +95,17 @@ class Checkpoints:
 
         Raises:
             TrainError: There is a checkpoint of another training; names both.
+            MachineError: The place cannot be read.
         """
         found: Checkpoint | None = None
-        for path in self._newest_first():
-            # Older ones are looked at too, so that one of another training is told wherever it is.
-            header, body = self._checked(path)
-            if header is not None and found is None:
-                found = self._opened(path, header, body)
+        shelf = self._shelf
+        try:
+            for name in _newest_first(shelf):
+                # Older ones are looked at too, so that one of another training is told wherever it is.
+                read = self._read(shelf, name, whole=found is None)
+                found = found or read
+        except OSError as error:
+            raise _not_read(error, shelf.shown()) from error
         return found
 
     def at(self, at: int) -> Checkpoint | None:
@@ -122,86 +116,115 @@ class Checkpoints:
 
         Raises:
             TrainError: It is of another training; names both.
+            MachineError: The place cannot be read.
         """
-        path = self._folder / f"{at:012d}{SUFFIX}"
-        header, body = self._checked(path) if path.exists() else (None, 0)
-        return None if header is None else self._opened(path, header, body)
+        shelf, name = self._shelf, _name(at)
+        try:
+            return self._read(shelf, name, whole=True) if name in shelf.names() else None
+        except OSError as error:
+            raise _not_read(error, shelf.shown(name)) from error
 
     def clear(self) -> None:
-        """Delete all that was written here, after the training has ended well; the folder too, if nothing else is in it."""
-        if not self._folder.is_dir():
-            return
-        for path in (*self._newest_first(), *self._folder.glob(f"*{_ASIDE}")):
-            path.unlink(missing_ok=True)
-        if not any(self._folder.iterdir()):
-            self._folder.rmdir()
+        """Delete all that was written here, once what the training gave is in safety; nobody writes meanwhile."""
+        shelf = self._shelf
+        for name in _newest_first(shelf):
+            shelf.remove(name)
+        shelf.sweep()
 
-    def _fill(self, file: BinaryIO, at: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
+    @property
+    def _shelf(self) -> Shelf:
+        try:
+            return shelf_at(self._where)
+        except (
+            OSError
+        ) as error:  # some libraries call at once; the address may hold what opens it, and is not told
+            raise MachineError(
+                f"the place of the checkpoints cannot be opened: {error.strerror or error}",
+                expected="a place that this process and all workers reach",
+            ) from error
+
+    def _head(self, at: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> bytes:
         named = {name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in files.items()}
         header = json.dumps({"identity": self._identity, "at": at, "facts": facts, "files": named}).encode()
-        file.write(_MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest() + header)
-        for data in files.values():
-            file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        return _MAGIC + len(header).to_bytes(8, "little") + hashlib.sha256(header).digest() + header
 
-    def _newest_first(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*{SUFFIX}"), reverse=True)
-
-    def _checked(self, path: Path) -> tuple[dict[str, Any] | None, int]:
-        """Read a header of this training and where the files begin; None, with a warning, if it is not whole."""
-        header, body = self._header(path)
-        if header is None:
-            self._warn(f"the checkpoint {path} is damaged and is passed over")
-        elif header["identity"] != self._identity:
-            raise TrainError(
-                f"the checkpoint is of another training ({header['identity']}), not of this one ({self._identity})",
-                place=str(path),
-                hint="Use another folder, or start anew: mlcore train --fresh, or delete the checkpoints.",
-            )
-        return header, body
-
-    def _opened(self, path: Path, header: Mapping[str, Any], body: int) -> Checkpoint | None:
-        files = _files(path, header, body)
-        if files is None:
-            self._warn(f"the checkpoint {path} is damaged and is passed over")
+    def _read(self, shelf: Shelf, name: str, *, whole: bool) -> Checkpoint | None:
+        """Read a checkpoint of this training, or its header alone; None, with a warning, if it is not whole."""
+        try:
+            with shelf.open(name) as file:
+                header = _header(file)
+                self._check_ours(header, shelf.shown(name))
+                files = _files(file, header, whole=whole) if header is not None else None
+        except FileNotFoundError:
+            return None  # whoever writes has just taken it away, for there are two newer ones
+        if header is None or files is None:
+            (self._warn or _log.warning)(f"the checkpoint {shelf.shown(name)} is damaged and is passed over")
             return None
         return Checkpoint(header["at"], files, header["facts"])
 
-    def _header(self, path: Path) -> tuple[dict[str, Any] | None, int]:
-        """Read a header and where the files begin; None if it is not whole."""
-        with path.open("rb") as file:
-            start = file.read(len(_MAGIC) + 8 + 32)
-            size = int.from_bytes(start[len(_MAGIC) : len(_MAGIC) + 8], "little")
-            if not start.startswith(_MAGIC) or size > path.stat().st_size:
-                return None, 0
-            text = file.read(size)
-        if hashlib.sha256(text).digest() != start[len(_MAGIC) + 8 :]:
-            return None, 0
-        header: dict[str, Any] = json.loads(text)
-        return header, len(start) + size
-
-    def _sweep(self, written: float) -> None:
-        """Delete what writers that were killed have left; one that still writes touches its file now and then."""
-        for path in self._folder.glob(f"*{_ASIDE}"):
-            if written - path.stat().st_mtime > _ABANDONED_S:
-                path.unlink(missing_ok=True)
+    def _check_ours(self, header: Mapping[str, Any] | None, shown: str) -> None:
+        if header is not None and header["identity"] != self._identity:
+            raise TrainError(
+                f"the checkpoint is of another training ({header['identity']}), not of this one ({self._identity})",
+                place=shown,
+                hint="Use another folder, or start anew: mlcore train --fresh, or delete the checkpoints.",
+            )
 
 
-def _files(path: Path, header: Mapping[str, Any], start: int) -> dict[str, bytes] | None:
-    with path.open("rb") as file:
-        file.seek(start)
-        found = {name: file.read(size) for name, (size, _) in header["files"].items()}
-        whole = not file.read(1) and all(
-            hashlib.sha256(found[name]).hexdigest() == digest for name, (_, digest) in header["files"].items()
+def _name(at: int) -> str:
+    return f"{at:012d}{SUFFIX}"
+
+
+def _newest_first(shelf: Shelf) -> list[str]:
+    return sorted((name for name in shelf.names() if name.endswith(SUFFIX)), reverse=True)
+
+
+def _header(file: BinaryIO) -> dict[str, Any] | None:
+    """Read a header, and leave the file where the files begin; None if it is not whole."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    start = file.read(len(_MAGIC) + 8 + 32)
+    size = int.from_bytes(start[len(_MAGIC) : len(_MAGIC) + 8], "little")
+    if not start.startswith(_MAGIC) or size > length:
+        return None
+    text = file.read(size)
+    if hashlib.sha256(text).digest() != start[len(_MAGIC) + 8 :]:
+        return None
+    header: dict[str, Any] = json.loads(text)
+    return header
+
+
+def _files(file: BinaryIO, header: Mapping[str, Any], *, whole: bool) -> dict[str, bytes] | None:
+    """Read the files behind a header, if they are wanted; None if they are not what the header says."""
+    if not whole:
+        return {}
+    found = {name: file.read(size) for name, (size, _) in header["files"].items()}
+    same = not file.read(1) and all(
+        hashlib.sha256(found[name]).hexdigest() == digest for name, (_, digest) in header["files"].items()
+    )
+    return found if same else None
+
+
+def _not_written(error: OSError, at: int, place: str) -> MachineError:
+    if disk_is_full(error):
+        return MachineError(
+            "the disk is full",
+            object=f"checkpoint {at}",
+            place=place,
+            hint="Free some space, then run it again: it goes on from the checkpoint before.",
         )
-    return found if whole else None
+    return MachineError(
+        f"cannot be written: {error.strerror or error}",
+        object=f"checkpoint {at}",
+        place=place,
+        expected="a place that the worker of rank 0 may write to",
+        hint="Run it again then: it goes on from the checkpoint before.",
+    )
 
 
-def _force(folder: Path) -> None:
-    """Make a rename last through a loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _not_read(error: OSError, place: str) -> MachineError:
+    return MachineError(
+        f"the checkpoints cannot be read: {error.strerror or error}",
+        place=place,
+        expected="a place that this process and all workers reach",
+    )

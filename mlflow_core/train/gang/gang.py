@@ -21,7 +21,7 @@ from mlflow_core.train.gang.attempt import Done, GivenUp, attempt
 from mlflow_core.train.gang.rank import CHECKPOINT, Disrupted, Rank, Told
 from mlflow_core.train.gang.rendezvous import Rendezvous
 from mlflow_core.train.gang.roll import Roll
-from mlflow_core.train.gang.seats import Member, Seat, check_cluster, seats
+from mlflow_core.train.gang.seats import Member, Seat, check_cluster, seats, usable
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -75,6 +75,7 @@ def run_gang(
     told: Callable[[Told], None] | None = None,
     progress: Progress | None = None,
     threads: int | None = None,
+    memory: int = 0,
 ) -> GangResult[T]:
     """Run a program as so many ranks, each on a worker of its own, until all have ended.
 
@@ -91,6 +92,7 @@ def run_gang(
         told: Called in this thread with what ranks tell; what it raises ends the gang.
         progress: Told of the waits for workers.
         threads: How many threads a rank in this process may use; None for all. On a cluster the seats say it.
+        memory: How many bytes each rank must be able to take: it has a seat on no worker with a lower limit. 0 asks nothing.
 
     Returns:
         The results, and what was lost on the way.
@@ -107,7 +109,8 @@ def run_gang(
     told = told or _nobody
     if client is None:
         return GangResult((program(_alone(ranks, told, threads)),), 1, ())
-    return _Gang(client, program, ranks, recovery, rendezvous, told, progress or SilentProgress()).run()
+    progress = progress or SilentProgress()
+    return _Gang(client, program, ranks, recovery, rendezvous, told, progress, memory).run()
 
 
 def _nobody(told: Told) -> None:
@@ -137,9 +140,11 @@ class _Gang(Generic[T]):
         rendezvous: Rendezvous | None,
         told: Callable[[Told], None],
         progress: Progress,
+        memory: int,
     ) -> None:
         self._client, self._program, self._ranks, self._recovery = client, program, ranks, recovery
         self._rendezvous, self._told, self._progress = rendezvous, told, progress
+        self._memory = memory
         self._lost: list[Lost] = []
         self._missed: list[tuple[int, str, float]] = []
         self._unusable: set[str] = set()
@@ -154,11 +159,12 @@ class _Gang(Generic[T]):
                 chosen,
                 number,
                 rendezvous=self._rendezvous,
-                told=self._hear,
+                told=self._told,
                 began=self._began,
             )
             if isinstance(end, Done):
                 return GangResult(end.results, number + 1, tuple(self._lost))
+            self._checkpoint = self._checkpoint if end.checkpoint is None else end.checkpoint
             now = time.monotonic()
             self._missed += [(rank, worker, now) for rank, worker in end.lost]
             self._unusable |= set(end.hanging)
@@ -167,11 +173,6 @@ class _Gang(Generic[T]):
                 raise self._over(end, f"{spent} of {self._recovery.restarts} losses that recovery allows")
             chosen = self._seats_again(end, len(chosen))
         raise AssertionError("attempts are counted without end")
-
-    def _hear(self, told: Told) -> None:
-        if told.name == CHECKPOINT:
-            self._checkpoint = told.facts.get("at")
-        self._told(told)
 
     def _began(self) -> None:
         now = time.monotonic()
@@ -185,13 +186,13 @@ class _Gang(Generic[T]):
             while True:
                 present = _answered(self._client)
                 expected = max(len(present), len(getattr(self._client.cluster, "plan", ())))
-                enough = sum(one.takes_tasks for one in present.values()) >= self._ranks
+                enough = len(usable(present, memory=self._memory)) >= self._ranks
                 if enough or expected < self._ranks or time.monotonic() >= until:
-                    return seats(present, self._ranks)
+                    return seats(present, self._ranks, memory=self._memory)
                 time.sleep(_ASK_EVERY_S)
 
     def _seats(self, ranks: int) -> tuple[Seat, ...]:
-        return seats(_answered(self._client), ranks, without=self._unusable)
+        return seats(_answered(self._client), ranks, without=self._unusable, memory=self._memory)
 
     def _seats_again(self, end: GivenUp, before: int) -> tuple[Seat, ...]:
         """Wait until as many workers are there as before, then for no more; take all that were asked for first."""
@@ -201,13 +202,13 @@ class _Gang(Generic[T]):
         with self._progress.stage("waiting for a worker in place of a lost one"):
             while True:
                 present = _answered(self._client)
-                usable = sum(one.takes_tasks and at not in self._unusable for at, one in present.items())
-                if usable >= before or time.monotonic() >= until:
+                able = len(usable(present, without=self._unusable, memory=self._memory))
+                if able >= before or time.monotonic() >= until:
                     break
                 time.sleep(_ASK_EVERY_S)
-        if usable >= before or (usable and self._recovery.shrink):
-            _log.warning("training goes on with %d ranks", min(usable, self._ranks))
-            return self._seats(min(usable, self._ranks))
+        if able >= before or (able and self._recovery.shrink):
+            _log.warning("training goes on with %d ranks", min(able, self._ranks))
+            return self._seats(min(able, self._ranks))
         raise self._over(end, f"no worker came in its place within {self._recovery.replace_within}")
 
     def _over(self, end: GivenUp, why: str) -> TrainError:

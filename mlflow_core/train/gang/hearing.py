@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mlflow_core.train.gang.on_worker import BEGAN, ENDED, TOLD
-from mlflow_core.train.gang.rank import Disrupted, Told
+from mlflow_core.train.gang.rank import CHECKPOINT, Disrupted, Told
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -40,6 +40,7 @@ class Hearing:
         topic: The name under which the ranks tell.
         began: Ranks that have begun.
         ended: Ranks that have ended, however.
+        checkpoint: Where the last checkpoint that was told of is, also one that was told after the attempt was over.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Hearing:
         self.topic = f"mlcore-gang-{uuid.uuid4().hex}"
         self.began: set[int] = set()
         self.ended: set[int] = set()
+        self.checkpoint: Any = None
         self._client, self._count, self._attempt = client, count, attempt
         self._told, self._all_began = told, all_began
         self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -90,10 +92,12 @@ class Hearing:
     def listen_for_ends(self, seconds: float) -> None:
         """Wait for ranks to end; what they tell is passed on to nobody any more, for the attempt is over."""
         try:
-            rank, kind, _, _ = json.loads(self._heard.get(timeout=seconds))
+            rank, kind, name, facts = json.loads(self._heard.get(timeout=seconds))
         except queue.Empty:
             return
-        if kind != TOLD:
+        if kind == TOLD:
+            self._note(name, facts)
+        else:
             (self.began if kind == BEGAN else self.ended).add(rank)
 
     def close(self) -> None:
@@ -107,6 +111,7 @@ class Hearing:
     def _take(self, text: str) -> None:
         rank, kind, name, facts = json.loads(text)
         if kind == TOLD:
+            self._note(name, facts)
             self._told(Told(name, facts, rank, self._attempt))
         elif kind == ENDED:
             self.ended.add(rank)
@@ -116,6 +121,10 @@ class Hearing:
             self.began.add(rank)
             if len(self.began) == self._count:
                 self._all_began()
+
+    def _note(self, name: str, facts: Any) -> None:
+        if name == CHECKPOINT:
+            self.checkpoint = facts.get("at")
 
 
 def take_off(client: Client, topic: str) -> None:

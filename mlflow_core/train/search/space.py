@@ -27,6 +27,7 @@ _FIXED = {
     "kind": "which trainer it is cannot be searched",
     "workers": "a trial trains with one rank",
     "recovery": "it changes no model",
+    "memory_per_worker": "it changes no model",
     "checkpoint_every": "it changes no model's quality",
 }
 

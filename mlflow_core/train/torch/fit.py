@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,6 +69,7 @@ def fit(trainer: Torch, data: TrainingData, context: TrainContext) -> Model:
     Raises:
         TrainError: The settings or the data cannot be trained with, a loss is not a number, or more workers were lost
             than ``recovery`` allows.
+        MachineError: A worker has less memory than the trainer says that it needs, lacks a device, or has no room left.
     """
     _check_settings(trainer, data, context.client)
     seen = _look(trainer, data, context.client, context.progress)
@@ -89,11 +89,12 @@ def fit(trainer: Torch, data: TrainingData, context: TrainContext) -> Model:
         for part in PARTS[:2]
     )
     with held(train, validate):
-        program = _program(trainer, seen, train, validate, context.workdir)
+        program = _program(trainer, seen, train, validate, context)
         context.recorder.params(_facts(trainer, seen))
         result = _run(program, context)
         scorer = _scorer(program)
-    Checkpoints(program.checkpoints, program.identity).clear()
+    if context.checkpoints is None:
+        program.checkpoints.clear()
     program.weights.unlink()
     return _model(program, seen, data, result, scorer)
 
@@ -116,7 +117,8 @@ class _Seen:
 
 
 def _check_settings(trainer: Torch, data: TrainingData, client: Client | None) -> None:
-    check_cluster(client, trainer.workers, object="Torch", place=trainer.place)
+    memory = trainer.memory_per_worker or 0
+    check_cluster(client, trainer.workers, memory=memory, object="Torch", place=trainer.place)
     if trainer.batch_size < trainer.workers:
         raise TrainError(
             f"a batch of {trainer.batch_size} rows cannot be shared by {trainer.workers} workers",
@@ -159,7 +161,7 @@ def _check_rows(part: str, rows: int, workers: int) -> None:
 
 
 def _program(
-    trainer: Torch, seen: _Seen, train: StoredMatrix, validate: StoredMatrix, workdir: Path
+    trainer: Torch, seen: _Seen, train: StoredMatrix, validate: StoredMatrix, context: TrainContext
 ) -> Program:
     inputs = Inputs.of(seen.preprocessing, train.open()[:_SAMPLE_ROWS])
     objective = Objective.of(trainer)
@@ -180,9 +182,10 @@ def _program(
         train=train,
         validate=validate,
         columns=columns,
-        identity=_identity(trainer, train, validate, seen.preprocessing),
-        checkpoints=workdir / "checkpoints",
-        weights=workdir / "weights.safetensors",
+        checkpoints=Checkpoints(
+            context.checkpoint_place, _identity(trainer, train, validate, seen.preprocessing)
+        ),
+        weights=context.workdir / "weights.safetensors",
     )
 
 
@@ -230,6 +233,7 @@ def _run(program: Program, context: TrainContext) -> GangResult[Trained]:
             told=telling.told,
             progress=context.progress,
             threads=context.threads,
+            memory=trainer.memory_per_worker or 0,
         )
     if context.profile:
         seconds = result.results[0].seconds

@@ -134,9 +134,12 @@ class Training:
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), self._peers.watched():
             self._resume()
+            going = not self._finished()
             while not self._finished():
                 self._epoch()
                 self._validate()
+            if going:  # else it was kept before: whoever comes again to the end of it trains nothing
+                self._keep(len(self.state.position.history) * self._steps)
         seconds = self._spent(time.perf_counter() - start)
         position = self.state.position
         best = position.best if self.trainer.early_stopping else len(position.history) - 1

@@ -64,8 +64,7 @@ class Program:
         train: The training part.
         validate: The validation part.
         columns: Where in a row is what.
-        identity: Digest of all that a checkpoint depends on.
-        checkpoints: The folder of the checkpoints.
+        checkpoints: Those of this training.
         weights: Where rank 0 leaves the weights.
     """
 
@@ -75,8 +74,7 @@ class Program:
     train: StoredMatrix
     validate: StoredMatrix
     columns: Columns
-    identity: str
-    checkpoints: Path
+    checkpoints: Checkpoints
     weights: Path
 
     def __call__(self, rank: Rank) -> Trained:
@@ -114,9 +112,8 @@ class Program:
             trainer.seed,
             origins=self._origins,
         )
-        checkpoints = Checkpoints(self.checkpoints, self.identity)
         return Training(
-            trainer, self.objective, net, data, rank=rank, peers=peers, checkpoints=checkpoints
+            trainer, self.objective, net, data, rank=rank, peers=peers, checkpoints=self.checkpoints
         ).run()
 
     def _origins(self, part: str, rows: Sequence[int]) -> tuple[Origin, ...]:

@@ -29,6 +29,7 @@ from mlflow_core.train.data.profile import ShardProfile, merge
 from mlflow_core.train.data.spread import spread
 from mlflow_core.train.data.survey import survey
 from mlflow_core.train.data.training_set import PARTS, TrainingData
+from mlflow_core.train.gang.checkpoints import Checkpoints
 from mlflow_core.train.gang.gang import GangResult, run_gang
 from mlflow_core.train.gang.seats import check_cluster
 from mlflow_core.train.identity import identity_of
@@ -54,7 +55,7 @@ def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
     """Train on the training part, stop on the validation part; the test part is not opened.
 
     The same seed, rows, shards and number of workers give the same booster, byte for byte, also if workers were lost
-    and replaced, or if the training was killed and called again with the same ``workdir``.
+    and replaced, or if the training was killed and called again with the same place of checkpoints.
 
     Args:
         trainer: The settings.
@@ -66,9 +67,11 @@ def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
 
     Raises:
         TrainError: The settings or the data cannot be trained with, or more workers were lost than may be.
+        MachineError: A worker has less memory than the trainer says that it needs, lacks a device, or has no room left.
     """
     check_settings(trainer, data.features, data.label)
-    check_cluster(context.client, trainer.workers, object="XGBoost", place=trainer.place)
+    memory = trainer.memory_per_worker or 0
+    check_cluster(context.client, trainer.workers, memory=memory, object="XGBoost", place=trainer.place)
     further = tuple(name for name in trainer.columns if name != trainer.group)
     profiles = survey(data, further=further, client=context.client, progress=context.progress)
     preprocessing, notes, label = merge(profiles["train"], data.features)
@@ -82,23 +85,29 @@ def fit(trainer: XGBoost, data: TrainingData, context: TrainContext) -> Model:
     matrices = _matrices(data, preprocessing, columns, context)
     decoding = time.monotonic() - began
     with held(*matrices.values()):
+        train, validate = (Part(matrices[part], queries[part]) for part in PARTS[:2])
         program = Program(
             trainer,
             columns,
             preprocessing,
-            Part(matrices["train"], queries["train"]),
-            Part(matrices["validate"], queries["validate"]),
+            train,
+            validate,
             context.workdir,
-            _identity(trainer, data, preprocessing),
+            Checkpoints(context.checkpoint_place, _identity(trainer, (train, validate), preprocessing)),
         )
         gang = _run(program, context, decoding)
     result = gang.results[0]
     context.recorder.params(_of_gang(gang))
     ended = program.checkpoints.last()
     if ended is None:
-        raise TrainError("the model that was trained is gone", place=str(context.workdir / "checkpoints"))
+        raise TrainError(
+            "the model that was trained is gone",
+            place=program.checkpoints.place,
+            expected="a place of checkpoints that this process and the workers reach",
+        )
     scorer = BoosterScorer.load(ended.files, {}, preprocessing, place=str(context.workdir / BOOSTER))
-    program.checkpoints.clear()
+    if context.checkpoints is None:
+        program.checkpoints.clear()
     if context.cache is None:
         shutil.rmtree(_own_cache(context), ignore_errors=True)  # no reason to lose the model
     return Model(
@@ -210,20 +219,22 @@ def _facts(
     return facts | ({"notes": list(notes)} if notes else {})
 
 
-def _identity(trainer: XGBoost, data: TrainingData, preprocessing: Preprocessing) -> str:
-    """A digest of all that the booster depends on. How often it may be disturbed is not of it."""
+def _identity(trainer: XGBoost, parts: Sequence[Part], preprocessing: Preprocessing) -> str:
+    """A digest of all that the booster depends on; not of where its rows lie, or how often it may be disturbed."""
     import xgboost
 
-    files = [data.identity(path) for part in PARTS[:2] for path in data.files(part)]
     of = {
         "trainer": identity_of(trainer),
-        "label": data.label,
-        "files": files,
+        "rows": [[part.matrix.digest, part.matrix.columns, _digest(part.queries)] for part in parts],
         "preprocessing": preprocessing.digest,
         "xgboost": xgboost.__version__,
         "edges": EDGES_FORMAT,
     }
     return hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(queries: NDArray[np.int64] | None) -> str | None:
+    return None if queries is None else hashlib.sha256(queries.tobytes()).hexdigest()
 
 
 def _run(program: Program, context: TrainContext, decoding: float) -> GangResult[RankResult]:
@@ -240,6 +251,7 @@ def _run(program: Program, context: TrainContext, decoding: float) -> GangResult
             told=rounds.hear,
             progress=context.progress,
             threads=context.threads,
+            memory=program.trainer.memory_per_worker or 0,
         )
         ended = result.results[0]
         rounds.catch_up(ended.history, ended.rounds)

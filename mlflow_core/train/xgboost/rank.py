@@ -109,7 +109,7 @@ class Program:
         train: The training part.
         validate: The validation part.
         workdir: A folder that all ranks and the caller share.
-        identity: What checkpoints must be of.
+        checkpoints: Those of this training. The last one that is ``done`` has the trees of the model.
     """
 
     trainer: XGBoost
@@ -118,12 +118,7 @@ class Program:
     train: Part
     validate: Part
     workdir: Path
-    identity: str
-
-    @property
-    def checkpoints(self) -> Checkpoints:
-        """The checkpoints of this training. The last one that is ``done`` has the trees of the model."""
-        return Checkpoints(self.workdir / "checkpoints", self.identity)
+    checkpoints: Checkpoints
 
     def __call__(self, rank: Rank) -> RankResult:
         """Train as one rank, alone or together with the others.

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Child", "start_child"]
+import orjson
+
+__all__ = ["Child", "start_child", "what_was_said"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PARENT: Final = "MLCORE_STARTED_BY"
@@ -78,6 +80,23 @@ def start_child(command: Sequence[str], output: Path, *, folder: Path) -> Child:
             )
         )
     return Child(process, output)
+
+
+def what_was_said(lines: Sequence[str], status: int, *, of_these: int = 1) -> str:
+    """The message of what a child printed last: our commands end with one JSON line where they fail.
+
+    Args:
+        lines: What it printed.
+        status: Its exit status.
+        of_these: How many of the last lines may be that line.
+    """
+    for line in reversed(lines[-of_these:]):
+        try:
+            return str(orjson.loads(line)["error"]["message"])
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            continue
+    how = f"signal {-status}" if status < 0 else f"exit status {status}"
+    return f"ended with {how}" + (f": {lines[-1][:200]}" if lines else "")
 
 
 def _end_with_parent() -> None:

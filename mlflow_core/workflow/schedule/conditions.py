@@ -1,16 +1,16 @@
-"""What a schedule waits for: conditions that are looked at now and then, each at the price of metadata.
+"""Which conditions a schedule can wait for: each is looked at now and then, and says whether it is reason enough to start.
 
-A condition is a class with one method, ``look``, which says what there is now and whether that is reason enough to start.
-Another kind is another such class, its name in ``_KINDS`` and its declaration beside ``spec.Fresh``. What a look finds is
-JSON: the scheduler keeps it in the metadata database, so that any scheduler knows what the last one saw. When to look,
-and how often to start, is ``mlflow_core.workflow.schedule.watching``.
+A condition is a class with two methods (``workflow.schedule.sight``), one of which says what there is now. Another kind
+is another such class, its name in ``_KINDS`` and its declaration beside ``spec.Fresh``. What a look finds is JSON: the
+scheduler keeps it in the metadata database, so that any scheduler knows what the last one saw. When to look, and how
+often to start, is ``mlflow_core.workflow.schedule.watching``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 import orjson
 
@@ -18,44 +18,11 @@ from mlflow_core.config.times import format_duration, format_time
 from mlflow_core.errors import MetadataError, WorkflowError, nearest
 from mlflow_core.sources import open_source, snapshot
 from mlflow_core.sources.spans import joined_span, reported_span
-from mlflow_core.spec import Fresh, Source, source_from_json
+from mlflow_core.spec import Drifted, Fresh, Source, TrainingPipeline, source_from_json
+from mlflow_core.workflow.schedule.drifting import DRIFTED, DriftedData, declared_drift
+from mlflow_core.workflow.schedule.sight import Condition, Found, Sight, Training
 
-__all__ = ["Condition", "FreshData", "Sight", "condition_of", "declared_condition"]
-
-Found = Mapping[str, Any]
-"""What a look found: JSON that only the condition itself reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What one look saw.
-
-    Attributes:
-        found: What there is; given back to later looks.
-        why: Why that is reason enough to start, one sentence; None where it is not.
-        told: What there is, for people.
-    """
-
-    found: Found
-    why: str | None
-    told: str
-
-
-class Condition(Protocol):
-    """Something that comes about."""
-
-    def look(self, started_with: Found | None, last: Found | None) -> Sight:
-        """Look at what there is now.
-
-        Args:
-            started_with: What was found before the last start; None where nothing was found yet, and then there is no reason.
-            last: What the last look found, whether or not it was followed by a start; what is as it was then need not be
-                looked at again.
-
-        Raises:
-            MlcoreError: It cannot be looked at.
-        """
-        ...
+__all__ = ["Condition", "FreshData", "Sight", "condition_of", "declared_condition", "reads_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +40,17 @@ class FreshData:
     by_us: int
 
     @classmethod
-    def of(cls, told: Mapping[str, Any], base: str) -> Self:
+    def of(cls, told: Mapping[str, Any], base: str, _training: Training | None = None) -> Self:
         """Read it back from what ``declared_condition`` made of it."""
         return cls(source_from_json(orjson.dumps(told["source"])), base, int(told["by_us"]))
+
+    def first(self) -> Sight:
+        """Say what is there already, which is no arrival.
+
+        Raises:
+            SourceError: As for ``look``.
+        """
+        return self.look(None, None)
 
     def look(self, started_with: Found | None, last: Found | None) -> Sight:
         """Compare the source's fingerprint, and where that is another, read where its newest event is.
@@ -113,30 +88,49 @@ class FreshData:
         return f"the newest event of {self.source.name} is {format_duration(newer)} newer"
 
 
-_KINDS: Final[Mapping[str, Callable[[Mapping[str, Any], str], Condition]]] = {"fresh": FreshData.of}
+_FRESH: Final = "fresh"
+_KINDS: Final[Mapping[str, Callable[[Mapping[str, Any], str, Training | None], Condition]]] = {
+    _FRESH: FreshData.of,
+    DRIFTED: DriftedData.of,
+}
 
 
-def declared_condition(when: Fresh) -> dict[str, Any]:
+def declared_condition(when: Fresh | Drifted, pipeline: TrainingPipeline | None = None) -> dict[str, Any]:
     """Write a declared condition as the JSON that stands in the metadata database.
 
     Args:
         when: The declaration. Secrets stay the references that they are.
+        pipeline: What it starts, where that trains a model.
     """
+    if isinstance(when, Drifted):
+        if pipeline is None:
+            raise AssertionError("only a pipeline that trains a model has what features drift from")
+        return declared_drift(when, pipeline.name, pipeline.data)
     source = when.source.model_copy(update={"transform": None})
     return {
-        "kind": "fresh",
+        "kind": _FRESH,
         "of": source.name,
         "source": orjson.loads(source.canonical_json()),
         "by_us": int(when.by),
     }
 
 
-def condition_of(told: Mapping[str, Any], base: str) -> Condition:
+def reads_rows(told: Mapping[str, Any]) -> bool:
+    """Whether a look at a condition may read rows, and so take long.
+
+    Args:
+        told: As ``declared_condition`` wrote it.
+    """
+    return told.get("kind") == DRIFTED
+
+
+def condition_of(told: Mapping[str, Any], base: str, training: Training | None = None) -> Condition:
     """Read a condition back.
 
     Args:
         told: As ``declared_condition`` wrote it.
         base: Folder of the feature repository.
+        training: Whom to ask of trainings; a drift is not looked at without.
 
     Raises:
         MetadataError: It is of a kind that this version does not know.
@@ -144,4 +138,4 @@ def condition_of(told: Mapping[str, Any], base: str) -> Condition:
     kind = str(told.get("kind"))
     if kind not in _KINDS:
         raise MetadataError(f'there is no condition of kind "{kind}"', hint=nearest(kind, _KINDS))
-    return _KINDS[kind](told, base)
+    return _KINDS[kind](told, base, training)

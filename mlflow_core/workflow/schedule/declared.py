@@ -71,7 +71,8 @@ def apply_schedules(
                 name, pipeline=name, cron=schedule.cron, zone=schedule.zone, next_us=next_us
             )
         else:
-            _put_watch(metadata, name, schedule, str(project.repo), before.get(name), now_us)
+            triggers = declared_watch(schedule, project.pipelines.get(name))
+            _put_watch(metadata, name, triggers, str(project.repo), before.get(name), now_us)
     for view in views.values():
         _put_view(metadata, view, before.get(schedule_name(view.name)), now_us)
     put = (*declared, *(schedule_name(name) for name in views))
@@ -82,9 +83,8 @@ def apply_schedules(
 
 
 def _put_watch(
-    metadata: MetadataStore, name: str, schedule: Schedule, base: str, before: Kept | None, now_us: int
+    metadata: MetadataStore, name: str, triggers: dict[str, Any], base: str, before: Kept | None, now_us: int
 ) -> None:
-    triggers = declared_watch(schedule)
     if before is not None and before.triggers == triggers:
         return
     seen: dict[str, Any] | None = None
@@ -101,7 +101,7 @@ def _seen_since(before: Kept | None, triggers: dict[str, Any], base: str, now_us
             return dict(before.seen)
     sight: Sight | None = None
     try:
-        sight = condition_of(triggers["when"], base).look(None, None)
+        sight = condition_of(triggers["when"], base).first()
     except MlcoreError:
         # Its first look will say what is wrong, beside the schedule; what is applied is applied.
         sight = None

@@ -21,6 +21,7 @@ from mlflow_core.metadata import MetadataStore, Schedule
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.workflow.schedule.child import Child
 from mlflow_core.workflow.schedule.looking import LOOK_WITHIN_S, Look, look_at
+from mlflow_core.workflow.schedule.sight import Found, Training
 from mlflow_core.workflow.schedule.started import Ended, Looking, Outcome, Started, due_again, outcome_of
 from mlflow_core.workflow.schedule.times import count_between
 from mlflow_core.workflow.schedule.views import ViewDue, after_view, view_due, view_of
@@ -41,6 +42,12 @@ def _no_views(views: Sequence[str]) -> Child:
     raise OSError(f"this scheduler materialises nothing, and {', '.join(views)} is due")
 
 
+def _no_rows(told: Found) -> Found:
+    raise WorkflowError(
+        "this scheduler reads no rows, which it takes to see a drift", object=f'Pipeline "{told["of"]}"'
+    )
+
+
 @dataclass
 class Scheduler:
     """Starts what is due.
@@ -56,7 +63,8 @@ class Scheduler:
         ends_within_s: How long an interrupted pipeline may take to end before it is killed.
         materialise: Starts the materialisation of views in one child process.
         base: Folder of the feature repository, where relative paths of watched sources start.
-        look_within_s: How long looking at a condition may take.
+        look_within_s: How long looking at a condition may take that reads no rows.
+        measure: Measures a drift in another process; called in a thread that waits for it.
     """
 
     metadata: MetadataStore
@@ -70,6 +78,7 @@ class Scheduler:
     materialise: Callable[[Sequence[str]], Child] = _no_views
     base: str = "."
     look_within_s: float = LOOK_WITHIN_S
+    measure: Callable[[Mapping[str, Any]], Found] = _no_rows
     _running: dict[str, Started] = field(default_factory=dict, init=False)
     _looking: dict[str, Looking] = field(default_factory=dict, init=False)
     _hanging: dict[str, Look] = field(default_factory=dict, init=False)
@@ -207,7 +216,8 @@ class Scheduler:
         before = self._hanging.get(one.name)
         look = before if before is not None and before.hangs else None
         if look is None:
-            look = look_at(one, self.base, within_s=self.look_within_s)
+            training = Training(self.metadata, self.measure)
+            look = look_at(one, self.base, training, within_s=self.look_within_s)
         self._looking[one.name] = Looking(one, due_us, look, time.monotonic())
 
     def _step(self, stopped: threading.Event) -> None:

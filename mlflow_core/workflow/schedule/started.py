@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from mlflow_core.metadata import MetadataStore, Schedule
-from mlflow_core.workflow.schedule.child import Child
+from mlflow_core.workflow.schedule.child import Child, what_was_said
 from mlflow_core.workflow.schedule.looking import Look
 from mlflow_core.workflow.schedule.times import next_time
 from mlflow_core.workflow.schedule.views import ViewDue, after_view, reached, view_of, what_was_said_of
@@ -178,10 +176,4 @@ def _what_was_said(one: Started, status: int, view: str | None) -> str:
     if view is not None and (said := what_was_said_of(view, text)) is not None:
         return said
     lines = text.strip().splitlines()
-    for line in reversed(lines if view is not None else lines[-1:]):
-        try:
-            return str(orjson.loads(line)["error"]["message"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            continue
-    how = f"signal {-status}" if status < 0 else f"exit status {status}"
-    return f"ended with {how}" + (f": {lines[-1][:200]}" if lines else "")
+    return what_was_said(lines, status, of_these=1 if view is None else len(lines))

@@ -14,6 +14,7 @@ from typing import Any, Final
 from mlflow_core.config.times import format_duration
 from mlflow_core.metadata import Schedule
 from mlflow_core.spec import Schedule as Declared
+from mlflow_core.spec import TrainingPipeline
 from mlflow_core.workflow.schedule.conditions import Sight, declared_condition
 
 __all__ = [
@@ -51,17 +52,18 @@ def is_watch(schedule: Schedule) -> bool:
     return "when" in schedule.triggers
 
 
-def declared_watch(declared: Declared) -> dict[str, Any]:
+def declared_watch(declared: Declared, pipeline: TrainingPipeline | None = None) -> dict[str, Any]:
     """Write what a schedule waits for as the JSON that stands in the metadata database.
 
     Args:
         declared: A schedule with a condition.
+        pipeline: What it starts, where that trains a model.
     """
     if declared.when is None:
         raise AssertionError("a schedule without a condition waits for nothing")
     least = declared.at_least_every
     return {
-        "when": declared_condition(declared.when),
+        "when": declared_condition(declared.when, pipeline),
         "look_us": int(declared.when.look),
         "at_most_us": int(declared.at_most_every),
         "at_least_us": None if least is None else int(least),

@@ -18,10 +18,11 @@ from mlflow_core.train.search.trial import with_one_rank
 from mlflow_core.workflow.champion import champion_of
 from mlflow_core.workflow.dataset import fingerprints_of
 from mlflow_core.workflow.graph import Node, NodeContext, Output
+from mlflow_core.workflow.kept_trainings import KeptTrainings, may_be_driven
 from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
 from mlflow_core.workflow.searching import search_of, search_settings
 from mlflow_core.workflow.training.recipe import DATASET, SEARCH, TRAIN, Recipe
-from mlflow_core.workflow.training_folder import training_folder
+from mlflow_core.workflow.training_folder import TrainingFolder, training_folder
 
 __all__ = ["FOUND", "dataset_node", "search_node", "train_node"]
 
@@ -157,21 +158,26 @@ def _train(recipe: Recipe, dataset_step: str, prefix: str, context: NodeContext)
     if dataset_step == DATASET:  # the search may have been found, by which nothing was refused
         _refuse_early(recipe, context)
     place = training_folder(
-        recipe.workspace.trainings, trainer, dataset.artifact.digest, fresh=recipe.options.fresh
+        recipe.workspace.trainings,
+        KeptTrainings(context.artifacts, may_be_driven(recipe.workspace.metadata)),
+        trainer,
+        dataset.artifact.digest,
+        run=context.run_id,
+        fresh=recipe.options.fresh,
     )
     with place as folder:
         if folder.begun:
             context.told.warn("a training that was interrupted went on from its last checkpoint")
-        training = _training_context(recipe, context, prefix=prefix, workdir=folder.path)
-        model = fit(trainer, dataset.data, training)
-    manifest = dataset.manifest
-    model = model.with_metadata(
-        service=recipe.spec.data.features.name,
-        clock=manifest["clock"],
-        dataset=dataset.artifact.digest,
-        fingerprints=dict(manifest["fingerprints"]),
-    )
-    kept = context.artifacts.put_tree(model.save(context.draft / "model"), name="model")
+        model = fit(trainer, dataset.data, _training_context(recipe, context, prefix=prefix, folder=folder))
+        manifest = dataset.manifest
+        model = model.with_metadata(
+            service=recipe.spec.data.features.name,
+            clock=manifest["clock"],
+            dataset=dataset.artifact.digest,
+            fingerprints=dict(manifest["fingerprints"]),
+        )
+        # Before the block ends, and the checkpoints go: a driver that dies here trains nothing again.
+        kept = context.artifacts.put_tree(model.save(context.draft / "model"), name="model")
     return Output(kept.digest, "model")
 
 
@@ -183,13 +189,20 @@ def _refuse_early(recipe: Recipe, context: NodeContext) -> None:
 
 
 def _training_context(
-    recipe: Recipe, context: NodeContext, *, prefix: str, workdir: Any = None
+    recipe: Recipe, context: NodeContext, *, prefix: str, folder: TrainingFolder | None = None
 ) -> TrainContext:
     return TrainContext(
-        workdir=workdir or context.draft / "work",
+        workdir=context.draft / "work" if folder is None else folder.path,
         client=context.client,
         recorder=context.told.prefixed(prefix),
         progress=context.progress,
         cache=recipe.workspace.layouts.folder,
         profile=recipe.options.profile,
+        checkpoints=None if folder is None else _reached(folder, context),
     )
+
+
+def _reached(folder: TrainingFolder, context: NodeContext) -> str | None:
+    """Where checkpoints are; beside the rest of the training where the store is in this process, which no worker reaches."""
+    unreached = context.client is not None and folder.checkpoints.startswith("memory:")
+    return None if unreached else folder.checkpoints

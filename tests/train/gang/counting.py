@@ -39,7 +39,7 @@ class Disaster:
 class Counting:
     """What each rank does."""
 
-    folder: Path
+    folder: Path | str
     steps: int = 40
     every: int = 5
     pause: float = 0.002

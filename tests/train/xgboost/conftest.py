@@ -1,9 +1,10 @@
-"""A cluster of two processes with nannies, which start anew what was killed."""
+"""A cluster of two processes with nannies, which start anew what was killed, however soon after the one before."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -11,6 +12,8 @@ from distributed import Client, LocalCluster
 @pytest.fixture(scope="package")
 def client() -> Iterator[Client]:
     with (
+        # As the product's own clusters have it: else Dask ends a nanny whose worker is away a quarter of a minute after it was lost.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"}),
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,

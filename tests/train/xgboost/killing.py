@@ -14,10 +14,10 @@ import xgboost
 from distributed import Client
 from xgboost import collective
 
-from mlflow_core.train.gang.checkpoints import Checkpoints
+from mlflow_core.train.gang.folder import Folder
 from mlflow_core.train.xgboost.batches import Batches
 
-_PLACES = {"load": (Batches, "next"), "round": (xgboost.Booster, "update"), "write": (Checkpoints, "_fill")}
+_PLACES = {"load": (Batches, "next"), "round": (xgboost.Booster, "update"), "write": (Folder, "_fill")}
 _KEPT: dict[str, Any] = {}
 
 

@@ -1,0 +1,378 @@
+"""A real pipeline that is started when its features drift: once for one drift, for a reason that names them, or told why not."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+import mlflow_core as ml
+from mlflow_core.config import FixedClock, Principal
+from mlflow_core.errors import GateFailed, SpecError
+from mlflow_core.metadata import MetadataStore, Schedule
+from mlflow_core.plan.check import check_project
+from mlflow_core.sources import read_schema
+from mlflow_core.workflow.project import open_workspace
+from mlflow_core.workflow.schedule.drifting import declared_drift
+from tests.workflow import retail
+from tests.workflow.scheduling import now_us, process, scheduler, starts, wait_for
+
+HOUR = 3_600_000_000
+
+
+def store(folder: Path) -> MetadataStore:
+    url = f"sqlite:///{folder}/metadata.db"
+    return MetadataStore(url, FixedClock(now_us()), Principal("test"), project="shop")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shop after its first training."""
+    root = retail.shop(tmp_path_factory.mktemp("trained") / "shop")
+    retail.train(root)
+    return root
+
+
+@pytest.fixture
+def shop(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it whose schedule is in force."""
+    root = tmp_path / "shop"
+    shutil.copytree(trained, root)
+    retail.apply(root, now_us() - HOUR)
+    return root
+
+
+def once(root: Path) -> list[str]:
+    """Let one scheduler look at once, though it may not be time; the schedules that it started."""
+    with store(root) as kept:
+        kept.claim_schedule("likely", "test", HOUR)
+        kept.release_schedule("likely", "test", next_us=now_us() - 1)
+    made = scheduler(root)
+    ended = made.run(threading.Event(), once=True)
+    made.metadata.close()
+    return [one.schedule for one in ended]
+
+
+def kept_of(root: Path) -> Schedule:
+    with store(root) as kept:
+        return kept.get_schedule("likely")
+
+
+def told(root: Path) -> str:
+    one = kept_of(root)
+    assert "problem" not in one.seen
+    return str(one.seen["told"])
+
+
+def said(root: Path) -> list[str]:
+    """What schedulers of this process have said of starts."""
+    lines = [line for file in root.glob("said-*") for line in file.read_text().splitlines()]
+    return [line for line in lines if not line.endswith("done")]
+
+
+def measured(root: Path) -> int:
+    file = root / "measured"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def test_what_is_as_it_was_starts_nothing_and_what_has_drifted_starts_once(shop: Path) -> None:
+    retail.visits(shop, "same", day=30, days=7, seed=2)
+    assert once(shop) == []
+    assert re.fullmatch(
+        r"nothing above 0\.2, at most \w+ 0\.\d\d, in 420 rows of 7d until 2024-02-06T.*Z", told(shop)
+    )
+
+    retail.visits(shop, "other", day=37, days=7, seed=3, amount=58.0)
+    assert once(shop) == ["likely"]
+    (why,) = said(shop)
+    assert re.fullmatch(r"likely: amount \d\.\d\d above 0\.2, in 420 rows of 7d until 2024-02-13T.*Z", why)
+
+    assert once(shop) == []
+    assert once(shop) == []
+    assert told(shop).endswith(", as at the last start")
+    assert starts(shop) == ["likely"]
+
+
+def test_a_drift_that_is_there_when_it_is_declared_is_a_reason(shop: Path) -> None:
+    retail.visits(shop, "other", day=30, days=7, seed=3, web=0.1)
+    with store(shop) as kept:
+        kept.remove_schedule("likely")
+    retail.apply(shop, now_us() - HOUR)
+
+    assert kept_of(shop).seen["told"] == "nothing yet"
+    assert once(shop) == ["likely"]
+    assert said(shop)[0].startswith("likely: channel ")
+
+
+def test_after_a_run_it_is_that_runs_training_set_which_counts_and_another_drift_is_another_reason(
+    shop: Path,
+) -> None:
+    retail.visits(shop, "other", day=30, days=27, seed=4, amount=58.0)
+    assert once(shop) == ["likely"]
+
+    retail.declare(shop, since=30)
+    retail.train(shop)
+    retail.apply(shop, now_us() - HOUR)
+    assert once(shop) == []
+    assert told(shop).startswith("nothing above 0.2")
+
+    retail.visits(shop, "third", day=57, days=5, seed=5, amount=58.0, web=0.95)
+    assert once(shop) == ["likely"]
+    assert said(shop)[1].startswith("likely: channel ")
+
+
+def test_a_run_that_a_gate_has_stopped_and_a_search_are_not_what_is_compared_with(shop: Path) -> None:
+    retail.visits(shop, "other", day=30, days=27, seed=4, amount=58.0)
+    assert once(shop) == ["likely"]
+
+    retail.declare(shop, since=30, gate='ml.Gate(at_least={"auc": 1.0})')
+    with pytest.raises(GateFailed):
+        retail.train(shop)
+    with store(shop) as kept:
+        (stopped, first) = kept.list_runs(pipeline="likely")
+        assert stopped.dataset_id not in (None, first.dataset_id)
+        search = kept.create_run("likely", kind="tune", dataset_id=stopped.dataset_id)
+        kept.finish_run(search.id, "succeeded")
+    retail.apply(shop, now_us() - HOUR)
+
+    assert once(shop) == []
+    assert told(shop).startswith("amount ")
+    assert told(shop).endswith(", as at the last start")
+
+
+def test_a_drift_that_a_start_has_left_is_another_reason_when_all_rows_are_newer(shop: Path) -> None:
+    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
+    assert once(shop) == ["likely"]
+
+    retail.visits(shop, "more", day=37, days=6, seed=4, amount=58.0)
+    assert once(shop) == []
+    retail.visits(shop, "yet_more", day=43, days=1, seed=5, amount=58.0)
+    assert once(shop) == ["likely"]
+
+
+def test_a_drift_that_was_away_is_another_reason_when_it_comes_back(shop: Path) -> None:
+    retail.visits(shop, "other", day=30, days=4, seed=3, amount=62.0)
+    assert once(shop) == ["likely"]
+
+    (shop / "retail" / "visits" / "other.parquet").unlink()
+    assert once(shop) == []
+    retail.visits(shop, "other", day=30, days=4, seed=3, amount=62.0)
+    assert once(shop) == ["likely"]
+
+
+def test_rows_are_read_only_where_something_is_new(shop: Path) -> None:
+    for _ in range(3):
+        assert once(shop) == []
+    assert measured(shop) == 1
+
+    retail.visits(shop, "same", day=30, days=1, seed=2)
+    assert once(shop) == []
+    assert measured(shop) == 2
+
+    retail.train(shop)  # which finds all there was but the training set, and that is another one
+    assert once(shop) == []
+    assert once(shop) == []
+    assert measured(shop) == 3
+
+    retail.declare(shop, drifted='by=0.5, over="7d", look="1s"')
+    retail.apply(shop, now_us() - HOUR)
+    assert once(shop) == []
+    assert measured(shop) == 3
+    retail.declare(shop, drifted='by=0.5, over="14d", look="1s"')
+    retail.apply(shop, now_us() - HOUR)
+    assert once(shop) == []
+    assert measured(shop) == 4
+    assert "in 840 rows of 14d" in told(shop)
+
+
+def test_it_takes_as_many_features_as_was_said_of_those_that_were_named(shop: Path) -> None:
+    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
+    for drifted, what in {
+        'features=["channel", "basket"]': "nothing above 0.2",
+        "at_least=2": ", and 2 have to be",
+        'features=["amount", "channel"], at_least=2': ", and 2 have to be",
+        "by=2.5": "nothing above 2.5, at most amount ",
+    }.items():
+        retail.declare(shop, drifted=f'{drifted}, look="1s"')
+        retail.apply(shop, now_us() - HOUR)
+        assert once(shop) == []
+        assert what in told(shop)
+
+    retail.declare(shop, drifted='features=["amount"], look="1s"')
+    retail.apply(shop, now_us() - HOUR)
+    assert once(shop) == ["likely"]
+
+
+def test_where_nothing_can_be_said_nothing_is_started_and_it_is_told_why(shop: Path, tmp_path: Path) -> None:
+    untrained = retail.shop(tmp_path / "untrained")
+    retail.apply(untrained, now_us() - HOUR)
+    assert once(untrained) == []
+    assert told(untrained) == "no run of likely has succeeded yet, so there is nothing to compare with"
+
+    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
+    retail.declare(shop, drifted='over="3d", look="1s"')
+    retail.apply(shop, now_us() - HOUR)
+    assert once(shop) == []
+    assert told(shop).startswith("there are 180 rows of 3d until 2024-02-06T")
+    assert told(shop).endswith("and 200 are needed to compare")
+    assert measured(untrained) == 0
+
+
+def test_features_that_are_declared_otherwise_have_not_drifted(shop: Path) -> None:
+    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
+    specs = shop / "retail" / "specs.py"
+    specs.write_text(specs.read_text().replace(', "basket"', ""))
+    retail.apply(shop, now_us() - HOUR)
+
+    assert once(shop) == []
+    assert told(shop).startswith("the features are declared otherwise than for run ")
+
+
+def test_a_training_set_whose_rows_were_removed_is_told(shop: Path) -> None:
+    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
+    aside = shop / "aside"
+    (shop / ".mlcore" / "artifacts").rename(aside)
+    assert once(shop) == []
+    assert told(shop).endswith("was trained on are not there any more")
+    aside.rename(shop / ".mlcore" / "artifacts")
+    assert once(shop) == ["likely"]
+
+    with store(shop) as kept:
+        kept.remove_dataset(kept.get_dataset("likely").id, "it was older than 90d and nothing needed it")
+    assert once(shop) == []
+    assert told(shop).endswith("are not there: it was older than 90d and nothing needed it")
+
+
+def test_a_feature_that_does_not_exist_is_refused_with_the_nearest(shop: Path) -> None:
+    for drifted, what in {
+        'features=["basket_"]': '"basket_" is no feature of service "shop".*basket',
+        "at_least=4": "at_least is 4, and there are 3 features",
+    }.items():
+        retail.declare(shop, drifted=drifted)
+        workspace = open_workspace(shop)
+        try:
+            with pytest.raises(SpecError, match=what) as error:
+                check_project(workspace.project, read_schema)
+        finally:
+            workspace.metadata.close()
+        assert "likely.py:" in str(error.value)
+
+
+def test_a_list_whose_drift_is_not_measured_is_refused_where_it_is_named_and_not_counted(shop: Path) -> None:
+    specs = shop / "retail" / "specs.py"
+    recent = 'ml.Agg("amount", "last(2)", over="7d", name="recent")'
+    specs.write_text(specs.read_text().replace('"basket"', recent))
+    for drifted, what in {
+        'features=["recent"]': r'"recent" is list<.*>, whose drift is not measured',
+        "at_least=3": "at_least is 3, and there are 2 features that can be compared",
+    }.items():
+        retail.declare(shop, drifted=drifted)
+        workspace = open_workspace(shop)
+        try:
+            with pytest.raises(SpecError, match=what):
+                check_project(workspace.project, read_schema)
+        finally:
+            workspace.metadata.close()
+
+
+def test_secrets_of_sources_stay_the_references_that_they_are() -> None:
+    visits = ml.SqlSource(
+        "visits", url="postgresql://${env:SHOP_PASSWORD}@db/shop", table="v", event_time="at"
+    )
+    view = ml.FeatureView("habits", entity=ml.Entity("customer"), source=visits, features=["amount"])
+    data = ml.Dataset(
+        features=ml.FeatureService("shop", [view]),
+        spine=ml.Spine(visits),
+        label=ml.Label("bought"),
+        split=ml.TimeSplit(train_until="2024-02-01", validate_until="2024-03-01"),
+    )
+
+    written: dict[str, Any] = declared_drift(ml.Drifted(), "likely", data)
+
+    assert written["sources"][0]["url"] == "postgresql://${env:SHOP_PASSWORD}@db/shop"
+    assert orjson.loads(orjson.dumps(written)) == written
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("killed", ["while it looks", "after it has started"])
+def test_a_drift_whose_scheduler_was_killed_is_started_by_the_next_one_and_once(
+    shop: Path, started: list[subprocess.Popen[bytes]], killed: str
+) -> None:
+    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
+    before = ["likely"] if killed == "after it has started" else []
+    if not before:
+        (shop / "hold").touch()
+    one = process(started, shop, "on", seconds=60, lease_s=1.0)
+    wait_for(lambda: starts(shop) == before and measured(shop) == 1)
+
+    one.kill()
+    one.wait()
+    (shop / "hold").unlink(missing_ok=True)
+    heir = process(started, shop, "on", seconds=0.2, lease_s=1.0)
+
+    wait_for(lambda: starts(shop) == [*before, "likely"])
+    wait_for(lambda: kept_of(shop).seen.get("started_us") is not None)
+    time.sleep(3)  # it has looked again, and more than once
+    assert starts(shop) == [*before, "likely"]
+    heir.terminate()
+    assert heir.wait(30) == 0
+
+
+@pytest.mark.chaos
+def test_a_scheduler_that_was_asleep_while_another_started_it_does_not_start_it_again(
+    shop: Path, started: list[subprocess.Popen[bytes]]
+) -> None:
+    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
+    (shop / "hold").touch()
+    asleep = process(started, shop, "on", lease_s=1.0)
+    wait_for(lambda: measured(shop) == 1)
+    asleep.send_signal(signal.SIGSTOP)
+    (shop / "hold").unlink()
+    time.sleep(1.5)  # its lease runs out
+    other = scheduler(shop)
+    assert [one.schedule for one in other.run(threading.Event(), once=True)] == ["likely"]
+    other.metadata.close()
+
+    looked = kept_of(shop).seen["looked_us"]
+    asleep.send_signal(signal.SIGCONT)
+    wait_for(lambda: kept_of(shop).seen["looked_us"] > looked)
+
+    assert starts(shop) == ["likely"]
+    asleep.terminate()
+    assert asleep.wait(30) == 0
+
+
+def test_what_is_paused_or_declared_otherwise_while_it_is_looked_at_is_not_started(shop: Path) -> None:
+    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
+    made, stopped = scheduler(shop), threading.Event()
+    thread = threading.Thread(target=made.run, args=(stopped,))
+    (shop / "hold").touch()
+    thread.start()
+    wait_for(lambda: measured(shop) == 1)
+    with store(shop) as kept:
+        kept.pause_schedule("likely")
+    (shop / "hold").unlink()
+    wait_for(lambda: kept_of(shop).lease_owner is None)
+    assert starts(shop) == []
+
+    (shop / "hold").touch()
+    with store(shop) as kept:
+        kept.resume_schedule("likely", next_us=now_us())
+    wait_for(lambda: measured(shop) == 2)
+    retail.declare(shop, drifted='by=9.0, look="1s"')
+    retail.apply(shop, now_us())
+    (shop / "hold").unlink()
+    wait_for(lambda: str(kept_of(shop).seen.get("told")).startswith("nothing above 9"))
+    stopped.set()
+    thread.join(30)
+    made.metadata.close()
+
+    assert starts(shop) == []
