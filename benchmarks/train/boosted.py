@@ -11,12 +11,12 @@ from benchmarks.train.measured import Trained, measure
 
 __all__ = ["boosted_rows", "external_rows"]
 
-LIMIT, LARGEST = "XGBoost alone", "ours, one process"
-METRIC = "peak GiB of the largest process"
+LIMIT, ONE_PROCESS = "XGBoost alone", "ours, one process"
+PEAK = "peak GiB of the largest process"
 MOST_AUC = 0.002  # difference up to which two models are as good as each other
 PAIRS = (
     ("ours, two workers", "xgboost.dask", 1 / 0.5, 1 / 0.65),
-    (LARGEST, "pandas", 1 / 0.7, 1 / 0.35),
+    (ONE_PROCESS, "pandas", 1 / 0.7, 1 / 0.35),
 )
 
 
@@ -50,8 +50,8 @@ def _limited(case: str, ours: str, mine: Trained, peer: str, theirs: Trained, li
     if limit.seconds is None:
         return [Row(case, "wall s", mine.seconds, who, None, None, note=limit.outcome)]
     figures = [("wall s", mine.seconds, theirs.seconds, limit.seconds)]
-    if ours == LARGEST:  # whose one process holds all rows, as the limit's does
-        figures.append((METRIC, *(one.process / 2**30 for one in (mine, theirs, limit))))
+    if ours == ONE_PROCESS:  # whose one process holds all rows, as the limit's does
+        figures.append((PEAK, *(one.process / 2**30 for one in (mine, theirs, limit))))
     return [
         Row(case, metric, own, who, least, least / own, note=f"{peer}'s over it: {other / least:.2f}")
         for metric, own, other, least in figures
@@ -119,7 +119,7 @@ def _compared(
     note = f"AUC {mine.quality:.4f} and {theirs.quality:.4f}"
     figures = (
         ("wall s", mine.seconds, theirs.seconds, goal),
-        (METRIC, mine.process / 2**30, theirs.process / 2**30, memory),
+        (PEAK, mine.process / 2**30, theirs.process / 2**30, memory),
     )
     made = []
     for metric, ours_, peers, wanted in figures:

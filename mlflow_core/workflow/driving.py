@@ -79,7 +79,8 @@ def begun(
 
     Args:
         workspace: The project.
-        spec: What it runs, which may differ from what is declared in what was asked for.
+        spec: What it runs: the pipeline, where it was asked for with other trials or settings with these in it. The run's
+            fingerprint is that of the pipeline as it is declared.
         seed: What its random numbers start from.
         kind: What it does, as for ``MetadataStore.create_run``.
         options: What was asked for.

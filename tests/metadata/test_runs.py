@@ -209,15 +209,15 @@ def test_batches_of_any_size_are_written_whole_and_replace_what_was_there(
     store: MetadataStore, count: int
 ) -> None:
     run = store.create_run("late")
-    store.log_metrics(run.id, [Metric("auc", -1.0, 3), Metric("loss", -2.0, count + 1)])
+    earlier = [Metric("auc", -1.0, 3), Metric("loss", -2.0, count + 1), Metric("m7", -3.0, 9)]
+    store.log_metrics(run.id, earlier)
     store.log_metrics(run.id, [Metric("auc", step / 8, step) for step in range(count)])
     store.log_metrics(run.id, [Metric(f"m{number}", number, 1) for number in range(count)])
 
     assert [one.value for one in store.get_metrics(run.id, "auc")] == [step / 8 for step in range(count)]
     latest = {name: one.value for name, one in store.latest_metrics([run.id])[run.id].items()}
-    assert latest == {"auc": (count - 1) / 8, "loss": -2.0} | {
-        f"m{number}": number for number in range(count)
-    }
+    named = {f"m{number}": number for number in range(count)}
+    assert latest == {"auc": (count - 1) / 8, "loss": -2.0} | named | {"m7": -3.0}
 
     store.log_params(run.id, {f"p{number:03}": number for number in range(count - 1)})
     store.log_params(run.id, {f"p{number:03}": number for number in range(count)})

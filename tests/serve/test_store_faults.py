@@ -145,7 +145,8 @@ def test_a_store_that_is_restarted_meanwhile_gives_values_or_an_explicit_status(
     assert bad, "nothing was on its way"
     assert {one.status_code for one in bad} <= {503, 504}
     assert {one.json()["degraded"] for one in bad} == {"store"}
-    assert {one.status_code for one in answers[back + 1 :]} == {200}  # one was the other caller's, and older
+    late = [one for one in answers[back:] if one.status_code != 200]
+    assert len(late) <= 1  # one may be the other caller's, which asked before
 
 
 def test_an_erasure_that_the_store_did_not_take_is_said_and_done_by_asking_again(

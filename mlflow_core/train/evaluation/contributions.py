@@ -111,8 +111,12 @@ def contributions(
         seed: Seed of the samples and of the orders of features.
 
     Raises:
-        TrainError: There are no rows, or none that the model gives finite predictions.
+        TrainError: There are no rows, or none that the model gives finite predictions; or none are asked for.
     """
+    if min(rows, background) < 1:
+        raise TrainError(
+            f"{rows:,} rows cannot be explained against {background:,}", expected="at least one of each"
+        )
     if not table.num_rows:
         raise TrainError("there are no rows to explain")
     if isinstance(model.scorer, BoosterScorer) and model.scorer.explains:

@@ -27,7 +27,8 @@ __all__ = ["Shapley", "ShapleyPlan", "plan_shapley", "shapley"]
 _ENUMERATED = 4  # 14 predictions a game; five features take 30 so, and 8 in an order and its reverse
 _FEWEST_BACKGROUND, _ENOUGH_ROWS = 8, 50
 _BUDGET_A_FEATURE, _LEAST_BUDGET, _GREATEST_BUDGET = 2_500, 50_000, 200_000
-_ROWS_A_CALL, _NUMBERS_A_CALL = 65_536, 8_000_000
+_ROWS_A_CALL, _NUMBERS_A_CALL = 8_192, 8_000_000
+"""What is predicted in one call: more is no faster, and a model may need far more memory for a row than the row does."""
 
 Matrix = NDArray[np.float32]
 
@@ -138,7 +139,7 @@ def shapley(
     ends = _scored(score, np.concatenate([background, rows]))
     of_background, of_rows = ends[: len(background)], ends[len(background) :]
     found = np.empty((games, ends.shape[1], len(columns)))
-    for playing in _some_at_once(games, max(1, design.steps), rows.shape[1]):
+    for playing in _some_at_once(games, max(1, design.steps), max(rows.shape[1], ends.shape[1])):
         row, other = np.divmod(playing, len(background))
         won = np.empty((len(playing), design.steps + 2, ends.shape[1]))
         won[:, 0], won[:, -1] = of_background[other], of_rows[row]
@@ -152,7 +153,7 @@ def shapley(
 
 
 def _some_at_once(games: int, steps: int, width: int) -> Iterator[NDArray[np.int64]]:
-    """The numbers of games that are predicted in one call, which bounds the memory."""
+    """The numbers of games that are predicted in one call, by how many values a row has or gives: that bounds the memory."""
     at_once = max(1, min(_ROWS_A_CALL, _NUMBERS_A_CALL // width) // steps)
     for start in range(0, games, at_once):
         yield np.arange(start, min(start + at_once, games))

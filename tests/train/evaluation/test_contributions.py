@@ -265,3 +265,9 @@ def test_a_single_row_is_explained_against_itself_with_no_standard_error() -> No
 def test_nothing_to_explain_is_said(model: Model, data: TrainingData) -> None:
     with pytest.raises(TrainError, match="there are no rows to explain"):
         contributions(model, data.read("test").slice(0, 0))
+
+
+@pytest.mark.parametrize("asked", [{"rows": 0}, {"background": 0}, {"rows": -3}])
+def test_no_rows_cannot_be_asked_for(asked: dict[str, int]) -> None:
+    with pytest.raises(TrainError, match="at least one of each"):
+        contributions(linear((WIND,), (1.0,)), pa.table({"wind": [3.0, 4.0]}), **asked)

@@ -189,8 +189,24 @@ def test_one_seed_gives_one_answer_and_predictions_come_in_few_calls() -> None:
 
     np.testing.assert_array_equal(one.values, other.values)
     assert sum(calls) == ShapleyPlan(12, 200, 50).predictions == 200 * 50 * 22 + 250
-    assert len(calls) == 1 + -(-200 * 50 * 22 // (65_536 // 22 * 22))
-    assert max(calls) <= 65_536
+    assert len(calls) == 1 + -(-200 * 50 * 22 // (8_192 // 22 * 22))
+    assert max(calls) <= 8_192
+
+
+@pytest.mark.parametrize(("width", "outputs"), [(4000, 1), (1, 4000)])
+def test_fewer_rows_are_predicted_in_a_call_where_they_have_or_give_many_values(
+    width: int, outputs: int
+) -> None:
+    columns, asked = of_widths(width, 1, 1), []
+
+    def score(matrix: NDArray[np.float32]) -> NDArray[np.float64]:
+        asked.append(len(matrix))
+        return np.repeat(matrix[:, -1:].astype(np.float64), outputs, axis=1)
+
+    found(score, 20, 30, columns, exact=True)
+
+    assert sum(asked) == ShapleyPlan(3, 20, 30).predictions
+    assert max(asked) <= 2_000
 
 
 def test_a_plan_keeps_to_its_budget_and_gives_up_background_before_rows() -> None:
