@@ -131,7 +131,9 @@ def look(context: typer.Context, name: Name) -> None:
         raise UsageError(
             f'schedule "{name}" waits for no condition', hint=f"When it is due: mlcore schedule next {name}"
         )
-    training = Training(call.metadata, lambda told: measure_drift(open_workspace(call), told))
+    training = Training(
+        call.metadata, lambda told: measure_drift(open_workspace(call), told, now_us=call.clock.now_us())
+    )
     condition = condition_of(one.triggers["when"], str(call.repo), training)
     sight = condition.look(one.seen.get("started_with"), one.seen.get("last"))
     data = {"schedule": name, "why": sight.why, "told": sight.told, "found": dict(sight.found)}

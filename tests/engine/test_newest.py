@@ -35,7 +35,7 @@ def write(folder: Path, name: str, rows: list[tuple[int, str | None, int | None,
 
 
 def newest(
-    folder: Path, hours: int, *, event_id: str | None = None, most: int = 1000, seed: int = 0
+    folder: Path, hours: int, *, event_id: str | None = None, most: int = 1000, seed: int = 0, now: int = 10_000
 ) -> Newest:
     more: dict[str, Any] = {} if event_id is None else {"event_id": event_id, "created": "written"}
     source = ml.ParquetSource("events", path="*.parquet", event_time="time", **more)
@@ -47,7 +47,7 @@ def newest(
         split=ml.TimeSplit(train_until="1970-01-01T10:00", validate_until="1970-01-01T16:00"),
     )
     plan = plan_dataset(data, lambda one: read_schema(one, str(folder)))
-    return newest_observations(plan, str(folder), hours * HOUR, most=most, seed=seed)
+    return newest_observations(plan, str(folder), hours * HOUR, now_us=now * HOUR, most=most, seed=seed)
 
 
 def test_they_reach_back_from_the_newest_event_and_need_no_label(tmp_path: Path) -> None:
@@ -111,3 +111,14 @@ def test_where_no_event_makes_a_row_there_are_none(tmp_path: Path) -> None:
     found = newest(tmp_path, 2)
 
     assert (found.rows, found.table.num_rows, found.newest_us) == (0, 0, 9 * HOUR)
+
+
+@pytest.mark.parametrize("event_id", [None, "id"])
+def test_an_event_of_a_clock_that_was_wrong_hides_none(tmp_path: Path, event_id: str | None) -> None:
+    write(tmp_path, "a", [(hour, "yes", hour, True) for hour in range(20)])
+    write(tmp_path, "b", [(1_000_000, "yes", 99, True)])
+
+    found = newest(tmp_path, 3, event_id=event_id, now=19)
+
+    assert (found.rows, found.newest_us) == (3, 19 * HOUR)
+    assert newest(tmp_path, 3, event_id=event_id, now=-1).rows == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlflow_core.config import FixedClock, Principal, SystemClock
 from mlflow_core.config.times import parse_time
+from mlflow_core.metadata import MetadataStore, Schedule
 from mlflow_core.workflow.project import open_workspace
 from mlflow_core.workflow.schedule.declared import apply_schedules
 from mlflow_core.workflow.schedule.measuring import measure_drift
@@ -133,6 +136,24 @@ def measure(root: Path, told: Mapping[str, Any]) -> dict[str, Any]:
     """Measure the drift in this process."""
     workspace = open_workspace(root)
     try:
-        return measure_drift(workspace, told)
+        return measure_drift(workspace, told, now_us=SystemClock().now_us())
     finally:
         workspace.metadata.close()
+
+
+def store(folder: Path) -> MetadataStore:
+    """The shop's records."""
+    url = f"sqlite:///{folder}/metadata.db"
+    return MetadataStore(url, FixedClock(time.time_ns() // 1000), Principal("test"), project="shop")
+
+
+def kept_of(root: Path) -> Schedule:
+    """Its schedule, as it stands."""
+    with store(root) as kept:
+        return kept.get_schedule("likely")
+
+
+def measured(root: Path) -> int:
+    """How often rows were read."""
+    file = root / "measured"
+    return len(file.read_text().splitlines()) if file.exists() else 0

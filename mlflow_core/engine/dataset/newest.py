@@ -27,7 +27,7 @@ class Newest:
     Attributes:
         table: Query time and kept columns of a sample of them, in source order.
         rows: How many there were before the sample was taken.
-        newest_us: The time of the source's newest event, microseconds since epoch, UTC; None where it has none.
+        newest_us: The time of the source's newest event so far, microseconds since epoch, UTC; None where it has none.
     """
 
     table: pa.Table
@@ -35,13 +35,16 @@ class Newest:
     newest_us: int | None
 
 
-def newest_observations(plan: DatasetPlan, base: str, over_us: int, *, most: int, seed: int) -> Newest:
+def newest_observations(
+    plan: DatasetPlan, base: str, over_us: int, *, now_us: int, most: int, seed: int
+) -> Newest:
     """Make rows of the spine's newest events.
 
     Args:
         plan: The training set's.
         base: Folder that relative source paths start at.
         over_us: How far back from the source's newest event they reach, in microseconds; that far back is too far.
+        now_us: Events later than this are none yet, as those of a clock that was wrong; microseconds since epoch, UTC.
         most: More rows than this are sampled down to as many.
         seed: Seed of the sample.
 
@@ -50,11 +53,13 @@ def newest_observations(plan: DatasetPlan, base: str, over_us: int, *, most: int
     """
     source = plan.dataset.spine.source
     listing = open_source(source, base)
-    events = final_versions(listing.read(plan.columns, _since(listing, over_us)), source)
+    events = final_versions(listing.read(plan.columns, _needed(listing, over_us, now_us)), source)
     times = events[source.event_time].cast(TIME).cast(pa.int64())
-    newest = pc.max(times).as_py()
-    if newest is not None:
-        events = events.filter(pc.greater(times, newest - over_us))
+    newest = pc.max(times.filter(pc.less_equal(times, now_us))).as_py()
+    if newest is None:
+        events = events.slice(0, 0)
+    else:
+        events = events.filter(pc.and_(pc.greater(times, newest - over_us), pc.less_equal(times, now_us)))
     events = making_rows(plan, events)
     found = events.num_rows
     if found > most:
@@ -63,9 +68,12 @@ def newest_observations(plan: DatasetPlan, base: str, over_us: int, *, most: int
     return Newest(unlabelled(plan, events)[0], found, newest)
 
 
-def _since(listing: SourceListing, over_us: int) -> Between | None:
-    """What need not be read; a version of an event with an identity may have moved from anywhere."""
+def _needed(listing: SourceListing, over_us: int, now_us: int) -> Between | None:
+    """What must be read; a version of an event with an identity may have moved from anywhere."""
     if listing.source.event_id is not None:
         return None
     span = reported_span(joined_span(part.span for part in listing.found if part.rows))
-    return None if span is None else (span[1] - over_us, None)
+    if span is None:
+        return None
+    # Where something is later than now, nobody knows how early the newest event is that is not.
+    return (span[1] - over_us, None) if span[1] <= now_us else (None, now_us)

@@ -33,12 +33,13 @@ MOST_ROWS: Final = 20_000
 _SEED = 0
 
 
-def measure_drift(workspace: Workspace, told: Mapping[str, Any]) -> dict[str, Any]:
+def measure_drift(workspace: Workspace, told: Mapping[str, Any], *, now_us: int) -> dict[str, Any]:
     """Measure how far a pipeline's features are from what its model was trained on.
 
     Args:
         workspace: The project.
         told: The condition, as ``drifting.declared_drift`` wrote it.
+        now_us: Observations later than this are not looked at; microseconds since epoch, UTC.
 
     Returns:
         JSON: ``distances``, pairs of a feature and its distance, the farthest first; ``rows`` before and now;
@@ -58,9 +59,10 @@ def measure_drift(workspace: Workspace, told: Mapping[str, Any]) -> dict[str, An
     if not workspace.artifacts.exists(str(record.artifact_digest)):
         return {"problem": f"the rows that run {reference.run} was trained on are not there any more"}
     plan = plan_of(data, workspace.base, clock=_clock(record), erasures=workspace.erasures)
-    newest = newest_observations(plan, workspace.base, int(told["over_us"]), most=MOST_ROWS, seed=_SEED)
+    over_us = int(told["over_us"])
+    newest = newest_observations(plan, workspace.base, over_us, now_us=now_us, most=MOST_ROWS, seed=_SEED)
     measured = {"rows": [int(record.rows["train"]), newest.rows], "newest_us": newest.newest_us}
-    if problem := _too_few(reference, newest.rows, newest.newest_us, int(told["over_us"])):
+    if problem := _too_few(reference, newest.rows, newest.newest_us, over_us):
         return {**measured, "problem": problem}
     stored = stored_dataset(record, workspace.artifacts)
     features = [

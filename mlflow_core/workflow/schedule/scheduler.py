@@ -237,13 +237,15 @@ class Scheduler:
     def _look_on(self, name: str, looking: Looking, stopped: threading.Event) -> None:
         seen = looking.look.ended()
         if seen is None and not stopped.is_set():
-            if time.monotonic() - looking.renewed > self.lease_s / 3:
-                looking.renewed = time.monotonic()
+            passed = time.monotonic() - looking.renewed
+            if passed > self.lease_s / 3:
                 try:
                     self.metadata.claim_schedule(name, self.owner, self._lease_us)
+                    looking.renewed = time.monotonic()
                 except (MetadataError, UnknownNameError) as error:
-                    self.say(f"{name}: is not looked at any more: {error}")
-                    del self._looking[name]
+                    if passed > self.lease_s or isinstance(error, UnknownNameError):
+                        self.say(f"{name}: is not looked at any more: {error}")
+                        del self._looking[name]
             return
         del self._looking[name]
         if looking.look.hangs:
@@ -263,8 +265,22 @@ class Scheduler:
         if verdict.why is None:
             self._release(one, verdict.next_us, verdict.seen)
             return
-        self.say(f"{one.name}: {verdict.why}")
-        self._start(Started(one, looking.due_us, now, verdict=verdict))
+        if self._is_still_due(one):
+            self.say(f"{one.name}: {verdict.why}")
+            self._start(Started(one, looking.due_us, now, verdict=verdict))
+
+    def _is_still_due(self, one: Schedule) -> bool:
+        """Whether what was due when it was taken is so still: a look can outlast a lease, and what people change."""
+        try:
+            now = self.metadata.claim_schedule(one.name, self.owner, self._lease_us)
+        except (MetadataError, UnknownNameError) as error:
+            self.say(f"{one.name}: is not started: {error}")
+            return False
+        if not now.paused and (now.next_us, now.triggers) == (one.next_us, one.triggers):
+            return True
+        self.say(f"{one.name}: is not started, for meanwhile it was paused, declared otherwise or seen to")
+        self._release(now, now.next_us, None)
+        return False
 
     def _release(self, one: Schedule, next_us: int | None, seen: Mapping[str, Any] | None) -> None:
         """Give a lease back where nothing was started, unless the schedule was declared otherwise meanwhile."""

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-import signal
-import subprocess
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,39 +11,16 @@ import orjson
 import pytest
 
 import mlflow_core as ml
-from mlflow_core.config import FixedClock, Principal
 from mlflow_core.errors import GateFailed, SpecError
-from mlflow_core.metadata import MetadataStore, Schedule
 from mlflow_core.plan.check import check_project
 from mlflow_core.sources import read_schema
 from mlflow_core.workflow.project import open_workspace
 from mlflow_core.workflow.schedule.drifting import declared_drift
 from tests.workflow import retail
-from tests.workflow.scheduling import now_us, process, scheduler, starts, wait_for
+from tests.workflow.retail import kept_of, measured, store
+from tests.workflow.scheduling import now_us, scheduler, starts
 
 HOUR = 3_600_000_000
-
-
-def store(folder: Path) -> MetadataStore:
-    url = f"sqlite:///{folder}/metadata.db"
-    return MetadataStore(url, FixedClock(now_us()), Principal("test"), project="shop")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shop after its first training."""
-    root = retail.shop(tmp_path_factory.mktemp("trained") / "shop")
-    retail.train(root)
-    return root
-
-
-@pytest.fixture
-def shop(trained: Path, tmp_path: Path) -> Path:
-    """A copy of it whose schedule is in force."""
-    root = tmp_path / "shop"
-    shutil.copytree(trained, root)
-    retail.apply(root, now_us() - HOUR)
-    return root
 
 
 def once(root: Path) -> list[str]:
@@ -61,11 +34,6 @@ def once(root: Path) -> list[str]:
     return [one.schedule for one in ended]
 
 
-def kept_of(root: Path) -> Schedule:
-    with store(root) as kept:
-        return kept.get_schedule("likely")
-
-
 def told(root: Path) -> str:
     one = kept_of(root)
     assert "problem" not in one.seen
@@ -76,11 +44,6 @@ def said(root: Path) -> list[str]:
     """What schedulers of this process have said of starts."""
     lines = [line for file in root.glob("said-*") for line in file.read_text().splitlines()]
     return [line for line in lines if not line.endswith("done")]
-
-
-def measured(root: Path) -> int:
-    file = root / "measured"
-    return len(file.read_text().splitlines()) if file.exists() else 0
 
 
 def test_what_is_as_it_was_starts_nothing_and_what_has_drifted_starts_once(shop: Path) -> None:
@@ -251,18 +214,22 @@ def test_a_training_set_whose_rows_were_removed_is_told(shop: Path) -> None:
     assert told(shop).endswith("are not there: it was older than 90d and nothing needed it")
 
 
+def check(root: Path) -> None:
+    workspace = open_workspace(root)
+    try:
+        check_project(workspace.project, read_schema)
+    finally:
+        workspace.metadata.close()
+
+
 def test_a_feature_that_does_not_exist_is_refused_with_the_nearest(shop: Path) -> None:
     for drifted, what in {
         'features=["basket_"]': '"basket_" is no feature of service "shop".*basket',
         "at_least=4": "at_least is 4, and there are 3 features",
     }.items():
         retail.declare(shop, drifted=drifted)
-        workspace = open_workspace(shop)
-        try:
-            with pytest.raises(SpecError, match=what) as error:
-                check_project(workspace.project, read_schema)
-        finally:
-            workspace.metadata.close()
+        with pytest.raises(SpecError, match=what) as error:
+            check(shop)
         assert "likely.py:" in str(error.value)
 
 
@@ -275,12 +242,8 @@ def test_a_list_whose_drift_is_not_measured_is_refused_where_it_is_named_and_not
         "at_least=3": "at_least is 3, and there are 2 features that can be compared",
     }.items():
         retail.declare(shop, drifted=drifted)
-        workspace = open_workspace(shop)
-        try:
-            with pytest.raises(SpecError, match=what):
-                check_project(workspace.project, read_schema)
-        finally:
-            workspace.metadata.close()
+        with pytest.raises(SpecError, match=what):
+            check(shop)
 
 
 def test_secrets_of_sources_stay_the_references_that_they_are() -> None:
@@ -299,80 +262,3 @@ def test_secrets_of_sources_stay_the_references_that_they_are() -> None:
 
     assert written["sources"][0]["url"] == "postgresql://${env:SHOP_PASSWORD}@db/shop"
     assert orjson.loads(orjson.dumps(written)) == written
-
-
-@pytest.mark.chaos
-@pytest.mark.parametrize("killed", ["while it looks", "after it has started"])
-def test_a_drift_whose_scheduler_was_killed_is_started_by_the_next_one_and_once(
-    shop: Path, started: list[subprocess.Popen[bytes]], killed: str
-) -> None:
-    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
-    before = ["likely"] if killed == "after it has started" else []
-    if not before:
-        (shop / "hold").touch()
-    one = process(started, shop, "on", seconds=60, lease_s=1.0)
-    wait_for(lambda: starts(shop) == before and measured(shop) == 1)
-
-    one.kill()
-    one.wait()
-    (shop / "hold").unlink(missing_ok=True)
-    heir = process(started, shop, "on", seconds=0.2, lease_s=1.0)
-
-    wait_for(lambda: starts(shop) == [*before, "likely"])
-    wait_for(lambda: kept_of(shop).seen.get("started_us") is not None)
-    time.sleep(3)  # it has looked again, and more than once
-    assert starts(shop) == [*before, "likely"]
-    heir.terminate()
-    assert heir.wait(30) == 0
-
-
-@pytest.mark.chaos
-def test_a_scheduler_that_was_asleep_while_another_started_it_does_not_start_it_again(
-    shop: Path, started: list[subprocess.Popen[bytes]]
-) -> None:
-    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
-    (shop / "hold").touch()
-    asleep = process(started, shop, "on", lease_s=1.0)
-    wait_for(lambda: measured(shop) == 1)
-    asleep.send_signal(signal.SIGSTOP)
-    (shop / "hold").unlink()
-    time.sleep(1.5)  # its lease runs out
-    other = scheduler(shop)
-    assert [one.schedule for one in other.run(threading.Event(), once=True)] == ["likely"]
-    other.metadata.close()
-
-    looked = kept_of(shop).seen["looked_us"]
-    asleep.send_signal(signal.SIGCONT)
-    wait_for(lambda: kept_of(shop).seen["looked_us"] > looked)
-
-    assert starts(shop) == ["likely"]
-    asleep.terminate()
-    assert asleep.wait(30) == 0
-
-
-def test_what_is_paused_or_declared_otherwise_while_it_is_looked_at_is_not_started(shop: Path) -> None:
-    retail.visits(shop, "other", day=30, days=7, seed=3, amount=58.0)
-    made, stopped = scheduler(shop), threading.Event()
-    thread = threading.Thread(target=made.run, args=(stopped,))
-    (shop / "hold").touch()
-    thread.start()
-    wait_for(lambda: measured(shop) == 1)
-    with store(shop) as kept:
-        kept.pause_schedule("likely")
-    (shop / "hold").unlink()
-    wait_for(lambda: kept_of(shop).lease_owner is None)
-    assert starts(shop) == []
-
-    (shop / "hold").touch()
-    with store(shop) as kept:
-        kept.resume_schedule("likely", next_us=now_us())
-    wait_for(lambda: measured(shop) == 2)
-    retail.declare(shop, drifted='by=9.0, look="1s"')
-    retail.apply(shop, now_us())
-    (shop / "hold").unlink()
-    wait_for(lambda: str(kept_of(shop).seen.get("told")).startswith("nothing above 9"))
-    stopped.set()
-    thread.join(30)
-    made.metadata.close()
-
-    assert starts(shop) == []

@@ -35,7 +35,7 @@ def test_what_went_wrong_is_told_in_the_words_of_the_command(tmp_path: Path) -> 
     for other in ("something else", "{}", "[1]"):
         with pytest.raises(WorkflowError, match=f"cannot be read: {re.escape(other)}"):
             found_by(child(tmp_path, f"print({other!r})"))
-    with pytest.raises(WorkflowError, match="cannot be read: $"):
+    with pytest.raises(WorkflowError, match=r"cannot be read: $"):
         found_by(child(tmp_path, ""))
 
 
