@@ -35,7 +35,13 @@ def write(folder: Path, name: str, rows: list[tuple[int, str | None, int | None,
 
 
 def newest(
-    folder: Path, hours: int, *, event_id: str | None = None, most: int = 1000, seed: int = 0, now: int = 10_000
+    folder: Path,
+    hours: int,
+    *,
+    event_id: str | None = None,
+    most: int = 1000,
+    seed: int = 0,
+    now: int = 10_000,
 ) -> Newest:
     more: dict[str, Any] = {} if event_id is None else {"event_id": event_id, "created": "written"}
     source = ml.ParquetSource("events", path="*.parquet", event_time="time", **more)
