@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mlflow_core.artifacts.keys import digest_at
 from mlflow_core.artifacts.place import TEMPORARY, Entry, Place
 from mlflow_core.artifacts.tree import TreeFile
 from mlflow_core.errors import ArtifactError
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -125,16 +128,16 @@ def _parts(
 
 def _removed(place: Place, entry: Entry) -> bool:
     """Remove an object, unless somebody has put it again since it was looked at."""
-    now = place.entry(entry.key)
-    if now is None or now.stored_us != entry.stored_us:
-        return False
-    _delete(place, entry)
-    return True
+    return _guarded(place, entry, lambda: place.delete_unchanged(entry))
 
 
 def _delete(place: Place, entry: Entry) -> None:
+    _guarded(place, entry, lambda: place.delete(entry.key))
+
+
+def _guarded(place: Place, entry: Entry, act: Callable[[], _T]) -> _T:
     try:
-        place.delete(entry.key)
+        return act()
     except OSError as error:
         raise ArtifactError(
             f"cannot be removed: {error.strerror or error}", place=place.url(entry.key)

@@ -22,6 +22,9 @@ TEMPORARY: Final = "tmp"
 _READ_ONLY: Final = 0o444  # nobody edits a blob by mistake
 _ATOMIC_PUT: Final = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
 
+# Some buckets tell an object's date to the millisecond in a listing, and to the second of itself.
+_COARSE_US: Final = 1_000_000
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -52,6 +55,9 @@ class Place(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove; nothing happens where there is nothing."""
+
+    def delete_unchanged(self, entry: Entry) -> bool:
+        """Remove an object; False if it was put again or touched since it was seen like this, or is gone."""
 
     def walk(self, prefix: str) -> Iterator[Entry]:
         """Every object below a prefix."""
@@ -147,6 +153,25 @@ class Disk:
         """Remove the file."""
         (self._root / key).unlink(missing_ok=True)
 
+    def delete_unchanged(self, entry: Entry) -> bool:
+        """Remove the file; its date is looked at once more where nobody finds it any more.
+
+        Whoever touched it before that has it back; whoever touches it later finds nothing, and puts it anew.
+        """
+        path, aside = self._root / entry.key, self._root / TEMPORARY / uuid.uuid4().hex
+        if self.entry(entry.key) != entry:
+            return False
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.rename(aside)
+        except FileNotFoundError:
+            return False
+        if aside.stat().st_mtime_ns // 1_000 != entry.stored_us:
+            aside.replace(path)
+            return False
+        aside.unlink()
+        return True
+
     def walk(self, prefix: str) -> Iterator[Entry]:
         """Every file below a prefix, in order of key; one that disappears meanwhile is left out."""
         for path in sorted((self._root / prefix).rglob("*")):
@@ -207,7 +232,8 @@ class Remote:
         return cast("BinaryIO", self._filesystem.open(f"{self._root}/{key}", "rb"))
 
     def entry(self, key: str) -> Entry | None:
-        """Size and age as the filesystem tells them."""
+        """Size and age as the filesystem tells them now."""
+        self._filesystem.invalidate_cache()  # what it remembers of a listing may have been put again since
         try:
             return self._entry(self._filesystem.info(f"{self._root}/{key}"), key)
         except FileNotFoundError:
@@ -233,6 +259,14 @@ class Remote:
         path = f"{self._root}/{key}"
         if self._filesystem.exists(path):
             self._filesystem.rm_file(path)
+
+    def delete_unchanged(self, entry: Entry) -> bool:
+        """Remove the object; one that is put again between the look and the removal is lost, for there is no lock."""
+        now = self.entry(entry.key)
+        if now is None or abs(now.stored_us - entry.stored_us) >= _COARSE_US:
+            return False
+        self.delete(entry.key)
+        return True
 
     def walk(self, prefix: str) -> Iterator[Entry]:
         """Every object below a prefix, in order of key."""

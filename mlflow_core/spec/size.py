@@ -53,5 +53,5 @@ class Size(int):
     @classmethod
     def _validated(cls, value: object) -> Size:
         if not isinstance(value, str | Size):
-            raise ValueError(f'is not a size; write it with its unit, as "{value}MiB" or "{value}GiB"')
+            raise ValueError(f'is not a size; write it with its unit, as "{value}B" or "{value}GiB"')
         return cls(value)

@@ -8,6 +8,7 @@ outputs were found, runs the same code on the same input.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -55,6 +56,7 @@ class NodeContext:
         draft: An empty folder, gone when the step has ended.
         progress: Who is told how far it has come.
         stopped: Whether the run was cancelled or lost its lease, so that the work is to end.
+        held: What is to be held until it is written down how the step has ended.
     """
 
     run_id: str
@@ -66,6 +68,7 @@ class NodeContext:
     draft: Path
     progress: Progress
     stopped: Callable[[], bool]
+    held: ExitStack
 
 
 @dataclass(frozen=True)

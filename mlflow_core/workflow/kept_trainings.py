@@ -64,12 +64,13 @@ class KeptTrainings:
         local = self._place.local(key)
         return f"{self._location.rstrip('/')}/{key}" if local is None else str(local)
 
-    def take(self, name: str, run: str) -> bool:
+    def take(self, name: str, run: str, *, fresh: bool = False) -> bool:
         """Take a training for a run.
 
         Args:
             name: The training.
             run: The run's id.
+            fresh: Whether what another run has left of it goes; a run always goes on with what it has left itself.
 
         Returns:
             False where another run has it, whose driver may be at work.
@@ -80,6 +81,8 @@ class KeptTrainings:
         before = self._run_of(name)
         if before is not None and before != run and self._is_driven(before):
             return False
+        if fresh and before != run:
+            self.clear(name)
         key = _key(name, _RUN)
         self._guarded("cannot be stored", key, lambda: self._place.put_bytes(key, run.encode()))
         return self._run_of(name) == run  # of two that come at once the later one has it
@@ -87,6 +90,11 @@ class KeptTrainings:
     def begun(self, name: str) -> bool:
         """Whether a training has left checkpoints."""
         return any(entry.key.endswith(SUFFIX) for entry in self._entries(name))
+
+    def give_up(self, name: str, run: str) -> None:
+        """Remove all of a training, unless another run has taken it over: that of a driver that was asleep for long."""
+        if self._run_of(name) == run:
+            self.clear(name)
 
     def clear(self, name: str) -> None:
         """Remove all of a training."""
@@ -122,7 +130,9 @@ class KeptTrainings:
             yield OldTraining(name, sum(entry.size for entry in entries))
 
     def _is_old(self, name: str, entries: list[Entry]) -> bool:
-        changed = max((entry.stored_us / 1e6 for entry in entries), default=time.time())
+        times = [entry.stored_us / 1e6 for entry in entries]
+        # Of what has no date, as some file systems tell none, nobody knows that it is old.
+        changed = max(times) if times and all(times) else time.time()
         if time.time() - changed < _KEPT_FOR_S:
             return False
         run = self._run_of(name)

@@ -65,6 +65,7 @@ class Removal:
         versions: How many model versions are too old for their models to stay.
         layouts: Entries of the cache.
         logs: Logs and reports.
+        trainings: Trainings that were interrupted and never went on, whose checkpoints go.
         done: Whether it was really removed.
     """
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -120,10 +121,13 @@ class Runner:
         key, parts = cache_key(node.key, digests), written(node.key, digests)
         if self.finds and not node.fresh and (there := self.journal.metadata.find_cached_step(key)):
             self.hold.check()
-            with self.journal.attempt(
-                node.name, cache_key=key, cache_parts=parts, aside=node.aside
-            ) as attempt:
-                output = self._found(node, attempt, there) or self._made(node, inputs, attempt)
+            with (
+                ExitStack() as held,
+                self.journal.attempt(
+                    node.name, cache_key=key, cache_parts=parts, aside=node.aside
+                ) as attempt,
+            ):
+                output = self._found(node, attempt, there) or self._made(node, inputs, attempt, held)
             return self._held(attempt, output, inputs)
         return self._tried(node, inputs, key, parts)
 
@@ -134,10 +138,13 @@ class Runner:
         for again in range(node.retries + 1):
             try:
                 self.hold.check()
-                with self.journal.attempt(
-                    node.name, cache_key=key, cache_parts=parts, aside=node.aside
-                ) as attempt:
-                    output = self._made(node, inputs, attempt)
+                with (
+                    ExitStack() as held,
+                    self.journal.attempt(
+                        node.name, cache_key=key, cache_parts=parts, aside=node.aside
+                    ) as attempt,
+                ):
+                    output = self._made(node, inputs, attempt, held)
                 return self._held(attempt, output, inputs)
             except Exception as error:
                 if again == node.retries or state_after(error) != RunState.CRASHED:
@@ -177,7 +184,7 @@ class Runner:
         told.record(output.kind, node.name)
         return output
 
-    def _made(self, node: Node, inputs: Mapping[str, Output], attempt: Attempt) -> Output:
+    def _made(self, node: Node, inputs: Mapping[str, Output], attempt: Attempt, held: ExitStack) -> Output:
         draft = self.draft / f"{node.name}-{attempt.id}"
         draft.mkdir()
         context = NodeContext(
@@ -190,6 +197,7 @@ class Runner:
             draft=draft,
             progress=self.journal.progress,
             stopped=self.hold.stopped,
+            held=held,
         )
         with self.hold.interruptible():
             output = node.work(context)

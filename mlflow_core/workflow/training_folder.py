@@ -14,12 +14,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import IO
 
-from mlflow_core.errors import ArtifactError
+from mlflow_core.errors import ArtifactError, MetadataError
 from mlflow_core.spec import Trainer
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.train.identity import identity_of
@@ -43,7 +43,7 @@ class TrainingFolder:
     """
 
     path: Path
-    checkpoints: str
+    checkpoints: str = field(repr=False)  # an address may hold what opens it
     begun: bool
 
 
@@ -59,11 +59,11 @@ def training_folder(
         trainer: The trainer.
         dataset: The dataset's digest.
         run: The run that trains.
-        fresh: Whether to start anew where a training was interrupted.
+        fresh: Whether to start anew where the training of another run was interrupted; a run goes on with its own.
 
     Yields:
         The places. The folder is removed at the end, for copies of rows must not lie where no erasure looks for them;
-        the checkpoints are, unless the block failed: it is to end well once the model is stored. While another driver
+        the checkpoints are, unless the block failed: it is to end well once the model is stored and noted. While another driver
         trains the same, second places are used, which are removed in any case.
 
     Raises:
@@ -71,33 +71,33 @@ def training_folder(
     """
     parent.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(f"{identity_of(trainer)} {dataset}".encode()).hexdigest()[:32]
-    with _first_free(parent, kept, name, run) as (own, is_first):
+    with _first_free(parent, kept, name, run, fresh=fresh) as (own, is_first):
         folder = parent / own
         _take_away_old(parent)
         _tidied(kept.remove_old)
         if fresh or not is_first:
             shutil.rmtree(folder, ignore_errors=True)
-            kept.clear(own)
-            kept.take(own, run)
         folder.mkdir(exist_ok=True)
         try:
             yield TrainingFolder(folder, kept.address(own), kept.begun(own))
         except BaseException:
-            _tidied(partial(_leave, kept, own, goes_on=is_first))
+            _tidied(partial(_leave, kept, own, run, goes_on=is_first))
             raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        _tidied(partial(kept.clear, own))
+        _tidied(partial(kept.give_up, own, run))
 
 
 @contextmanager
-def _first_free(parent: Path, kept: KeptTrainings, name: str, run: str) -> Iterator[tuple[str, bool]]:
+def _first_free(
+    parent: Path, kept: KeptTrainings, name: str, run: str, *, fresh: bool
+) -> Iterator[tuple[str, bool]]:
     """Take the training's own places, or where another driver has them the next free ones beside them.
 
     A driver on this machine is told by a lock, for it may be of the same run; one on another by the run that took it.
     """
     number = 0
-    while (lock := _taken(parent, kept, f"{name}-{number}", run)) is None:
+    while (lock := _taken(parent, kept, f"{name}-{number}", run, fresh=fresh or number > 0)) is None:
         number += 1
     with lock:
         try:
@@ -106,13 +106,13 @@ def _first_free(parent: Path, kept: KeptTrainings, name: str, run: str) -> Itera
             Path(lock.name).unlink(missing_ok=True)
 
 
-def _taken(parent: Path, kept: KeptTrainings, name: str, run: str) -> IO[str] | None:
+def _taken(parent: Path, kept: KeptTrainings, name: str, run: str, *, fresh: bool) -> IO[str] | None:
     lock = _locked(parent / f".{name}.lock")
     if lock is None:
         return None
     free = False
     try:
-        free = kept.take(name, run)
+        free = kept.take(name, run, fresh=fresh)
     finally:
         if not free:
             with lock:
@@ -120,17 +120,17 @@ def _taken(parent: Path, kept: KeptTrainings, name: str, run: str) -> IO[str] | 
     return lock if free else None
 
 
-def _leave(kept: KeptTrainings, name: str, *, goes_on: bool) -> None:
+def _leave(kept: KeptTrainings, name: str, run: str, *, goes_on: bool) -> None:
     """Leave checkpoints to go on from, if there are any, and nothing else."""
     if not goes_on or not kept.begun(name):
-        kept.clear(name)
+        kept.give_up(name, run)
 
 
 def _tidied(act: Callable[[], object]) -> None:
-    """Clean up, if the store lets us: what stays is cleaned by a later training, and hinders none."""
+    """Clean up, if store and records let us: what stays is cleaned by a later training, and hinders none."""
     try:
         act()
-    except ArtifactError as error:
+    except (ArtifactError, MetadataError) as error:
         _log.warning("checkpoints that are not needed any more stay: %s", error)
 
 

@@ -20,43 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_core.artifacts import ArtifactStore, digest_bytes, digest_of
-from mlflow_core.artifacts.place import Disk, Entry
-from mlflow_core.artifacts.renewing import stored_again
-from mlflow_core.config import FixedClock, SystemClock
 from mlflow_core.errors import ArtifactError
-
-
-@pytest.fixture(params=["folder", "file url", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
-    locations = {
-        "folder": str(tmp_path / "store"),
-        "file url": f"file://{tmp_path}/store",
-        "memory": f"memory://{uuid.uuid4().hex}/store",
-    }
-    return ArtifactStore(locations[request.param])
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(str(tmp_path / "store"))
-
-
-def files_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def damage(path: Path, data: bytes) -> None:
-    path.chmod(0o644)
-    path.write_bytes(data)
-
-
-def a_folder(root: Path) -> Path:
-    folder = root / "report"
-    (folder / "plots").mkdir(parents=True)
-    (folder / "index.html").write_text("<h1>report</h1>")
-    (folder / "plots" / "roc.svg").write_text("<svg/>")
-    (folder / "plots" / "copy.svg").write_text("<svg/>")
-    return folder
+from tests.artifacts.stored import a_folder, damage, files_in
 
 
 def test_bytes_come_back_by_digest_by_uri_and_by_bare_hex(store: ArtifactStore) -> None:
@@ -233,62 +198,6 @@ def test_a_store_behind_a_url_has_no_local_path(tmp_path: Path) -> None:
         store.paths_of(tree.digest)
 
 
-def test_collection_keeps_what_is_needed_and_what_is_young(store: ArtifactStore, tmp_path: Path) -> None:
-    tree = store.put_tree(a_folder(tmp_path))
-    needed = store.put_bytes(b"needed", name="n")
-    useless = store.put_bytes(b"useless", name="u")
-    gone = digest_bytes(b"gone")
-    hour = 3_600_000_000
-    young = store.gc({tree.digest, needed.uri}, hour, SystemClock())
-    assert (young.deleted, young.young, young.kept) == ((), 1, 4)
-    later = FixedClock(SystemClock().now_us() + 2 * hour)
-    planned = store.gc({tree.digest, needed.uri, gone}, hour, later, dry_run=True)
-    assert planned.deleted == (useless.digest,)
-    assert store.exists(useless.digest)
-    done = store.gc({tree.digest, needed.uri, gone}, hour, later)
-    assert (done.deleted, done.freed_bytes, done.missing) == ((useless.digest,), 7, (gone,))
-    assert not store.exists(useless.digest)
-    store.verify(tree.digest)
-    rest = store.gc({needed.digest}, hour, later)
-    assert len(rest.deleted) == 3
-    assert list(store.list()) == [needed.digest]
-
-
-def test_collection_keeps_the_old_files_of_a_young_folder(local: ArtifactStore, tmp_path: Path) -> None:
-    tree = local.put_tree(a_folder(tmp_path))
-    hour = 3_600_000_000
-    for file in local.files_of(tree.digest):
-        os.utime(local.path(file.digest), (0, 0))
-    assert local.gc(set(), hour, SystemClock()).deleted == ()
-    local.verify(tree.digest)
-
-
-def test_storing_again_makes_young_so_that_a_collection_beside_it_is_harmless(local: ArtifactStore) -> None:
-    artifact = local.put_bytes(b"shared", name="s")
-    os.utime(local.path(artifact.digest), (0, 0))
-    local.put_bytes(b"shared", name="s")
-    assert local.gc(set(), 3_600_000_000, SystemClock()).deleted == ()
-
-
-class Collected(Disk):
-    """A folder from which a collection takes each object just when somebody has seen that it is there."""
-
-    def entry(self, key: str) -> Entry | None:
-        found = super().entry(key)
-        self.delete(key)
-        return found
-
-
-def test_what_is_collected_while_it_is_stored_again_is_stored_anew(tmp_path: Path) -> None:
-    disk = Disk(tmp_path)
-    digest = digest_bytes(b"shared")
-    disk.put_bytes("blobs/a", b"shared")
-
-    assert stored_again(disk, "blobs/a", 6, digest)
-    assert not stored_again(disk, "blobs/a", 7, digest)
-    assert not stored_again(Collected(tmp_path), "blobs/a", 6, digest)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become two other users")
 def test_two_users_of_a_shared_folder_store_the_same_bytes(tmp_path: Path) -> None:
     code = (
@@ -302,45 +211,6 @@ def test_two_users_of_a_shared_folder_store_the_same_bytes(tmp_path: Path) -> No
             words = [sys.executable, "-c", code, f"{shared}/store", user]
             done = subprocess.run(words, capture_output=True, text=True, check=False, cwd="/")
             assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_a_touched_folder_is_young_with_its_files_where_that_is_no_copy(
-    local: ArtifactStore, tmp_path: Path
-) -> None:
-    tree = local.put_tree(a_folder(tmp_path))
-    for digest in (tree.digest, *(file.digest for file in local.files_of(tree.digest))):
-        os.utime(local.path(digest), (0, 0))
-    assert local.stored_us(tree.digest) == 0
-
-    local.touch(tree.digest)
-
-    assert local.gc(set(), 3_600_000_000, SystemClock()).deleted == ()
-    bucket = ArtifactStore(f"memory://{uuid.uuid4().hex}/store")
-    far = bucket.put_bytes(b"far", name="f").digest
-    before = bucket.stored_us(far)
-    bucket.touch(far)
-    assert bucket.stored_us(far) == before
-    assert local.stored_us(far) is None
-
-
-def test_collection_stops_before_it_removes_what_a_damaged_folder_may_need(
-    local: ArtifactStore, tmp_path: Path
-) -> None:
-    tree = local.put_tree(a_folder(tmp_path))
-    damage(local.path(tree.digest), b"?")
-    later = FixedClock(SystemClock().now_us() + 10)
-    with pytest.raises(ArtifactError, match="damaged"):
-        local.gc({tree.digest}, 0, later)
-    assert len(list(local.list())) == 3
-
-
-def test_collection_removes_leftovers_of_writers_that_died(local: ArtifactStore, tmp_path: Path) -> None:
-    local.put_bytes(b"x", name="x")
-    leftover = tmp_path / "store" / "tmp" / "dead"
-    leftover.write_bytes(b"half")
-    os.utime(leftover, (0, 0))
-    report = local.gc({digest_bytes(b"x")}, 3_600_000_000, SystemClock())
-    assert (report.leftovers, report.freed_bytes, leftover.exists()) == (1, 4, False)
 
 
 FULL_DISK = """

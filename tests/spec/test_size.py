@@ -35,7 +35,7 @@ def test_a_trainer_takes_it_as_text_writes_it_as_text_and_does_without() -> None
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (2048, 'field "memory_per_worker".*is not a size; write it with its unit, as "2048MiB"'),
+        (2048, 'field "memory_per_worker".*is not a size; write it with its unit, as "2048B" or'),
         ("2 gigabytes", 'field "memory_per_worker".*"2 gigabytes" is no size.*20 GiB or 500MB'),
     ],
 )

@@ -13,10 +13,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from mlflow_core.errors import MetadataError
 from mlflow_core.train.models.model import Model
 from mlflow_core.workflow.project import open_workspace
 from mlflow_core.workflow.resuming import resume_run
-from mlflow_core.workflow.training import run_pipeline
+from mlflow_core.workflow.runner import Runner
+from mlflow_core.workflow.training import measuring, run_pipeline
 from tests.train.xgboost.counted import counted_rounds
 
 
@@ -73,6 +75,48 @@ def test_a_driver_killed_between_the_training_and_the_stored_model_trains_no_rou
     assert kept_trainings(again) == []
     assert list(again.trainings.iterdir()) == []
     again.metadata.close()
+
+
+def test_records_that_fail_once_the_model_is_stored_cost_no_round(workspace, monkeypatch, rounds):
+    note = Runner._note
+
+    def gone(self, node, *arguments):
+        if node.name == "train":
+            raise MetadataError("is gone", object="the database")
+        note(self, node, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "_note", gone)
+        with pytest.raises(MetadataError, match="is gone"):
+            run_pipeline(workspace, "breakdown")
+    every = len(rounds)
+    assert every > 0
+    resume_run(workspace, "latest")
+
+    assert len(rounds) == every
+    assert kept_trainings(workspace) == []
+
+
+@pytest.mark.parametrize("what", ["the model's store", "the evaluation"])
+def test_a_fresh_training_that_goes_on_does_not_train_again_what_it_has_trained_itself(
+    workspace, monkeypatch, rounds, what
+):
+    def broken(*_args, **_named):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        if what == "the evaluation":
+            patched.setattr(measuring, "_evaluate", broken)
+        else:
+            patched.setattr(Model, "save", broken)
+        with pytest.raises(OSError, match="Input/output"):
+            run_pipeline(workspace, "breakdown", fresh=True)
+    every = len(rounds)
+    assert every > 0
+    resume_run(workspace, "latest")
+
+    assert len(rounds) == every
+    assert kept_trainings(workspace) == []
 
 
 def test_a_store_that_fails_after_the_training_costs_no_round_wherever_it_is(machines, monkeypatch, rounds):

@@ -75,6 +75,7 @@ def test_an_interrupted_training_finds_its_checkpoints_again_and_a_finished_one_
 
     assert (first.begun, again.begun) == (False, True)
     assert again.checkpoints == first.checkpoints
+    assert again.checkpoints not in repr(again), "it may hold what opens the store"
     assert (here.stored(), here.left()) == ([], [])
 
 
@@ -89,10 +90,29 @@ def test_another_trainer_or_dataset_is_another_training(here):
 def test_a_fresh_start_forgets_the_checkpoints(here):
     here.begin()
 
-    with here.training(fresh=True) as folder:
+    with here.training(run="another", fresh=True) as folder:
         assert not folder.begun
         assert model_at(folder) is None
         assert list(folder.path.iterdir()) == []
+    assert here.stored() == []
+
+
+def test_a_fresh_start_that_was_interrupted_goes_on_with_what_it_has_done_itself(here):
+    here.begin()
+
+    with here.training(fresh=True) as folder:
+        assert folder.begun
+        assert model_at(folder) == b"half"
+
+
+def test_a_driver_that_was_asleep_leaves_alone_what_another_run_has_taken_over(here, tmp_path):
+    elsewhere = Here(tmp_path / "elsewhere", here.location)
+
+    with here.training(run="ours") as first:
+        theirs = elsewhere.begin(run="theirs")
+        assert theirs.checkpoints == first.checkpoints
+
+    assert model_at(theirs) == b"half"
 
 
 def test_two_drivers_of_the_same_training_work_apart_and_the_second_leaves_nothing(here):

@@ -135,9 +135,8 @@ class Checkpoints:
     def _shelf(self) -> Shelf:
         try:
             return shelf_at(self._where)
-        except (
-            OSError
-        ) as error:  # some libraries call at once; the address may hold what opens it, and is not told
+        except OSError as error:
+            # Some libraries call at once. The address may hold what opens it, and is not told.
             raise MachineError(
                 f"the place of the checkpoints cannot be opened: {error.strerror or error}",
                 expected="a place that this process and all workers reach",
@@ -167,7 +166,7 @@ class Checkpoints:
             raise TrainError(
                 f"the checkpoint is of another training ({header['identity']}), not of this one ({self._identity})",
                 place=shown,
-                hint="Use another folder, or start anew: mlcore train --fresh, or delete the checkpoints.",
+                hint="Use another place, or start anew: mlcore train --fresh, or delete the checkpoints.",
             )
 
 

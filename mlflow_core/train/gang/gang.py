@@ -219,7 +219,7 @@ class _Gang(Generic[T]):
         )
         return TrainError(
             f"{_what(end)}: {why}; {kept}",
-            hint="Run it again in the same folder: it goes on from the last checkpoint. "
+            hint="Run it again with the same checkpoints: it goes on from the last one. "
             "If workers were killed for memory, give them more of it or use more of them.",
         )
 

@@ -59,8 +59,8 @@ def _rooms(groups: Path, own: Path) -> Iterator[int]:
                 most = (folder / limit).read_text().strip()
                 if most != "max":
                     yield int(most) - int((folder / used).read_text()) + _statistic(folder, cached)
-            except FileNotFoundError:
-                continue  # of the other version, or the root of all, which has no limit
+            except OSError:
+                continue  # of the other version, the root of all, which has no limit, or not for us to see
 
 
 def _folders(groups: Path, own: Path) -> Iterator[Path]:

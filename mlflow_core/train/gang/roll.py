@@ -53,5 +53,5 @@ def gone_away() -> TrainError:
     """The error of a cluster that does not answer any more."""
     return TrainError(
         "the Dask cluster went away while it trained",
-        hint="Start a cluster and run it again in the same folder: it goes on from the last checkpoint.",
+        hint="Start a cluster and run it again with the same checkpoints: it goes on from the last one.",
     )

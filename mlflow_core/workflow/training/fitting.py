@@ -96,7 +96,8 @@ def train_node(recipe: Recipe, *, dataset: str = DATASET, name: str = TRAIN, pre
         recipe.key(name, params={"trainer": recipe.trainer_settings}, code=recipe.trainer_code),
         partial(_train, recipe, dataset, prefix),
         leaves="model" if name == TRAIN else f"model_{name.removeprefix(f'{TRAIN}_')}",
-        fresh=recipe.options.fresh or recipe.options.profile,
+        # What ended well in the very run that goes on is not done again.
+        fresh=(recipe.options.fresh or recipe.options.profile) and name not in recipe.recorded,
     )
 
 
@@ -165,19 +166,19 @@ def _train(recipe: Recipe, dataset_step: str, prefix: str, context: NodeContext)
         run=context.run_id,
         fresh=recipe.options.fresh,
     )
-    with place as folder:
-        if folder.begun:
-            context.told.warn("a training that was interrupted went on from its last checkpoint")
-        model = fit(trainer, dataset.data, _training_context(recipe, context, prefix=prefix, folder=folder))
-        manifest = dataset.manifest
-        model = model.with_metadata(
-            service=recipe.spec.data.features.name,
-            clock=manifest["clock"],
-            dataset=dataset.artifact.digest,
-            fingerprints=dict(manifest["fingerprints"]),
-        )
-        # Before the block ends, and the checkpoints go: a driver that dies here trains nothing again.
-        kept = context.artifacts.put_tree(model.save(context.draft / "model"), name="model")
+    # The checkpoints go when the step is written down: a driver that dies before trains nothing again.
+    folder = context.held.enter_context(place)
+    if folder.begun:
+        context.told.warn("a training that was interrupted went on from its last checkpoint")
+    model = fit(trainer, dataset.data, _training_context(recipe, context, prefix=prefix, folder=folder))
+    manifest = dataset.manifest
+    model = model.with_metadata(
+        service=recipe.spec.data.features.name,
+        clock=manifest["clock"],
+        dataset=dataset.artifact.digest,
+        fingerprints=dict(manifest["fingerprints"]),
+    )
+    kept = context.artifacts.put_tree(model.save(context.draft / "model"), name="model")
     return Output(kept.digest, "model")
 
 

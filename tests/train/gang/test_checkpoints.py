@@ -110,7 +110,7 @@ def test_that_of_another_training_is_refused_and_both_are_named(tmp_path: Path):
     written(tmp_path, 5, identity="theirs")
 
     with pytest.raises(
-        TrainError, match=r"of another training \(theirs\), not of this one \(mine\).*Use another folder"
+        TrainError, match=r"of another training \(theirs\), not of this one \(mine\).*Use another place"
     ):
         Checkpoints(tmp_path, "mine").last()
 

@@ -121,6 +121,15 @@ def test_control_groups_of_the_first_version_and_those_that_a_container_sees_cou
     assert memory_left(groups, own) == 1500
 
 
+def test_a_control_group_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    groups, own = tmp_path / "groups", tmp_path / "own"
+    own.write_text("0::/gone\n")
+    (groups / "gone" / "memory.max").mkdir(parents=True)
+    group(groups, {"memory.max": "700", "memory.current": "100", "memory.stat": "inactive_file 0"})
+
+    assert memory_left(groups, own) == 600
+
+
 def test_without_control_groups_it_is_what_the_machine_has_left(tmp_path: Path) -> None:
     total = psutil.virtual_memory().total
 

@@ -97,7 +97,7 @@ def test_a_gang_that_may_not_shrink_says_what_was_lost_and_what_to_do(bare, tmp_
 
     assert re.search(
         r"the worker tcp://\S+ of rank 1 was lost while it trained: no worker came in its place within 500ms; "
-        r"the last checkpoint is at 10\. Run it again in the same folder",
+        r"the last checkpoint is at 10\. Run it again with the same checkpoints",
         str(told.value),
     )
 
