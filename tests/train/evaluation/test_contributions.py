@@ -18,6 +18,7 @@ from mlflow_core.train.evaluation.shapley import shapley
 from mlflow_core.train.models.model import Model
 from mlflow_core.train.models.network import NetworkScorer
 from mlflow_core.train.networks.build import build
+from tests.train.evaluation.all_targets import of_all_targets
 from tests.train.evaluation.linear import linear
 from tests.train.made import fit, table, write
 from tests.train.networks.cases import INPUTS, NETWORKS, PREPROCESSING
@@ -194,16 +195,7 @@ def test_other_kinds_are_explained_in_probabilities_with_what_the_key_of_a_famil
 
 
 def test_trees_for_all_targets_at_once_are_explained_by_their_predictions(tmp_path: Path) -> None:
-    rows = table(300, 1)
-    parts = {part: [rows] for part in ("train", "validate", "test")}
-    data = write(tmp_path / "data", parts, label="amount", features=("delay", "gust"), request=())
-    trainer = XGBoost(
-        objective="reg:squarederror",
-        targets=("label",),
-        rounds=3,
-        params={"multi_strategy": "multi_output_tree"},
-    )
-    model = fit(trainer, data, workdir=tmp_path)
+    model, rows = of_all_targets(tmp_path)
     again = Model.load(model.save(tmp_path / "model"))
 
     for one in (model, again):

@@ -15,8 +15,9 @@ from mlflow_core.train.data.training_set import TrainingData
 from mlflow_core.train.evaluation.importance import importance, sampled
 from mlflow_core.train.evaluation.truth import Truth
 from mlflow_core.train.models.model import Model
+from tests.train.evaluation.all_targets import of_all_targets
 from tests.train.evaluation.linear import linear
-from tests.train.made import fit, table, write
+from tests.train.made import fit
 
 LEGS = Feature("legs", "number", "list<item: double>", length=3)
 WIND = Feature("wind", "number", "double")
@@ -87,16 +88,7 @@ def test_a_family_s_key_is_worth_what_choosing_the_wrong_model_costs(
 
 
 def test_trees_for_all_targets_at_once_have_importance(tmp_path: Path) -> None:
-    rows = table(300, 1)
-    parts = {part: [rows] for part in ("train", "validate", "test")}
-    data = write(tmp_path / "data", parts, label="amount", features=("delay", "gust"), request=())
-    trainer = XGBoost(
-        objective="reg:squarederror",
-        targets=("label",),
-        rounds=3,
-        params={"multi_strategy": "multi_output_tree"},
-    )
-    model = fit(trainer, data, workdir=tmp_path)
+    model, rows = of_all_targets(tmp_path)
 
     truth = Truth(np.column_stack([rows["amount"], rows["label"]]).astype(float), "regression")
     found = importance(model, rows, truth, metric="rmse", repeats=1)
