@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from mlflow_core.metadata.upserts import upsert
 _METRIC_COLUMNS: Final = ("run_id", "name", "step", "value", "low", "high", "at_us")
 _NAME: Final = 1
 _AT: Final = 2  # where these are among them
+_KEY: Final = operator.itemgetter(_NAME, _AT)
 _METRICS: Final = upsert(MetricRow, _METRIC_COLUMNS, key=("run_id", "name", "step"))
 _LATEST: Final = upsert(LatestMetricRow, _METRIC_COLUMNS, key=("run_id", "name"), unless_later="step")
 _PARAMS: Final = upsert(ParamRow, ("run_id", "name", "value"), key=("run_id", "name"), keep=True)
@@ -129,7 +130,7 @@ class Logged(Runs):
     ) -> list[MetricTuple]:
         return _metric_rows(self._own_id(run_id), metrics, self._clock.now_us(), step)
 
-    def _write_metrics(self, rows: Iterable[MetricTuple]) -> None:
+    def _write_metrics(self, rows: Sequence[MetricTuple]) -> None:
         with self._database.rows(write=True) as to:
             _write_rows(to, rows)
 
@@ -242,12 +243,13 @@ def _metric_rows(
     ]
 
 
-def _write_rows(to: Raw, given: Iterable[MetricTuple]) -> None:
-    rows = {(row[_NAME], row[_AT]): row for row in given}
+def _write_rows(to: Raw, given: Sequence[MetricTuple]) -> None:
+    rows = dict(zip(map(_KEY, given), given, strict=True))
     latest: dict[str, MetricTuple] = {}
-    for (name, at), row in rows.items():
-        if name not in latest or at > latest[name][_AT]:
-            latest[name] = row
+    for row in rows.values():
+        before = latest.get(row[_NAME])
+        if before is None or row[_AT] > before[_AT]:
+            latest[row[_NAME]] = row
     _METRICS.insert(to, list(rows.values()))
     _LATEST.insert(to, list(latest.values()))
 
@@ -263,30 +265,37 @@ def _metric_row(
     at_us: int | None = None,
 ) -> MetricTuple:
     # What no database takes is refused here: in a batch that is written later it would keep all others from it.
-    if not _is_text(name):
+    # Nearly all are of Python's own kinds already, which is asked in half of the time that making them so takes.
+    if not (type(name) is str and name.isascii() and "\0" not in name) and not _is_text(name):
         raise MetadataError(f"a metric is called {name!r}", object=f"Run {run_id}", expected="a text")
+    if type(value) is not float or low is not None or high is not None:
+        value, low, high = _numbers(run_id, name, value, low, high)
+    when = now_us if at_us is None else at_us
+    if type(step) is not int or type(when) is not int:
+        try:
+            # A numpy scalar given to SQLite as it is would be kept as bytes, which are greater than all numbers.
+            step, when = operator.index(step), operator.index(when)
+        except TypeError as error:
+            raise _no_step(run_id, name, step, at_us) from error
+    if not (-_WHOLE <= step < _WHOLE and -_WHOLE <= when < _WHOLE):
+        raise _no_step(run_id, name, step, at_us)
+    return run_id, name, step, value, low, high, when
+
+
+def _is_text(name: object) -> bool:
+    return isinstance(name, str) and _TEXT.fullmatch(name) is not None
+
+
+def _numbers(
+    run_id: str, name: str, value: float, low: float | None, high: float | None
+) -> tuple[float, float | None, float | None]:
     try:
-        value = float(value)
-        ends = (None if low is None else float(low)), (None if high is None else float(high))
+        return float(value), None if low is None else float(low), None if high is None else float(high)
     except (TypeError, ValueError, OverflowError) as error:
         shown = repr(value) if low is None and high is None else f"{value!r}, from {low!r} to {high!r}"
         raise MetadataError(
             f'metric "{name}" is {shown}', object=f"Run {run_id}", expected="a number"
         ) from error
-    try:
-        # A numpy scalar given to SQLite as it is would be kept as bytes, which are greater than all numbers.
-        at, when = operator.index(step), operator.index(now_us if at_us is None else at_us)
-    except TypeError as error:
-        raise _no_step(run_id, name, step, at_us) from error
-    if not (-_WHOLE <= at < _WHOLE and -_WHOLE <= when < _WHOLE):
-        raise _no_step(run_id, name, step, at_us)
-    return run_id, name, at, value, *ends, when
-
-
-def _is_text(name: object) -> bool:
-    # Nearly all names are plain, and are asked in a third of the time that the pattern takes.
-    plain = isinstance(name, str) and name.isascii() and "\0" not in name
-    return plain or (isinstance(name, str) and _TEXT.fullmatch(name) is not None)
 
 
 def _no_step(run_id: str, name: str, step: object, at_us: object) -> MetadataError:

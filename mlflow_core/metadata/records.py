@@ -107,8 +107,10 @@ class Metric:
         high: float | None = None,
         at_us: int | None = None,
     ) -> None:
-        # A frozen dataclass sets its fields one by one, which takes twice as long, and a list has thousands of these.
-        self.__dict__.update(name=name, value=value, step=step, low=low, high=high, at_us=at_us)
+        # A frozen dataclass sets each field through object, which takes three times as long; lists have thousands.
+        own = self.__dict__
+        own["name"], own["value"], own["step"] = name, value, step
+        own["low"], own["high"], own["at_us"] = low, high, at_us
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, String, and_, cast, func, literal_column, select
+from sqlalchemy import ColumnElement, String, and_, bindparam, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from mlflow_core.errors import UsageError
 from mlflow_core.metadata.canonical import canonical, parsed
-from mlflow_core.metadata.prepared import Prepared, among
+from mlflow_core.metadata.prepared import Prepared, among, asked_ids
 from mlflow_core.metadata.records import Run, RunState
 from mlflow_core.metadata.runs import RUN_COLUMNS, Runs, run_of
 from mlflow_core.metadata.tables import LatestMetricRow, ParamRow, RunRow
@@ -65,32 +66,31 @@ class Searching(Runs):
             offset: Leave out so many of the first.
 
         Raises:
-            UsageError: A bound compares in no way that is known.
+            UsageError: A bound compares in no way that is known, or with what is no number.
         """
-        newest = (RunRow.created_us.desc(), RunRow.id.desc())
-        query: Any = select(*RUN_COLUMNS)
-        by, found = aliased(LatestMetricRow), list(metrics)
-        # Asked of the rows that make the order, what does not hold ends the look at a run before the run is read.
-        run_id = RunRow.id if order_by is None else by.run_id
-        for bound in found:
-            if bound.metric != order_by:
-                query = query.where(_within(run_id, bound))
-        for name, value in (params or {}).items():
-            query = query.where(_given(run_id, name, value))
-        if pipeline is not None:
-            query = query.where(RunRow.pipeline == pipeline)
-        if state is not None:
-            query = query.where(RunRow.state == RunState(state))
-        if order_by is None:
-            query = query.order_by(*newest)
-        else:
-            # Bounds of this metric are put on the very rows that make the order: one walk along one index.
-            holds = [_holds(by, bound) for bound in found if bound.metric == order_by]
-            query = query.join(by, and_(by.run_id == RunRow.id, _known(by, order_by), *holds))
-            query = query.order_by(by.value.asc() if ascending else by.value.desc(), *newest)
-        with self._database.connecting(write=False) as connection:
-            mine = query.where(RunRow.project_id == self._find_project(connection))
-            listed = [run_of(row) for row in connection.execute(mine.limit(limit).offset(offset)).all()]
+        bounds, given = list(metrics), dict(params or {})
+        asked = _Asked(
+            pipeline=pipeline is not None,
+            state=state is not None,
+            params=len(given),
+            bounds=tuple((bound.compare, bound.metric == order_by) for bound in bounds),
+            order=None if order_by is None else ("ascending" if ascending else "descending"),
+        )
+        values: dict[str, Any] = {
+            "project": self._known_project(),
+            "pipeline": pipeline,
+            "state": None if state is None else RunState(state).value,
+            "order_by": order_by,
+            "limit": limit,
+            "offset": offset,
+        }
+        for place, (name, value) in enumerate(given.items()):
+            values |= {f"param_{place}": name, f"value_{place}": canonical(value)}
+        for place, bound in enumerate(bounds):
+            values |= {f"metric_{place}": bound.metric, f"bound_{place}": _number(bound)}
+        statement = _statement(asked)
+        with self._database.rows(write=False) as to:
+            listed = [run_of(row) for row in statement.rows(to, **values)]
         self._remember(run.id for run in listed)
         return listed
 
@@ -108,7 +108,9 @@ class Searching(Runs):
         own = self._own_of(ids)
         with self._database.rows(write=False) as to:
             found |= {
-                run_id: parsed(f"{{{told}}}") for run_id, told in _PARAMS_OF.rows(to, ids=to.texts(own))
+                run_id: parsed(f"{{{told}}}")
+                for run_id, told in _PARAMS_OF.rows(to, ids=to.texts(own))
+                if told
             }
         return found
 
@@ -116,38 +118,92 @@ class Searching(Runs):
 def _params_of(kind: str) -> Any:
     """All params of a run as the inside of one JSON object: their values are texts of JSON already."""
     if kind == "sqlite":
-        # In the order of the key, in which they lie there.
-        pair = func.json_quote(ParamRow.name, type_=String) + ":" + ParamRow.value
-        told = func.group_concat(pair, ",")
-    else:
-        pair = cast(func.to_json(ParamRow.name), String) + ":" + ParamRow.value
-        told = func.string_agg(pair, aggregate_order_by(literal_column("','"), ParamRow.name))
+        # Run by run, in the order of the key, in which they lie there: sorting and grouping them takes longer.
+        run_id, told = (
+            asked_ids().c.value,
+            func.json_quote(ParamRow.name, type_=String) + ":" + ParamRow.value,
+        )
+        return select(
+            run_id, select(func.group_concat(told, ",")).where(ParamRow.run_id == run_id).scalar_subquery()
+        )
+    pair = cast(func.to_json(ParamRow.name), String) + ":" + ParamRow.value
+    told = func.string_agg(pair, aggregate_order_by(literal_column("','"), ParamRow.name))
     return select(ParamRow.run_id, told).where(among(ParamRow.run_id, kind)).group_by(ParamRow.run_id)
 
 
 _PARAMS_OF: Final = Prepared(_params_of)
 
 
-def _within(run_id: Any, bound: Bound) -> Any:
+@dataclass(frozen=True)
+class _Asked:
+    """What a list asks, without the values: lists that ask the same share a statement, which takes long to make."""
+
+    pipeline: bool
+    state: bool
+    params: int
+    bounds: tuple[tuple[str, bool], ...]
+    """How each bound compares, and whether it is of the metric that makes the order."""
+    order: Literal["ascending", "descending"] | None
+
+
+@lru_cache(maxsize=256)
+def _statement(asked: _Asked) -> Prepared:
+    newest = (RunRow.created_us.desc(), RunRow.id.desc())
+    query: Any = select(*RUN_COLUMNS).where(RunRow.project_id == bindparam("project"))
+    by = aliased(LatestMetricRow)
+    # Asked of the rows that make the order, what does not hold ends the look at a run before the run is read.
+    run_id = RunRow.id if asked.order is None else by.run_id
+    holds = []
+    for place, (compare, of_order) in enumerate(asked.bounds):
+        if of_order:  # put on the very rows that make the order: one walk along one index
+            holds.append(_holds(by, compare, place))
+        else:
+            query = query.where(_within(run_id, compare, place))
+    for place in range(asked.params):
+        query = query.where(_given(run_id, place))
+    if asked.pipeline:
+        query = query.where(RunRow.pipeline == bindparam("pipeline"))
+    if asked.state:
+        query = query.where(RunRow.state == bindparam("state"))
+    if asked.order is not None:
+        query = query.join(by, and_(by.run_id == RunRow.id, *_known(by, "order_by"), *holds))
+        query = query.order_by(by.value.asc() if asked.order == "ascending" else by.value.desc())
+    query = query.order_by(*newest).limit(bindparam("limit")).offset(bindparam("offset"))
+    return Prepared(lambda _kind: query)
+
+
+def _within(run_id: Any, compare: str, place: int) -> Any:
     row = aliased(LatestMetricRow)
-    holds = (_known(row, bound.metric), _holds(row, bound))
+    holds = (*_known(row, f"metric_{place}"), _holds(row, compare, place))
     return select(row.run_id).where(row.run_id == run_id, *holds).exists()
 
 
-def _known(row: type[LatestMetricRow], metric: str) -> ColumnElement[bool]:
+def _known(row: type[LatestMetricRow], metric: str) -> tuple[ColumnElement[bool], ...]:
     # PostgreSQL says that what is not a number is greater than all numbers; on SQLite it is null.
-    return and_(row.name == metric, row.value <= math.inf)
+    return row.name == bindparam(metric), row.value <= math.inf
 
 
-def _holds(row: type[LatestMetricRow], bound: Bound) -> Any:
+def _holds(row: type[LatestMetricRow], compare: str, place: int) -> Any:
+    return _COMPARE[compare](row.value, bindparam(f"bound_{place}"))
+
+
+def _given(run_id: Any, place: int) -> Any:
+    row = aliased(ParamRow)
+    holds = (row.run_id == run_id, row.name == bindparam(f"param_{place}"))
+    return select(row.run_id).where(*holds, row.value == bindparam(f"value_{place}")).exists()
+
+
+def _number(bound: Bound) -> float:
+    """The value of a bound that is one."""
     if bound.compare not in _COMPARE:
         raise UsageError(
             f'a metric is not compared by "{bound.compare}"', expected=" ".join(_COMPARE), object=bound.metric
         )
-    return _COMPARE[bound.compare](row.value, bound.value)
-
-
-def _given(run_id: Any, name: str, value: object) -> Any:
-    row = aliased(ParamRow)
-    holds = (row.run_id == run_id, row.name == name, row.value == canonical(value))
-    return select(row.run_id).where(*holds).exists()
+    try:
+        if not math.isnan(value := float(bound.value)):
+            return value
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UsageError(
+        f"a metric is not compared with {bound.value!r}", expected="a number", object=bound.metric
+    )

@@ -86,6 +86,23 @@ def test_what_is_asked_is_a_value_and_never_a_part_of_the_statement(store: Metad
     assert names(store) == "gfedcba"
     with pytest.raises(UsageError, match=r'not compared by "; DELETE".*> >= < <= ='):
         store.list_runs(metrics=[Bound("auc", "; DELETE", 0)])  # type: ignore[arg-type]
+    for no_number in ("high", None, math.nan):
+        with pytest.raises(UsageError, match=f"not compared with {no_number!r}"):
+            store.list_runs(metrics=[Bound("auc", ">", no_number)])  # type: ignore[arg-type]
+
+
+def test_lists_that_ask_the_same_have_values_of_their_own(store: MetadataStore, runs: dict[str, str]) -> None:
+    for depth, found in ((0, "gda"), (1, "eb"), (2, "fc")):
+        assert names(store, params={"depth": depth}) == found
+        assert names(store, params={"depth": depth, "name": found[0]}) == found[0]
+        assert names(store, params={"depth": depth}, limit=1, offset=1) == found[1]
+    for metric, above, found in (("auc", 0.7, "gb"), ("auc", 0.65, "gbd"), ("none", 0.0, "")):
+        bounds = [Bound(metric, ">", above), Bound("auc", "<", 1)]
+        assert names(store, metrics=bounds, order_by="auc") == found
+    store.finish_run(runs["b"], "succeeded")
+    store.finish_run(runs["c"], "failed")
+    assert (names(store, state="succeeded"), names(store, state="failed")) == ("b", "c")
+    assert (names(store, pipeline="odd"), names(store, pipeline="even")) == ("fdb", "geca")
 
 
 def test_another_project_finds_nothing(store: MetadataStore, url: str, runs: dict[str, str]) -> None:
