@@ -274,7 +274,7 @@ def _metric_row(
     if type(step) is not int or type(when) is not int:
         try:
             # A numpy scalar given to SQLite as it is would be kept as bytes, which are greater than all numbers.
-            step, when = operator.index(step), operator.index(when)
+            step, when = int(operator.index(step)), int(operator.index(when))
         except TypeError as error:
             raise _no_step(run_id, name, step, at_us) from error
     if not (-_WHOLE <= step < _WHOLE and -_WHOLE <= when < _WHOLE):

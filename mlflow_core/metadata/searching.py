@@ -66,7 +66,8 @@ class Searching(Runs):
             offset: Leave out so many of the first.
 
         Raises:
-            UsageError: A bound compares in no way that is known, or with what is no number.
+            UsageError: A bound compares in no way that is known or with what is no number, there is no such state, or a
+                number of runs is none.
         """
         bounds, given = list(metrics), dict(params or {})
         asked = _Asked(
@@ -79,15 +80,15 @@ class Searching(Runs):
         values: dict[str, Any] = {
             "project": self._known_project(),
             "pipeline": pipeline,
-            "state": None if state is None else RunState(state).value,
+            "state": None if state is None else _state(state),
             "order_by": order_by,
-            "limit": limit,
-            "offset": offset,
+            "limit": _count("limit", limit),
+            "offset": _count("offset", offset),
         }
         for place, (name, value) in enumerate(given.items()):
-            values |= {f"param_{place}": name, f"value_{place}": canonical(value)}
+            values |= {f"param_name_{place}": name, f"param_value_{place}": canonical(value)}
         for place, bound in enumerate(bounds):
-            values |= {f"metric_{place}": bound.metric, f"bound_{place}": _number(bound)}
+            values |= {f"bound_name_{place}": bound.metric, f"bound_value_{place}": _number(bound)}
         statement = _statement(asked)
         with self._database.rows(write=False) as to:
             listed = [run_of(row) for row in statement.rows(to, **values)]
@@ -174,7 +175,7 @@ def _statement(asked: _Asked) -> Prepared:
 
 def _within(run_id: Any, compare: str, place: int) -> Any:
     row = aliased(LatestMetricRow)
-    holds = (*_known(row, f"metric_{place}"), _holds(row, compare, place))
+    holds = (*_known(row, f"bound_name_{place}"), _holds(row, compare, place))
     return select(row.run_id).where(row.run_id == run_id, *holds).exists()
 
 
@@ -184,13 +185,13 @@ def _known(row: type[LatestMetricRow], metric: str) -> tuple[ColumnElement[bool]
 
 
 def _holds(row: type[LatestMetricRow], compare: str, place: int) -> Any:
-    return _COMPARE[compare](row.value, bindparam(f"bound_{place}"))
+    return _COMPARE[compare](row.value, bindparam(f"bound_value_{place}"))
 
 
 def _given(run_id: Any, place: int) -> Any:
     row = aliased(ParamRow)
-    holds = (row.run_id == run_id, row.name == bindparam(f"param_{place}"))
-    return select(row.run_id).where(*holds, row.value == bindparam(f"value_{place}")).exists()
+    holds = (row.run_id == run_id, row.name == bindparam(f"param_name_{place}"))
+    return select(row.run_id).where(*holds, row.value == bindparam(f"param_value_{place}")).exists()
 
 
 def _number(bound: Bound) -> float:
@@ -207,3 +208,20 @@ def _number(bound: Bound) -> float:
     raise UsageError(
         f"a metric is not compared with {bound.value!r}", expected="a number", object=bound.metric
     )
+
+
+def _state(given: RunState | str) -> str:
+    try:
+        return RunState(given).value
+    except ValueError:
+        names = ", ".join(state.value for state in RunState)
+        raise UsageError(f'no run is ever "{given}"', expected=names) from None
+
+
+def _count(name: str, given: int) -> int:
+    try:
+        if (count := operator.index(given)) >= 0:
+            return count
+    except TypeError:
+        pass
+    raise UsageError(f"{name} is {given!r}", expected="a whole number from 0")
