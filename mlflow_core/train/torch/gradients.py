@@ -87,12 +87,11 @@ class _Flat:
     scale, together = 1.0, False
 
     def __init__(self, learner: nn.Module, peers: Peers) -> None:
-        self.learner, self._peers = learner, peers
-        self._parameters = _learning(learner)
+        self.learner, self._parameters = learner, _learning(learner)
         size = sum(one.numel() for one in self._parameters)
         # Room behind the gradients for the few numbers that travel with them.
         self._buffer = torch.zeros(size + _TOLD, device=peers.device)
-        self._size = size
+        self._size, self._sum = size, peers.summing(len(self._buffer))
         at = 0
         for one in self._parameters:
             one.grad = self._buffer[at : at + one.numel()].view_as(one)
@@ -107,7 +106,7 @@ class _Flat:
     def summed(self, told: Tensor) -> Tensor:
         sums = self._buffer[self._size : self._size + len(told)]
         sums.copy_(told)
-        self._peers.sum(self._buffer)
+        self._sum(self._buffer)
         return sums
 
 

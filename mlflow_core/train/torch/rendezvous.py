@@ -85,9 +85,11 @@ def met(rank: Rank, wanted: Device) -> Iterator[Peers]:
         yield Peers(device=_device(rank, wanted, [_own_facts()]))
         return
     store = _connected(rank)
-    device = _device(rank, wanted, _all_facts(rank, store))
+    facts = _all_facts(rank, store)
+    device = _device(rank, wanted, facts)
     with _group(rank, store, device):
-        yield Peers(rank.index, rank.count, device)
+        beside = len({one["host"] for one in facts}) == 1
+        yield Peers(rank.index, rank.count, device, beside)
 
 
 def _listening(host: str) -> TCPStore:

@@ -66,9 +66,11 @@ class Leaves:
     """Sums for ever, until one rank ends in some way; tells how the others learn of it."""
 
     how: str
+    shared: bool = False
 
     def __call__(self, rank: Rank) -> str:
         with met(rank, "cpu") as peers:
+            sum_ = peers.summing(3) if self.shared else peers.sum
             for turn in range(1_000_000):
                 if rank.stopped():
                     return "stopped"
@@ -77,7 +79,7 @@ class Leaves:
                         os.kill(os.getpid(), signal.SIGKILL)
                     raise ValueError("left")
                 values = torch.ones(3)
-                peers.sum(values)
+                sum_(values)
                 assert values.tolist() == [2.0, 2.0, 2.0]
                 if rank.attempt and turn == 60:
                     return "done"

@@ -50,10 +50,11 @@ def test_all_ways_to_sum_gradients_learn_the_same(tmp_path: Path, two: Client) -
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("shared", [False, True])
 def test_a_rank_whose_peer_is_killed_learns_of_it_and_the_gang_goes_on(
-    two: Client, record_property: Callable[[str, object], None]
+    two: Client, shared: bool, record_property: Callable[[str, object], None]
 ) -> None:
-    result = run_gang(two, Leaves("kill"), ranks=2, recovery=Recovery(), rendezvous=RENDEZVOUS)
+    result = run_gang(two, Leaves("kill", shared), ranks=2, recovery=Recovery(), rendezvous=RENDEZVOUS)
 
     assert result.results == ("done", "done")
     assert len(result.lost) == 1
@@ -63,7 +64,7 @@ def test_a_rank_whose_peer_is_killed_learns_of_it_and_the_gang_goes_on(
 def test_a_rank_that_raises_ends_all_of_them_at_once(two: Client) -> None:
     start = time.monotonic()
     with pytest.raises(TrainError, match="ValueError: left"):
-        run_gang(two, Leaves("raise"), ranks=2, recovery=Recovery(), rendezvous=RENDEZVOUS)
+        run_gang(two, Leaves("raise", shared=True), ranks=2, recovery=Recovery(), rendezvous=RENDEZVOUS)
 
     assert time.monotonic() - start < 60
     # And the workers can meet again.
