@@ -37,8 +37,8 @@ def apply(
 
     Example: mlcore apply
     """
-    from mlflow_core.cli.changes import changes_data, changes_text, planned, record
-    from mlflow_core.feast.registry import apply_project
+    from mlflow_core.cli.changes import NOTHING, changes_data, changes_text, record
+    from mlflow_core.feast.applied import is_applied
     from mlflow_core.workflow.schedule.declared import apply_schedules
     from mlflow_core.workflow.schedule.views import scheduled_views
 
@@ -46,14 +46,23 @@ def apply(
     project, schemas = call.project, call.schemas
     materialize = call.settings.schedule.materialize
     scheduled_views(project, materialize)  # before anything is written: it may name a view that there is not
-    store = call.open_store(create=True)
-    found = planned(call, store, call.metadata)
-    _agreed(call, found, force=force)
-    apply_project(project, schemas, store)
+    found = NOTHING if is_applied(project, schemas, call.repo) else _written(call, force=force)
     # Also where nothing changed: an apply that was cut off between registry and record is recorded by the next.
     record(call, project, found)
     apply_schedules(project, call.metadata, call.clock.now_us(), materialize=materialize)
     call.result(changes_data(found), changes_text(found, done=True, width=call.out.width))
+
+
+def _written(call: Invocation, *, force: bool) -> Planned:
+    """Write what differs to the registry, if it may be."""
+    from mlflow_core.cli.changes import planned
+    from mlflow_core.feast.registry import apply_project
+
+    store = call.open_store(create=True)
+    found = planned(call, store, call.metadata)
+    _agreed(call, found, force=force)
+    apply_project(call.project, call.schemas, store)
+    return found
 
 
 def _agreed(call: Invocation, found: Planned, *, force: bool) -> None:

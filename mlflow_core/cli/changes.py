@@ -13,12 +13,13 @@ from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.plan.lineage import Node
 from mlflow_core.plan.project import KINDS, Project
 from mlflow_core.workflow.impact import Impact
-from mlflow_core.workflow.recompute import Recompute
 
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-__all__ = ["Planned", "changes_data", "changes_text", "planned", "record"]
+    from mlflow_core.workflow.recompute import Recompute
+
+__all__ = ["NOTHING", "Planned", "changes_data", "changes_text", "planned", "record"]
 
 _ACTIONS: tuple[Action, ...] = ("add", "change", "remove")
 
@@ -36,6 +37,9 @@ class Planned:
     changes: Diff
     impact: Impact = field(default_factory=Impact)
     recompute: tuple[Recompute, ...] = ()
+
+
+NOTHING = Planned(Diff(()))
 
 
 def planned(call: Invocation, store: FeatureStore | None, metadata: MetadataStore | None) -> Planned:

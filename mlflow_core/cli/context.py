@@ -76,12 +76,20 @@ class Invocation:
         Raises:
             ConfigError: A setting is wrong, or ``--root`` is no folder.
         """
+        return self.read_settings()
+
+    def read_settings(self, *, missing_too: bool = False) -> Settings:
+        """Read the settings; see ``settings``.
+
+        Args:
+            missing_too: Take secrets without a value, for showing references alone.
+        """
         from mlflow_core.config import load_settings
         from mlflow_core.errors import ConfigError
 
         if not self.root.is_dir():
             raise ConfigError(f'"{self.root}" is no folder', hint="--root takes the project's folder.")
-        settings = load_settings(self.root, self.env)
+        settings = load_settings(self.root, self.env, missing_too=missing_too)
         self._never_show(settings.secret_values())
         return settings
 

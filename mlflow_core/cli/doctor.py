@@ -12,12 +12,15 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
 from mlflow_core.errors import ExitCode, MlcoreError
+
+if TYPE_CHECKING:
+    from mlflow_core.plan.diff import Applied
 
 __all__ = ["Finding", "app", "doctor"]
 
@@ -119,12 +122,19 @@ def _loaded(call: Invocation) -> str:
 
 
 def _registry(call: Invocation) -> str | None:
+    from mlflow_core.feast.applied import stored
+
+    found = stored(call.repo)
+    applied = _asked_of_feast(call) if found is None else found.specs
+    if applied is None:
+        return None
+    return f"{len(applied['views'])} views, {len(applied['services'])} services applied"
+
+
+def _asked_of_feast(call: Invocation) -> Applied | None:
     from mlflow_core.feast.registry import applied_specs, has_registry
 
-    if not has_registry(call.repo):
-        return None
-    applied = applied_specs(call.store)
-    return f"{len(applied['views'])} views, {len(applied['services'])} services applied"
+    return applied_specs(call.store) if has_registry(call.repo) else None
 
 
 def _metadata(call: Invocation) -> Finding:

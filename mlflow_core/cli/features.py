@@ -190,7 +190,7 @@ def _window(column: WindowColumn | None) -> str:
 
 def _on_demand_types(call: Invocation, one: OnDemand) -> dict[str, Any]:
     from mlflow_core.algebra.on_demand import infer_outputs
-    from mlflow_core.plan.to_feast import input_types
+    from mlflow_core.plan.stored_form import input_types
 
     return dict(infer_outputs(one, input_types(one, call.schemas)))
 

@@ -10,6 +10,7 @@ from mlflow_core.cli.context import invocation
 from mlflow_core.errors import ExitCode
 
 if TYPE_CHECKING:
+    from mlflow_core.cli.changes import Planned
     from mlflow_core.cli.context import Invocation
     from mlflow_core.metadata import MetadataStore
 
@@ -24,15 +25,27 @@ def plan(context: typer.Context) -> None:
 
     Example: mlcore plan
     """
-    from mlflow_core.cli.changes import changes_data, changes_text, planned
-    from mlflow_core.feast.registry import has_registry
+    from mlflow_core.cli.changes import changes_data, changes_text
 
     call = invocation(context)
-    _ = call.schemas  # what does not load is told before anything is opened
-    found = planned(call, call.store if has_registry(call.repo) else None, _metadata_there(call))
+    found = _planned(call)
     call.result(changes_data(found), changes_text(found, done=False, width=call.out.width))
     if found.changes:
         raise typer.Exit(ExitCode.PLAN_HAS_CHANGES)
+
+
+def _planned(call: Invocation) -> Planned:
+    """Compare what is declared with what was applied; Feast is imported only where something may differ."""
+    from mlflow_core.cli.changes import NOTHING, planned
+    from mlflow_core.feast.applied import is_applied
+
+    project, schemas = call.project, call.schemas  # what does not load is told before anything is opened
+    if is_applied(project, schemas, call.repo):
+        _metadata_there(call)  # what is wrong with it is told whatever there is to change
+        return NOTHING
+    from mlflow_core.feast.registry import has_registry
+
+    return planned(call, call.store if has_registry(call.repo) else None, _metadata_there(call))
 
 
 def _metadata_there(call: Invocation) -> MetadataStore | None:

@@ -85,6 +85,10 @@ def root(
     from mlflow_core.telemetry.logs import configure_logging
 
     configure_logging(verbose, json_lines=json)
+    if principal is not None:
+        from mlflow_core.config.principal import check_claim
+
+        check_claim(principal)  # also where the verb asks nobody who acts
     call = Invocation(
         given_root=root,
         env=env,

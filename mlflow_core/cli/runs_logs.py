@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_core.cli.context import Invocation, invocation
+from mlflow_core.cli.runs_words import is_lost
 from mlflow_core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,8 +75,6 @@ def _kept(call: Invocation, run: Run) -> list[dict[str, Any]]:
 
 def _followed(call: Invocation, run: Run) -> Iterator[dict[str, Any]]:
     """Yield lines as they are written, until the run has ended or its driver is lost."""
-    from mlflow_core.config import SystemClock
-
     file = _file(call, run)
     if run.state.ended or not (file.is_file() or _begins_here(call, run)):
         yield from _kept(call, run)
@@ -85,7 +84,7 @@ def _followed(call: Invocation, run: Run) -> Iterator[dict[str, Any]]:
         while True:
             # Asked before reading: what was written before the end is still read after it.
             now = call.metadata.get_run(run.id)
-            over = now.state.ended or now.is_lost(SystemClock().now_us())
+            over = now.state.ended or is_lost(now)
             half += stream.read()
             whole, newline, half = half.rpartition(b"\n")
             yield from _parsed(whole + newline)

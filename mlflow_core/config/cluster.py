@@ -52,6 +52,8 @@ def standing_address(root: Path) -> str:
 
 
 def _is_address(value: str | Secret) -> str | Secret:
+    if isinstance(value, Secret) and value.missing:
+        return value
     text = reveal(value)
     if not re.match(ADDRESS, text) and text != STANDING and not text.startswith(f"{STANDING}:"):
         raise ValueError(

@@ -39,9 +39,15 @@ Known = Mapping[str, tuple[str, ...]]
 
 
 def read_layers(
-    root: Path, env: str | None, overrides: Mapping[str, str], environ: Mapping[str, str], known: Known
-) -> dict[str, Raw]:
-    """Collect every value that is set anywhere.
+    root: Path,
+    env: str | None,
+    overrides: Mapping[str, str],
+    environ: Mapping[str, str],
+    known: Known,
+    *,
+    missing_too: bool = False,
+) -> tuple[dict[str, Raw], list[str]]:
+    """Collect every value that is set anywhere, and what is wrong with files, keys and references.
 
     Args:
         root: The project's folder.
@@ -49,34 +55,41 @@ def read_layers(
         overrides: ``section.key`` -> text; wins over all else.
         environ: The process's environment.
         known: Which sections and keys exist.
+        missing_too: Take secrets without a value, too.
 
     Returns:
-        ``section.key`` -> value and origin, secrets resolved.
+        ``section.key`` -> value and origin, secrets resolved; and what is wrong, a sentence each, for ``raise_all``.
 
     Raises:
-        ConfigError: One that names every file and key that is wrong.
+        ConfigError: A file is not there or cannot be read, so that nothing can be said of its keys.
     """
     problems: list[str] = []
     found: dict[str, Raw] = {}
+
+    def keep(key: str, value: object, origin: str) -> None:
+        try:
+            found[key] = Raw(resolve_in(value, root, environ, missing_too=missing_too), origin)
+        except ConfigError as error:
+            found.pop(key, None)  # nobody asked for what an earlier layer says
+            problems.append(f"{origin}: {key}: {error}")
+
     for path in _files(root, env):
         origin = path.relative_to(root).as_posix()
         for key, value in _flat(_parse(path, origin), origin, known, problems):
-            _keep(found, key, value, origin, root, environ, problems)
+            keep(key, value, origin)
     for section, names in known.items():
         for name in names:
             variable = f"MLCORE_{section}_{name}".upper()
             if variable in environ:
-                origin = f"environment {variable}"
-                _keep(found, f"{section}.{name}", environ[variable], origin, root, environ, problems)
+                keep(f"{section}.{name}", environ[variable], f"environment {variable}")
     for key, text in overrides.items():
         section, _, name = key.partition(".")
         problem = _unknown(section, name, "override", known)
         if problem:
             problems.append(problem)
         else:
-            _keep(found, key, text, "override", root, environ, problems)
-    raise_all(problems)
-    return found
+            keep(key, text, "override")
+    return found, problems
 
 
 def raise_all(problems: list[str]) -> None:
@@ -143,20 +156,3 @@ def _unknown(section: str, name: str, origin: str, known: Known) -> str | None:
     if name not in known[section]:
         return f"{origin}: {section}.{name}: no such key. {nearest(name, known[section])}"
     return None
-
-
-def _keep(
-    found: dict[str, Raw],
-    key: str,
-    value: object,
-    origin: str,
-    root: Path,
-    environ: Mapping[str, str],
-    problems: list[str],
-) -> None:
-    try:
-        value = resolve_in(value, root, environ)
-    except ConfigError as error:
-        problems.append(f"{origin}: {key}: {error}")
-        return
-    found[key] = Raw(value, origin)

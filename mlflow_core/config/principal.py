@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from mlflow_core.config.secret import Secret
 from mlflow_core.config.section import Section
+from mlflow_core.errors import UsageError
 
 Established = Literal["token", "option", "config", "os"]
 """By a bearer token, the ``--as`` option, the configuration, or the operating system's user name."""
@@ -62,13 +63,31 @@ def claimed_principal(option: str | None, configured: str | None) -> Principal:
         option: The name behind ``--as``, or None.
         configured: ``[principal] name``, or None.
 
+    Raises:
+        UsageError: The name behind ``--as`` is blank.
+
     Example:
         >>> claimed_principal(None, "ops").established
         'config'
     """
-    if option:
+    check_claim(option)
+    if option is not None:
         return Principal(option, "option")
     return Principal(configured, "config") if configured else os_principal()
+
+
+def check_claim(option: str | None) -> None:
+    """Refuse a name behind ``--as`` that is blank: a shell makes one of a variable that is not set.
+
+    Raises:
+        UsageError: It is.
+    """
+    if option is not None and not option.strip():
+        raise UsageError(
+            f'--as is given "{option}"',
+            expected="a name, e.g. --as ops@example.org",
+            hint="Is the variable set that it comes from? Leave --as out to act as the operating system's user.",
+        )
 
 
 def os_principal() -> Principal:

@@ -61,6 +61,11 @@ class Secret:
             *dict.fromkeys(one for one in texts if len(one) >= _SHORTEST and one != self._value),
         )
 
+    @property
+    def missing(self) -> str | None:
+        """Why there is no value, or None where there is one."""
+        return None
+
     def __repr__(self) -> str:
         return f"Secret({self.reference})"
 
@@ -83,6 +88,39 @@ class Secret:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Pydantic takes a ``Secret`` as it is and serialises its reference."""
         return core_schema.is_instance_schema(cls, serialization=core_schema.to_string_ser_schema())
+
+
+class MissingSecret(Secret):
+    """A secret whose value is not there, for those who only show references.
+
+    Args:
+        reference: The text as written.
+        root: The folder that relative ``${file:...}`` paths start from.
+        why: Why there is no value.
+    """
+
+    __slots__ = ("_why",)
+
+    def __init__(self, reference: str, root: Path, why: ConfigError) -> None:
+        super().__init__(reference, "", root)
+        self._why = why
+
+    @property
+    def missing(self) -> str:
+        """Why there is no value, e.g. ``the environment variable DB_PASSWORD is not set``."""
+        return self._why.what
+
+    def reveal(self) -> str:
+        """Refuse: there is no value.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise self._why
+
+    def hidden(self) -> tuple[str, ...]:
+        """Nothing: what is not there cannot be seen."""
+        return ()
 
 
 def reveal(text: str | Secret) -> str:
@@ -116,14 +154,33 @@ def resolve(text: str, root: Path, environ: Mapping[str, str] | None = None) -> 
     return Secret(text, value, root, tuple(parts)) if end else value
 
 
-def resolve_in(value: object, root: Path, environ: Mapping[str, str] | None = None) -> object:
-    """Replace the references in every text of a value, which may be a table or a list; see ``resolve``."""
+def resolve_in(
+    value: object, root: Path, environ: Mapping[str, str] | None = None, *, missing_too: bool = False
+) -> object:
+    """Replace the references in every text of a value, which may be a table or a list; see ``resolve``.
+
+    Args:
+        value: A text, a table or a list of such.
+        root: The folder that relative ``${file:...}`` paths start from.
+        environ: The environment; the process's own if None.
+        missing_too: Take a ``MissingSecret`` where a variable is not set or a file cannot be read.
+
+    Raises:
+        ConfigError: As ``resolve``; with ``missing_too`` only for what is no reference.
+    """
     if isinstance(value, str):
-        return resolve(value, root, environ)
+        try:
+            return resolve(value, root, environ)
+        except ConfigError as error:
+            if not missing_too:
+                raise
+            for match in _REFERENCE.finditer(value):
+                _kind_and_name(match.group(1))  # what is no reference at all is wrong for everybody
+            return MissingSecret(value, root, error)
     if isinstance(value, Mapping):
-        return {key: resolve_in(one, root, environ) for key, one in value.items()}
+        return {key: resolve_in(one, root, environ, missing_too=missing_too) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [resolve_in(one, root, environ) for one in value]
+        return [resolve_in(one, root, environ, missing_too=missing_too) for one in value]
     return value
 
 
@@ -166,7 +223,7 @@ def reveal_in(value: Any) -> Any:
     return reveal(value)
 
 
-def _look_up(reference: str, root: Path, environ: Mapping[str, str]) -> str:
+def _kind_and_name(reference: str) -> tuple[str, str]:
     kind, colon, name = reference.partition(":")
     if not colon or not name or kind not in _KINDS:
         raise ConfigError(
@@ -174,6 +231,11 @@ def _look_up(reference: str, root: Path, environ: Mapping[str, str]) -> str:
             expected="${env:NAME} or ${file:PATH}",
             hint=nearest(kind, _KINDS) if colon and name else 'Write "$${" for a literal "${".',
         )
+    return kind, name
+
+
+def _look_up(reference: str, root: Path, environ: Mapping[str, str]) -> str:
+    kind, name = _kind_and_name(reference)
     if kind == "env":
         if name not in environ:
             raise ConfigError(

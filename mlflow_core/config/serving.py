@@ -32,9 +32,11 @@ def _are_references(value: object) -> object:
 def _can_be_told_apart(tokens: Mapping[str, Secret]) -> Mapping[str, Secret]:
     seen: dict[str, str] = {}
     for name, secret in tokens.items():
-        token = secret.reveal()
         if not _NAME.fullmatch(name):
             raise ValueError(f'"{name}" is no name: letters, digits and @ . _ : + - are')
+        if secret.missing:
+            continue
+        token = secret.reveal()
         if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
             raise ValueError(
                 f"{name}: a token has at least {SHORTEST_TOKEN} letters and digits, and no space"

@@ -87,11 +87,19 @@ class ClockSettings(Section):
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of ``mlcore config show --origin``; ``value`` shows a secret's reference, never its value."""
+    """One row of ``mlcore config show --origin``; ``value`` shows a secret's reference, never its value.
+
+    Args:
+        key: ``section.key``.
+        value: What it is.
+        origin: Where it was set.
+        missing: Why a secret in it has no value; None where all have one.
+    """
 
     key: str
     value: str
     origin: str
+    missing: str | None = None
 
 
 class Settings(BaseModel):
@@ -140,13 +148,10 @@ class Settings(BaseModel):
     def entries(self) -> list[Entry]:
         """Every key with its value and origin, secrets as their references."""
         return [
-            Entry(
-                f"{section}.{name}",
-                _shown(getattr(getattr(self, section), name)),
-                self.origin(f"{section}.{name}"),
-            )
+            Entry(key, _shown(value), self.origin(key), _missing(value))
             for section, names in _KNOWN.items()
             for name in names
+            for key, value in [(f"{section}.{name}", getattr(getattr(self, section), name))]
         ]
 
     def secret_values(self) -> tuple[str, ...]:
@@ -193,6 +198,7 @@ def load_settings(
     overrides: Mapping[str, str] | None = None,
     *,
     environ: Mapping[str, str] | None = None,
+    missing_too: bool = False,
 ) -> Settings:
     """Read a project's settings. Later wins: defaults, ``mlcore.toml``, overlay, environment, overrides.
 
@@ -201,6 +207,7 @@ def load_settings(
         env: Which ``env/{name}.toml`` lies on top; ``MLCORE_ENV`` if None.
         overrides: ``section.key`` -> text, from a command line.
         environ: The environment, for ``MLCORE_SECTION_KEY`` and ``${env:X}``; the process's own if None.
+        missing_too: Take secrets without a value, for those who only show references: revealing one raises.
 
     Returns:
         The settings, secrets resolved.
@@ -215,13 +222,14 @@ def load_settings(
     environ = os.environ if environ is None else environ
     root = Path(root).resolve()
     env = env if env is not None else environ.get("MLCORE_ENV") or None
-    raw = read_layers(root, env, overrides or {}, environ, _KNOWN)
+    raw, problems = read_layers(root, env, overrides or {}, environ, _KNOWN, missing_too=missing_too)
     if "project.name" not in raw:
         repo = raw.get("project.feature_repo")
-        raw["project.name"] = _default_name(
-            root, reveal(repo.value) if repo else ProjectSettings().feature_repo
-        )
-    problems: list[str] = []
+        folder = repo.value if repo else ProjectSettings().feature_repo
+        try:
+            raw["project.name"] = _default_name(root, folder)
+        except ConfigError as error:
+            problems.append(str(error))
     sections = {section: _section(section, model, raw, problems) for section, model in _SECTIONS.items()}
     raise_all(problems)
     sections["metadata"] = _with(sections["metadata"], "url", _absolute_url, root)
@@ -293,7 +301,7 @@ def _where_it_is_noted(address: str, root: Path) -> str:
     return standing_address(root) if address == STANDING else address
 
 
-def _default_name(root: Path, feature_repo: str) -> Raw:
+def _default_name(root: Path, feature_repo: object) -> Raw:
     """Feast's name for the project where it has one: two names would be two projects to the metadata store."""
     file = root / str(feature_repo) / "feature_store.yaml"
     if file.is_file():
@@ -316,3 +324,7 @@ def _name_of(root: Path) -> str:
 
 def _shown(value: object) -> str:
     return "" if value is None else str(value)
+
+
+def _missing(value: object) -> str | None:
+    return "; ".join(dict.fromkeys(one.missing for one in secrets_in(value) if one.missing)) or None

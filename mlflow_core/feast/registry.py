@@ -25,15 +25,15 @@ from pydantic import ValidationError
 
 from mlflow_core.errors import ConfigError, MlcoreError, RegistryError
 from mlflow_core.feast.drift import stale_on_demand, with_drift
+from mlflow_core.feast.plain_config import FILE, absolute_url
 from mlflow_core.feast.stored_view import marked_as_removed
 from mlflow_core.feast.transaction import one_transaction, registry_errors, shown_registry
-from mlflow_core.plan.diff import Diff, diff
+from mlflow_core.plan.diff import Applied, Diff, diff
 from mlflow_core.plan.from_feast import MANIFEST_TAG, SPEC_TAG
 from mlflow_core.plan.project import Project
 from mlflow_core.plan.to_feast import KIND_TAG, identity, to_feast
 
 __all__ = [
-    "Applied",
     "applied_specs",
     "apply_project",
     "has_registry",
@@ -41,12 +41,6 @@ __all__ = [
     "plan_project",
     "read_config",
 ]
-
-Applied = Mapping[str, Mapping[str, Any]]
-"""What was applied: kind ("entities", "sources", "views", ...) -> name -> canonical JSON object."""
-
-_YAML = "feature_store.yaml"
-_SQLITE = "sqlite:///"
 
 
 def open_store(repo: Path, *, clock: str | None = None, create: bool = False) -> FeatureStore:
@@ -187,7 +181,7 @@ def apply_project(project: Project, schemas: Mapping[str, pa.Schema], store: Fea
 
 
 def _config(repo: Path, clock: str | None) -> RepoConfig:
-    file = repo / _YAML
+    file = repo / FILE
     try:
         raw = yaml.safe_load(os.path.expandvars(file.read_text()))
     except FileNotFoundError:
@@ -202,7 +196,7 @@ def _config(repo: Path, clock: str | None) -> RepoConfig:
         raise ConfigError("is no mapping of settings", place=str(file))
     registry = raw.get("registry")
     if isinstance(registry, dict) and isinstance(registry.get("path"), str):
-        registry["path"] = _absolute(registry["path"], repo)
+        registry["path"] = absolute_url(registry["path"], repo)
     online = raw.get("online_store")
     if clock is not None and isinstance(online, dict) and "." in str(online.get("type", "")):
         online["clock"] = clock  # Feast's own stores, whose types are plain words, have none
@@ -213,13 +207,6 @@ def _config(repo: Path, clock: str | None) -> RepoConfig:
         raise ConfigError(" ".join(str(error).split()), place=str(file)) from None
     config.repo_path = repo
     return config
-
-
-def _absolute(url: str, repo: Path) -> str:
-    path = url.removeprefix(_SQLITE)
-    if not url.startswith(_SQLITE) or path in ("", ":memory:") or path.startswith("file:"):
-        return url
-    return f"{_SQLITE}{(repo / path).resolve()}"
 
 
 def _sqlite_path(config: RepoConfig) -> Path | None:
@@ -241,7 +228,7 @@ def _refuse_missing(path: Path, repo: Path, create: bool) -> None:
             raise RegistryError(
                 "cannot be made, because its folder does not exist",
                 object=f"registry {path}",
-                hint=f"Make the folder, or change the registry's path in {repo / _YAML}.",
+                hint=f"Make the folder, or change the registry's path in {repo / FILE}.",
             )
         try:
             path.parent.mkdir(parents=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mlflow_core.config.clock import SystemClock
-from mlflow_core.config.principal import Principal, claimed_principal
+from mlflow_core.config.principal import Principal, check_claim, claimed_principal
 from mlflow_core.config.settings import Settings
 from mlflow_core.errors import MetadataError, UsageError
 from mlflow_core.metadata.database import Database
@@ -34,8 +34,9 @@ def acting_principal(
 
     Raises:
         MetadataError: The token is unknown, revoked or expired, or the database cannot be read.
-        UsageError: ``--as`` names somebody else than the token.
+        UsageError: ``--as`` names nobody, or somebody else than the token.
     """
+    check_claim(option)
     configured = settings.principal.token
     given = (os.environ if environ is None else environ).get(TOKEN_VARIABLE)
     token = given or (configured.reveal() if configured is not None else "")

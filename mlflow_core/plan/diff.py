@@ -12,10 +12,11 @@ from mlflow_core.plan.project import KINDS, Project
 from mlflow_core.spec import Named, OnDemand
 from mlflow_core.spec.code import code_digest
 
-__all__ = ["Action", "Change", "Diff", "FieldChange", "declared_json", "diff"]
+__all__ = ["Action", "Applied", "Change", "Diff", "FieldChange", "declared_json", "diff"]
 
 Action = Literal["add", "change", "remove"]
 Applied = Mapping[str, Mapping[str, Any]]
+"""What was applied: kind ("entities", "sources", "views", ...) -> name -> canonical JSON object."""
 
 _SIGN: Mapping[Action, str] = {"add": "+", "change": "~", "remove": "-"}
 _SHOWN = {

@@ -1,9 +1,9 @@
 """Fingerprints: two declarations have the same one if they mean the same values.
 
 A fingerprint is a Merkle tree: that of a service holds those of its views, that of a view its source's. What only
-people read (description, owner, tags), when a pipeline is started, and fields left at their defaults take no part, nor
-does the order in which expressions are written. The code of on-demand functions and of transforms does, by
-``mlflow_core.spec.code``.
+people read (description, owner, tags), when a pipeline is started, how often its steps are tried again, and fields left
+at their defaults take no part, nor does the order in which expressions are written. The code of on-demand functions and
+of transforms does, by ``mlflow_core.spec.code``.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import orjson
 
-from mlflow_core.spec import Duration, OnDemand, Spec, Step, Transform
+from mlflow_core.spec import Duration, OnDemand, Spec, Step, TrainingPipeline, Transform
 from mlflow_core.spec.code import code_digest
 
 __all__ = ["fingerprint"]
 
 _FOR_PEOPLE = frozenset({"description", "owner", "tags"})
 _FOR_THE_CLOCK = frozenset({"schedule"})  # when something is computed changes nothing of it
-_FOR_THE_RUNNER = frozenset({"retries", "timeout"})  # of a step
+_FOR_THE_RUNNER = frozenset({"retries", "timeout"})  # of a step or a training
 _CODE = frozenset({"function", "code"})  # takes part below, by its digest
 
 
@@ -51,7 +51,7 @@ def fingerprint(spec: Spec, code: bool = True) -> str:
     }
     if isinstance(spec, OnDemand) and code:
         fields["code"] = code_digest(spec.function)
-    if isinstance(spec, Step):
+    if isinstance(spec, Step | TrainingPipeline):
         fields = {name: value for name, value in fields.items() if name not in _FOR_THE_RUNNER}
     if isinstance(spec, Transform | Step) and code:
         fields["code"] = spec.current_code

@@ -23,6 +23,7 @@ from feast.infra.offline_stores.file_source import FileSource
 from mlflow_core.algebra.on_demand import load_on_demand
 from mlflow_core.errors import PlanError, UnknownNameError, nearest
 from mlflow_core.plan.retrieval import ViewRead
+from mlflow_core.plan.stored_form import CLOCK_TAG, CODE_TAG, MANIFEST_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.spec import (
     ClockName,
     Duration,
@@ -47,12 +48,6 @@ __all__ = [
     "source_of",
     "view_of",
 ]
-
-SPEC_TAG = "mlcore.spec"
-CLOCK_TAG = "mlcore.clock"
-ON_DEMAND_TAG = "mlcore.on_demand"
-CODE_TAG = "mlcore.code"
-MANIFEST_TAG = "mlcore.manifest"
 
 
 def view_of(feast_view: Any, *, repo_path: Path | str) -> FeatureView:

@@ -19,7 +19,7 @@ __all__ = ["ColumnChange", "Columns", "Destruction", "column_changes", "destruct
 Columns = Mapping[Node, Mapping[str, str]]
 """The columns of views, on-demand features and services, with the names of their types."""
 
-_WITHOUT_EFFECT = frozenset({"description", "owner", "tags", "schedule"})
+_WITHOUT_EFFECT = frozenset({"description", "owner", "tags", "schedule", "retries"})
 _LOST_WITH = {"entities", "views", "on_demand", "services"}
 
 
@@ -134,7 +134,7 @@ def reached(changes: Diff, applied: Applied, project: Project) -> tuple[Node, ..
 
     Returns:
         Declarations of before and of now, in building order. A change of what only people read reaches nothing, and
-        neither does one of a schedule.
+        neither does one of a schedule or of retries.
     """
     made_of: dict[Node, set[Node]] = {}
     for part, whole in (*lineage(project).edges, *_applied_edges(applied)):

@@ -25,30 +25,34 @@ from feast.data_source import DataSource, RequestSource
 from feast.field import Field
 from feast.types import FeastType
 
-from mlflow_core.algebra.on_demand import infer_outputs, input_names
-from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
+from mlflow_core.algebra.on_demand import infer_outputs
+from mlflow_core.algebra.types import dtype_of_arrow
 from mlflow_core.errors import PlanError
 from mlflow_core.plan.declared_source import DeclaredDataSource
 from mlflow_core.plan.diff import declared_json
-from mlflow_core.plan.from_feast import CLOCK_TAG, CODE_TAG, MANIFEST_TAG, ON_DEMAND_TAG, SPEC_TAG
 from mlflow_core.plan.project import Project
-from mlflow_core.plan.retrieval import clock_of
 from mlflow_core.plan.shim import ShimTransformation
+from mlflow_core.plan.stored_form import (
+    KIND_TAG,
+    MANIFEST_TAG,
+    input_types,
+    key_type,
+    key_types,
+    on_demand_tags,
+    service_tags,
+    tags_of,
+)
 from mlflow_core.spec import (
     DType,
     FeatureService,
     FeatureView,
-    Named,
     OnDemand,
     ParquetSource,
     Selection,
     Source,
 )
-from mlflow_core.spec.code import code_digest
 
-__all__ = ["KIND_TAG", "feast_type", "identity", "input_types", "to_feast"]
-
-KIND_TAG = "mlcore.kind"
+__all__ = ["KIND_TAG", "feast_type", "identity", "to_feast"]
 
 _FEAST: dict[DType, Any] = {
     DType.BOOL: feast_types.Bool,
@@ -106,7 +110,7 @@ def to_feast(project: Project, schemas: Mapping[str, pa.Schema]) -> list[Any]:
 
 def _entities(project: Project, schemas: Mapping[str, pa.Schema]) -> dict[tuple[str, str], FeastEntity]:
     """Make one Feast entity for each key column, by (our entity, column); columns of one name share theirs."""
-    types = _key_types(project, schemas)
+    types = key_types(project, schemas)
     single = {
         one.keys[0]: one for _, one in sorted(project.entities.items(), reverse=True) if len(one.keys) == 1
     }
@@ -123,7 +127,7 @@ def _entities(project: Project, schemas: Mapping[str, pa.Schema]) -> dict[tuple[
                     value_type=feast_type(types.get(key, DType.STRING)).to_value_type(),
                     description=own.description if own else "",
                     owner=own.owner if own else "",
-                    tags=_tags(own, "entity") if own else {KIND_TAG: "entity"},
+                    tags=tags_of(own, "entity") if own else {KIND_TAG: "entity"},
                 )
             by_key[(name, key)] = made[feast_name]
     return by_key
@@ -133,30 +137,9 @@ def _free_name(key: str, entity: str, project: Project) -> str:
     return key if key not in project.entities else f"{entity}_{key}"
 
 
-def _key_types(project: Project, schemas: Mapping[str, pa.Schema]) -> dict[str, DType]:
-    types: dict[str, tuple[DType, str]] = {}
-    for view_name, view in sorted(project.views.items()):
-        for key in view.keys:
-            dtype = _key_type(key, schemas[view_name])
-            known, where = types.setdefault(key, (dtype, view_name))
-            if known is not dtype:
-                raise PlanError(
-                    f'key column "{key}" is {dtype} here and {known} in view "{where}"',
-                    object=view.title,
-                    place=view.place,
-                    hint="Keys of one name must have one type, or nothing joins; rename one of them.",
-                )
-    return {key: dtype for key, (dtype, _) in types.items()}
-
-
-def _key_type(key: str, schema: pa.Schema) -> DType:
-    dtype = dtype_of_arrow(key, schema.field(key).type)
-    return DType.INT64 if dtype is DType.INT32 else dtype
-
-
 def _source(source: Source) -> DataSource:
     if not isinstance(source, ParquetSource):
-        return DeclaredDataSource(source, _tags(source, "source"))
+        return DeclaredDataSource(source, tags_of(source, "source"))
     return FileSource(
         name=source.name,
         path=source.path,
@@ -164,7 +147,7 @@ def _source(source: Source) -> DataSource:
         created_timestamp_column=source.created or "",
         description=source.description,
         owner=source.owner,
-        tags=_tags(source, "source"),
+        tags=tags_of(source, "source"),
     )
 
 
@@ -174,7 +157,7 @@ def _view(
     entities: Mapping[tuple[str, str], FeastEntity],
     source: DataSource,
 ) -> FeastView:
-    keys = [Field(name=key, dtype=feast_type(_key_type(key, schema))) for key in view.keys]
+    keys = [Field(name=key, dtype=feast_type(key_type(key, schema))) for key in view.keys]
     return FeastView(
         name=view.name,
         entities=[entities[(view.entity.name, key)] for key in view.keys] if view.entity else [],
@@ -184,7 +167,7 @@ def _view(
         online=True,
         description=view.description,
         owner=view.owner,
-        tags=_tags(view, "view"),
+        tags=tags_of(view, "view"),
     )
 
 
@@ -209,19 +192,8 @@ def _on_demand(
         mode="pandas",
         description=one.description,
         owner=one.owner,
-        tags=_tags(one, "on_demand") | {ON_DEMAND_TAG: one.import_path, CODE_TAG: code_digest(one.function)},
+        tags=on_demand_tags(one),
     )
-
-
-def input_types(one: OnDemand, schemas: Mapping[str, pa.Schema]) -> dict[str, pa.DataType]:
-    """Return the Arrow types of what an on-demand function reads, by the names under which it reads them.
-
-    Args:
-        one: The declaration.
-        schemas: View name -> schema.
-    """
-    stored = {name: schemas[view].field(feature).type for (view, feature), name in input_names(one).items()}
-    return stored | {name: arrow_type(dtype) for name, dtype in one.request.items()}
 
 
 def _selected(given: FeatureView | Selection) -> Selection:
@@ -245,7 +217,7 @@ def _service(
         features=features,
         description=service.description,
         owner=service.owner,
-        tags=_tags(service, "service") | {CLOCK_TAG: clock_of(service)},
+        tags=service_tags(service),
     )
 
 
@@ -267,10 +239,6 @@ def _native(project: Project) -> Iterator[tuple[str, str]]:
         for source in (getattr(one, "batch_source", None), getattr(one, "stream_source", None)):
             if source is not None:
                 yield identity(source)
-
-
-def _tags(one: Named, kind: str) -> dict[str, str]:
-    return {**one.tags, KIND_TAG: kind, SPEC_TAG: _text(declared_json(one))}
 
 
 def _text(value: Any) -> str:

@@ -192,6 +192,8 @@ STORY = (
     called("train late_parcel --in-process --profile", keep="run", field="run", then=another_seed_and_depth),
     called("train late_parcel --in-process --profile", text=True),
     called("runs list"),
+    called("runs list late_parcel --state succeeded --param trainer.max_depth=3 --limit 5 --offset 0"),
+    called("runs list --metric test.auc>0 --metric test.log_loss<9 --order-by test.auc --ascending"),
     called("runs show latest"),
     called("runs logs latest"),
     called("runs logs {run} --step train"),

@@ -11,7 +11,7 @@ import pytest
 
 from mlflow_core.cli.boundary import run
 from mlflow_core.config import Principal, SystemClock, load_settings
-from mlflow_core.errors import MetadataError
+from mlflow_core.errors import MetadataError, UsageError
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.metadata.acting import acting_principal
 from mlflow_core.workflow.project import open_workspace
@@ -76,6 +76,38 @@ def test_a_token_that_does_not_hold_is_an_error_and_never_falls_back_to_a_claim(
     code, said = mlcore("audit", "log")
     assert (code, "none that is in force here" in said) == (1, True)
     assert made["token"] not in said
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_name_that_is_blank_is_refused_and_nobody_elses_is_taken(
+    mlcore: Mlcore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: str
+) -> None:
+    for words in (["runs", "list"], ["config", "show"]):
+        code, said = mlcore("--as", blank, *words)
+        assert (code, f'--as is given "{blank}"' in said, "--as ops@example.org" in said) == (2, True, True)
+    _, made = mlcore("tokens", "create", "ops", "--json")
+    with pytest.raises(UsageError, match="--as is given"):
+        acting_principal(load_settings(tmp_path), option=blank, environ={"MLCORE_TOKEN": made["token"]})
+    with pytest.raises(UsageError, match="--as is given"):
+        acting_principal(load_settings(tmp_path), option=blank, environ={})
+
+
+def test_settings_are_shown_though_a_secret_is_not_set_and_nothing_else_works(
+    mlcore: Mlcore, tmp_path: Path
+) -> None:
+    (tmp_path / "mlcore.toml").write_text('[metadata]\nurl = "postgresql://ml:${env:NOPE}@db/ml"\n')
+    code, said = mlcore("config", "show", "--origin")
+    assert (code, "${env:NOPE}" in said, "NOPE is not set" in " ".join(said.split())) == (0, True, True)
+    _, told = mlcore("config", "show", "--json")
+    assert [one for one in told if "missing" in one] == [
+        {
+            "key": "metadata.url",
+            "value": "postgresql://ml:${env:NOPE}@db/ml",
+            "missing": "the environment variable NOPE is not set",
+        }
+    ]
+    code, said = mlcore("runs", "list")
+    assert (code, "NOPE is not set" in said) == (2, True)
 
 
 def test_a_written_token_is_refused_and_not_shown(mlcore: Mlcore, tmp_path: Path) -> None:

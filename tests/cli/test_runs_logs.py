@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -82,6 +85,17 @@ def test_a_run_without_a_log_says_where_one_would_be(root, store, capsys):
 
     assert mlcore(["--root", str(root), "runs", "logs"]) == 2
     assert "has no log here" in capsys.readouterr().err
+
+
+def test_following_ends_with_a_driver_of_this_machine_that_is_gone(root, store, capsys):
+    run = store.create_run("late")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    store.take_lease(run.id, f"{socket.gethostname()}:{ended.pid}:1:x", 3_600_000_000)
+    write(root, run.id, line("one"))
+
+    assert mlcore(["--root", str(root), "runs", "logs", "latest", "--follow"]) == 0
+    assert "one" in capsys.readouterr().out
 
 
 def test_following_prints_what_is_written_until_the_run_ends(root, store, capsys):

@@ -180,6 +180,56 @@ def test_all_wrong_settings_are_told_at_once(tmp_path: Path) -> None:
         load_settings(tmp_path, environ={})
 
 
+def test_a_key_that_does_not_exist_hides_no_other_wrong_setting(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "mlcore.toml",
+        '[metadata]\nurl = 3\nurk = "x"\n[retention]\nartifacts = "90"\n[project]\nname = 5\n',
+    )
+    write(tmp_path, "env/prod.toml", '[project]\nname = "${env:NOT_SET}"\n')
+    write(tmp_path, "feature_repo/feature_store.yaml", "project: [\n")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(tmp_path, "prod", environ={})
+    told = str(caught.value)
+    assert told.startswith("5 settings are wrong:")
+    for part in (
+        "metadata.urk: no such key",
+        "metadata.url: 3",
+        "retention.artifacts: '90'",
+        "NOT_SET",
+        "yaml",
+    ):
+        assert part in told
+    assert "project.name: 5" not in told, "a later layer says something else"
+
+
+def test_a_secret_without_a_value_is_shown_where_only_references_are(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "mlcore.toml",
+        '[metadata]\nurl = "postgresql://ml:${env:NOPE}@db/ml"\n[serve.tokens]\nada = "${env:ADA}"\n'
+        '[cluster]\naddress = "tcp://${env:HOST}:1"\ntls_key = "${file:key.pem}"\n[principal]\ntoken = "${env:T}"\n',
+    )
+    settings = load_settings(tmp_path, environ={}, missing_too=True)
+    shown = {one.key: one for one in settings.entries()}
+    assert shown["metadata.url"].value == "postgresql://ml:${env:NOPE}@db/ml"
+    assert shown["metadata.url"].missing == "the environment variable NOPE is not set"
+    assert "key.pem" in (shown["cluster.tls_key"].missing or "")
+    assert [shown[key].missing is None for key in ("serve.tokens", "cluster.address", "serve.port")] == [
+        False,
+        False,
+        True,
+    ]
+    assert settings.secret_values() == ()
+    with pytest.raises(ConfigError, match="NOPE is not set"):
+        settings.metadata_url()
+    with pytest.raises(ConfigError, match=r"(?s)5 settings are wrong.*NOPE is not set"):
+        load_settings(tmp_path, environ={})
+    write(tmp_path, "mlcore.toml", '[metadata]\nurl = "${env:NOPE}${evn:X}"\n')
+    with pytest.raises(ConfigError, match='Did you mean "env"'):
+        load_settings(tmp_path, environ={}, missing_too=True)
+
+
 def test_an_unknown_environment_offers_the_nearest(tmp_path: Path) -> None:
     write(tmp_path, "env/staging.toml", "")
     with pytest.raises(ConfigError, match='Did you mean "staging"'):

@@ -57,10 +57,9 @@ def test_what_only_people_read_reaches_nothing(tmp_path: Path, words: str) -> No
     assert reach(tmp_path, {"feature_repo/views.py": views}) == set()
 
 
-def test_a_schedule_reaches_nothing(tmp_path: Path) -> None:
-    pipeline = GOOD["pipelines/late.py"].replace(
-        'slices=["origin"],', 'slices=["origin"], schedule=ml.Schedule("0 6 * * *"),'
-    )
+@pytest.mark.parametrize("setting", ['schedule=ml.Schedule("0 6 * * *")', "retries=3"])
+def test_when_and_how_often_a_pipeline_is_tried_reaches_nothing(tmp_path: Path, setting: str) -> None:
+    pipeline = GOOD["pipelines/late.py"].replace('slices=["origin"],', f'slices=["origin"], {setting},')
 
     assert reach(tmp_path, {"pipelines/late.py": pipeline}) == set()
 
