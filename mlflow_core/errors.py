@@ -16,6 +16,7 @@
     +-- RegistryError                     Feast's registry: locked, read-only, broken
     +-- TrainError                        data or settings that no model can be trained from
     |   +-- MachineError                  what a machine that trains lacks: memory, disk, a device, a file
+    |   +-- ClusterLost                   a cluster that went away at work; an EngineError too
     +-- StepError                         a step of the user's own that did not end well
     |   +-- StepFailed                    it raised an error, or returned what it had not promised
     |   +-- StepCrashed                   its process or its worker is gone
@@ -42,6 +43,7 @@ from typing import ClassVar, Self
 __all__ = [
     "ArtifactError",
     "AwaitsApproval",
+    "ClusterLost",
     "ConfigError",
     "EngineError",
     "ExitCode",
@@ -201,6 +203,10 @@ class TrainError(MlcoreError, ValueError):
 
 class MachineError(TrainError):
     """What a machine that trains lacks, such as memory, disk, a device or a file; the rows are not at fault."""
+
+
+class ClusterLost(EngineError, TrainError):
+    """The cluster went away under a computation or a training; trying again may help, since schedulers are started again."""
 
 
 class StepError(MlcoreError, RuntimeError):

@@ -2,7 +2,7 @@
 
 from mlflow_core.sources.listing import SourceListing
 from mlflow_core.sources.part import SourcePart
-from mlflow_core.sources.read import files_of, open_source, parts, read_schema, read_table, snapshot
+from mlflow_core.sources.read import files_of, open_source, parts, read_schema, read_table, seen, snapshot
 from mlflow_core.sources.spans import Between, Span
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "parts",
     "read_schema",
     "read_table",
+    "seen",
     "snapshot",
 ]

@@ -27,7 +27,15 @@ from mlflow_core.sources.spans import (
 )
 from mlflow_core.spec import ParquetSource, Source
 
-__all__ = ["ParquetPart", "RowGroup", "list_parquet", "parts_of_file", "schema_of_files", "snapshot_of"]
+__all__ = [
+    "ParquetPart",
+    "RowGroup",
+    "list_parquet",
+    "parts_of_file",
+    "schema_of_files",
+    "seen_files",
+    "snapshot_of",
+]
 
 PART_BYTES = 128 * 1024 * 1024
 """A file's row groups are put together up to this many bytes in memory."""
@@ -193,6 +201,13 @@ def parts_of_file(
 def snapshot_of(source: ParquetSource, base: str) -> str:
     """Return the fingerprint of paths, sizes and times of change; see ``sources.snapshot``."""
     return _fingerprint(find_files(source, base))
+
+
+def seen_files(source: ParquetSource, base: str) -> tuple[str, str]:
+    """Return ``snapshot_of``, and a digest of how the files of this machine were touched, if any are; see ``sources.seen``."""
+    files = find_files(source, base)
+    touched = "\n".join(f"{file.name}\t{file.touched}" for file in files if file.touched)
+    return _fingerprint(files), f"sha256:{hashlib.sha256(touched.encode()).hexdigest()}" if touched else ""
 
 
 def schema_of_files(source: Source, footers: Sequence[Footer]) -> pa.Schema:

@@ -19,7 +19,7 @@ from mlflow_core.spec import DeltaSource, IcebergSource, ParquetSource, Source, 
 if TYPE_CHECKING:
     from mlflow_core.sources.lake import LakeTable
 
-__all__ = ["files_of", "open_source", "parts", "read_schema", "read_table", "snapshot"]
+__all__ = ["files_of", "open_source", "parts", "read_schema", "read_table", "seen", "snapshot"]
 
 
 def open_source(source: Source, base: str) -> SourceListing:
@@ -130,6 +130,30 @@ def snapshot(source: Source, base: str) -> str:
     from mlflow_core.sources.lake import snapshot_of_lake
 
     return snapshot_after(source, snapshot_of_lake(_lake_table(source, base)))
+
+
+def seen(source: Source, base: str) -> str:
+    """Return the fingerprint of what would be read, and of which files on this machine hold it.
+
+    The second tells a file that was written again with its old size and its old time of change. It is another one on
+    another machine, where the same data are copies: what ``snapshot`` would say is the first word.
+
+    Args:
+        source: The source.
+        base: Folder of the feature repository; relative paths start there.
+
+    Returns:
+        ``sha256:`` and 64 hexadecimal digits; where files of this machine are read, twice with a space between.
+
+    Raises:
+        SourceError: There are no data, or they cannot be listed.
+    """
+    if not isinstance(source, ParquetSource):
+        return snapshot(source, base)
+    from mlflow_core.sources.parquet import seen_files
+
+    content, touched = seen_files(source, base)
+    return f"{snapshot_after(source, content)} {touched}".rstrip()
 
 
 def _lake_table(source: DeltaSource | IcebergSource, base: str) -> LakeTable:

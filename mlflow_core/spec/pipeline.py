@@ -96,8 +96,10 @@ class TrainingPipeline(Named):
         baselines: Simple models trained on the same rows for comparison.
         gate: What must hold before the model is registered; None registers always.
         register_as: Where the model goes; by default the pipeline's own name. Written ``register=`` in specs.
-        steps: Steps of the user's own, which may read "dataset", "model", "evaluation" and each other; the model is
-            registered when all of them have ended well.
+        steps: Steps of the user's own, which may read "dataset", "model", "evaluation" and each other. Those that need no
+            model come before the training, and the model is registered when all of them have ended well.
+        retries: How often a step of the pipeline's own is tried again after it lost its cluster; steps of the user's have
+            their own.
         schedule: When it is started by itself; no part of what it computes.
     """
 
@@ -110,6 +112,7 @@ class TrainingPipeline(Named):
     gate: Gate | None = None
     register_as: Register | None = Field(default=None, alias="register")
     steps: tuple[Step, ...] = ()
+    retries: int = Field(default=1, ge=0)
     schedule: Schedule | None = None
 
     if TYPE_CHECKING:
@@ -127,6 +130,7 @@ class TrainingPipeline(Named):
             gate: Gate | None = None,
             register: Register | None = None,
             steps: Sequence[Step] = (),
+            retries: int = 1,
             schedule: Schedule | None = None,
             description: str = "",
             owner: str = "",

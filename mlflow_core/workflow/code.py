@@ -2,8 +2,9 @@
 
 Read from the text of the project's files, so it is the same in every process and needs nothing run. Comments,
 docstrings, blank lines and layout take no part. What is installed does not either: its versions are recorded with a
-run. What only running shows (``getattr`` with a computed name, values read from files) is not seen; where a module is
-used as a value, all of it counts.
+run. What the modules that are imported for it do meanwhile counts, as ``mlflow_core.workflow.effects`` finds it. What only
+running shows (``getattr`` with a computed name, values read from files) is not seen; where a module is used as a value,
+all of it counts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from typing import Any
 
 from mlflow_core.spec import StepFunction
 from mlflow_core.spec.code import code_digest
-from mlflow_core.workflow.modules import Module, Modules, Symbol, bound_names, import_targets
+from mlflow_core.workflow.effects import IMPORT, Effects
+from mlflow_core.workflow.modules import (
+    Module,
+    Modules,
+    Symbol,
+    bound_names,
+    declares_step,
+    dotted,
+    import_targets,
+    parameters,
+)
 
 __all__ = ["digest_of_code", "digest_of_path"]
 
@@ -78,7 +89,8 @@ def digest_of_path(path: str, *, project: Iterable[Path]) -> Mapping[str, str]:
 
 def _digests_from(start: Symbol, modules: Modules) -> dict[str, str]:
     """Digests of a symbol of the project and of all that it leads to."""
-    found: dict[Symbol, str] = {}
+    effects = Effects(modules)
+    found: dict[Symbol, str | None] = {}
     front = [start]
     while front:
         symbol = front.pop()
@@ -86,17 +98,20 @@ def _digests_from(start: Symbol, modules: Modules) -> dict[str, str]:
             continue
         module = modules.module(symbol[0])
         assert module is not None
-        statements = _statements(symbol, module)
-        found[symbol] = _digest(statements)
-        front += _led_to(statements, module, modules)
-    return {f"{module}:{name}": found[module, name] for module, name in sorted(found)}
+        statements = _statements(symbol, module, effects)
+        found[symbol] = _digest(statements) if statements or symbol[1] != IMPORT else None
+        front += [*_led_to(statements, module, modules), *effects.run_with(symbol, statements)]
+    told = sorted((symbol, digest) for symbol, digest in found.items() if digest is not None)
+    return {f"{module}:{name}": digest for (module, name), digest in told}
 
 
-def _statements(symbol: Symbol, module: Module) -> list[ast.stmt]:
+def _statements(symbol: Symbol, module: Module, effects: Effects) -> list[ast.stmt]:
     """The statements of a symbol, without what computes nothing."""
-    whole = symbol[1] == "*"
-    statements = module.tree.body if whole else module.bindings.get(symbol[1], [])
-    plain = _Plain(lambda decorator: _declares_step(decorator, module))
+    if symbol[1] == IMPORT:
+        statements = effects.statements(module)
+    else:
+        statements = module.tree.body if symbol[1] == "*" else module.bindings.get(symbol[1], [])
+    plain = _Plain(lambda decorator: declares_step(decorator, module))
     return [one for statement in statements if (one := plain.visit(copy.deepcopy(statement))) is not None]
 
 
@@ -129,18 +144,6 @@ class _Plain(ast.NodeTransformer):
         return super().generic_visit(node)
 
 
-def _declares_step(decorator: ast.expr, module: Module) -> bool:
-    """Whether a decorator is this package's ``step``, under whatever name it was imported."""
-    chain = _chain(decorator.func if isinstance(decorator, ast.Call) else decorator)
-    for statement in module.bindings.get(chain[0], []) if chain else []:
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            for bound, base, names in import_targets(statement, module):
-                parts = (*base.split("."), *names, *chain[1:])
-                if bound == chain[0] and parts[0] == "mlflow_core" and parts[-1] == "step":
-                    return True
-    return False
-
-
 def _led_to(statements: list[ast.stmt], module: Module, modules: Modules) -> list[Symbol]:
     uses = _Uses(module)
     for statement in statements:
@@ -164,7 +167,7 @@ class _Uses(ast.NodeVisitor):
         self._use((node.id,))
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
-        chain = _chain(node)
+        chain = dotted(node)
         if chain:
             self._use(chain)
         else:
@@ -184,7 +187,7 @@ class _Uses(ast.NodeVisitor):
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self._defaults(node.args)
-        self._inside(_parameters(node.args), [node.body])
+        self._inside(parameters(node.args), [node.body])
 
     def visit_ListComp(self, node: ast.ListComp) -> None:
         self._comprehension(node.generators, [node.elt])
@@ -223,7 +226,7 @@ class _Uses(ast.NodeVisitor):
         declared = {
             name for one in _own_nodes(node.body) if isinstance(one, ast.Global) for name in one.names
         }
-        local = {*_parameters(node.args), *bound_names(node.body)} - declared
+        local = {*parameters(node.args), *bound_names(node.body)} - declared
         self._inside(local, node.body)
 
     def _defaults(self, arguments: ast.arguments) -> None:
@@ -251,23 +254,9 @@ class _Uses(ast.NodeVisitor):
         self._inside(bound_names(targets), rest)
 
 
-def _parameters(arguments: ast.arguments) -> list[str]:
-    named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
-    return [one.arg for one in (*named, arguments.vararg, arguments.kwarg) if one is not None]
-
-
 def _own_nodes(body: Iterable[ast.AST]) -> Iterable[ast.AST]:
     """The nodes of a scope, not of the functions inside."""
     for node in body:
         yield node
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield from _own_nodes(ast.iter_child_nodes(node))
-
-
-def _chain(node: ast.expr) -> tuple[str, ...]:
-    """``a.b.c`` as its parts; nothing for what does not start with a name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return (node.id, *reversed(parts)) if isinstance(node, ast.Name) else ()

@@ -15,6 +15,7 @@ from typing import Any
 
 from mlflow_core.artifacts import Artifact, ArtifactStore
 from mlflow_core.errors import (
+    ClusterLost,
     MetadataError,
     MlcoreError,
     RunCancelled,
@@ -216,7 +217,7 @@ def state_after(error: BaseException) -> RunState:
     """Say how a run or a step ends that an error ended."""
     if isinstance(error, RunCancelled | StepCancelled | KeyboardInterrupt):
         return RunState.CANCELLED
-    if isinstance(error, StepCrashed | StepTimeout):
+    if isinstance(error, StepCrashed | StepTimeout | ClusterLost):
         return RunState.CRASHED
     if isinstance(error, MlcoreError) or disk_is_full(error):
         return RunState.FAILED

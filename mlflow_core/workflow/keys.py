@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_core.metadata.canonical import canonical, plain, sha256
 
-__all__ = ["Changed", "KeyParts", "cache_key", "difference", "written"]
+__all__ = ["Changed", "KeyParts", "cache_key", "content_of", "difference", "written"]
 
 _VERSION = 1
 PARTS = ("code", "params", "features", "data", "inputs", "environment")
@@ -27,7 +27,7 @@ class KeyParts:
         code: Digest by name: the package's own sources, and each function of the project that the step calls.
         params: The settings that the step reads, and no others.
         features: Fingerprint of each definition of features that it computes with.
-        data: What each source held, and whatever else comes from outside.
+        data: What each source held, as ``sources.seen`` says it, and whatever else comes from outside.
         environment: Digest of Python's version and all installed packages.
     """
 
@@ -59,6 +59,8 @@ class Changed:
         what = f"{self.part}: {self.name}" if self.name else self.part
         if self.before is None or self.after is None:
             return f"{what} {'is new' if self.before is None else 'is gone'}"
+        if self.part == "data" and content_of(self.before) == content_of(self.after):
+            return f"{what}, whose files were written again or copied"
         if _is_digest(self.before) or _is_digest(self.after):
             return what
         return f"{what} {_short(self.before)} -> {_short(self.after)}"
@@ -118,6 +120,16 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Cha
     for part in PARTS:
         found += _changes(part, "", before.get(part), after.get(part))
     return tuple(found)
+
+
+def content_of(told: str | None) -> str | None:
+    """What the part ``data`` says of a source and would say on any machine: without which files there hold it.
+
+    Example:
+        >>> content_of("sha256:a sha256:b") == content_of("sha256:a")
+        True
+    """
+    return None if told is None else told.partition(" ")[0]
 
 
 def _changes(part: str, name: str, before: Any, after: Any) -> list[Changed]:

@@ -12,12 +12,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-__all__ = ["Module", "Modules", "Symbol", "bound_names", "import_targets"]
+__all__ = [
+    "Module",
+    "Modules",
+    "Symbol",
+    "bound_names",
+    "declares_step",
+    "dotted",
+    "for_import",
+    "import_targets",
+    "imported_names",
+    "parameters",
+    "root_of",
+]
 
 _NOT_OURS: Final = ("site-packages", "dist-packages", "node_modules", "__pycache__")
 _PACKAGE: Final = "mlflow_core"  # never the project's, also where the project's folder is a checkout of it
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+_OF_A_SCRIPT: Final = ("__name__ == '__main__'", "'__main__' == __name__")
+_OF_A_CHECKER: Final = "TYPE_CHECKING"
 
 Symbol = tuple[str, str]
 """A module and a name at its top level; the name ``*`` is the whole module."""
@@ -146,8 +161,8 @@ def _changed(statement: ast.stmt) -> Iterator[str]:
         elif isinstance(one, ast.Expr) and isinstance(one.value, ast.Call):
             call = one.value
             targets = [call.func]
-            yield from map(_root, (*call.args, *(given.value for given in call.keywords)))
-        yield from (_root(target) for target in targets if not isinstance(target, ast.Name))
+            yield from map(root_of, (*call.args, *(given.value for given in call.keywords)))
+        yield from (root_of(target) for target in targets if not isinstance(target, ast.Name))
 
 
 def _run_with(statement: ast.stmt) -> Iterator[ast.stmt]:
@@ -155,7 +170,7 @@ def _run_with(statement: ast.stmt) -> Iterator[ast.stmt]:
     yield statement
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return
-    if isinstance(statement, ast.If) and ast.unparse(statement.test) == "__name__ == '__main__'":
+    if isinstance(statement, ast.If) and ast.unparse(statement.test) in _OF_A_SCRIPT:
         return
     for node in ast.iter_child_nodes(statement):
         if isinstance(node, ast.stmt):
@@ -169,12 +184,12 @@ def _registered_with(statement: ast.stmt, module: Module) -> Iterator[str]:
     """What of the same module a definition gives itself to: ``@size.register``."""
     for decorator in getattr(statement, "decorator_list", ()):
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        before = module.bindings.get(_root(called), []) if isinstance(called, ast.Attribute) else []
+        before = module.bindings.get(root_of(called), []) if isinstance(called, ast.Attribute) else []
         if not all(isinstance(one, ast.Import | ast.ImportFrom) for one in before):
-            yield _root(called)
+            yield root_of(called)
 
 
-def _root(value: ast.expr) -> str:
+def root_of(value: ast.expr) -> str:
     """The name that an attribute or item is taken of; nothing for what does not start with one."""
     while isinstance(value, ast.Attribute | ast.Subscript | ast.Starred):
         value = value.value
@@ -190,14 +205,68 @@ def bound_names(body: Iterable[ast.AST]) -> Iterator[str]:
             yield from (one.asname or one.name.partition(".")[0] for one in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from (one.asname or one.name for one in node.names if one.name != "*")
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store | ast.Del):
             yield node.id
         elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
             yield node.name
         elif isinstance(node, ast.MatchMapping) and node.rest:
             yield node.rest
-        if not isinstance(node, (*_SCOPES, *_COMPREHENSIONS)):
+        if isinstance(node, _COMPREHENSIONS):
+            yield from _bound_from_within(node)
+        elif not isinstance(node, _SCOPES):
             yield from bound_names(ast.iter_child_nodes(node))
+
+
+def _bound_from_within(node: ast.AST) -> Iterator[str]:
+    """The names that ``:=`` in a comprehension binds around it."""
+    for one in ast.iter_child_nodes(node):
+        if isinstance(one, ast.NamedExpr):
+            yield one.target.id
+        if not isinstance(one, ast.Lambda):
+            yield from _bound_from_within(one)
+
+
+def for_import(statement: ast.If) -> bool:
+    """Whether a block is of use when its module is imported: it is not for a script alone, nor for a type checker."""
+    test = ast.unparse(statement.test)
+    return test not in _OF_A_SCRIPT and test.rpartition(".")[2] != _OF_A_CHECKER
+
+
+def parameters(arguments: ast.arguments) -> list[str]:
+    """The names of a function's parameters."""
+    named = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    return [one.arg for one in (*named, arguments.vararg, arguments.kwarg) if one is not None]
+
+
+def dotted(node: ast.expr) -> tuple[str, ...]:
+    """``a.b.c`` as its parts; nothing for what does not start with a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return (node.id, *reversed(parts)) if isinstance(node, ast.Name) else ()
+
+
+def declares_step(decorator: ast.expr, module: Module) -> bool:
+    """Whether a decorator is this package's ``step``, under whatever name it was imported."""
+    chain = dotted(decorator.func if isinstance(decorator, ast.Call) else decorator)
+    for statement in module.bindings.get(chain[0], []) if chain else []:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            for bound, base, names in import_targets(statement, module):
+                parts = (*base.split("."), *names, *chain[1:])
+                if bound == chain[0] and parts[0] == _PACKAGE and parts[-1] == "step":
+                    return True
+    return False
+
+
+def imported_names(node: ast.Import | ast.ImportFrom, module: Module) -> Iterator[str]:
+    """Yield the import names of all that an import may import: the modules that it names, and what may be one."""
+    if isinstance(node, ast.Import):
+        yield from (one.name for one in node.names)
+    else:
+        base = _base(node, module)
+        yield base
+        yield from (f"{base}.{one.name}" for one in node.names)
 
 
 def import_targets(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlflow_core.engine.dataset.compute import sources_of
 from mlflow_core.engine.dataset.estimate import rows_of_dataset
 from mlflow_core.engine.route import choose_route
 from mlflow_core.metadata import DatasetRecord
@@ -95,10 +96,5 @@ def build_for_pipeline(
 
 def _files(plan: DatasetPlan, base: str) -> dict[str, dict[str, str]]:
     """Return source -> file -> version, so that two training sets can be told apart by their files."""
-    used = [
-        plan.dataset.spine.source,
-        plan.label.source,
-        *(read.view.source for read in plan.retrieval.reads),
-    ]
-    found = {name: files_of(one, base) for name, one in {one.name: one for one in used}.items()}
+    found = {name: files_of(one, base) for name, one in sources_of(plan).items()}
     return {name: files for name, files in found.items() if len(files) <= _LISTED}

@@ -20,6 +20,7 @@ from mlflow_core.telemetry.progress import Progress
 from mlflow_core.workflow.driving import driving
 from mlflow_core.workflow.environment import ENVIRONMENT, environment, environment_text, installed
 from mlflow_core.workflow.graph import Graph, Node, NodeContext, Output
+from mlflow_core.workflow.keys import content_of
 from mlflow_core.workflow.outputs import how_outputs_differ
 from mlflow_core.workflow.resuming import check_specs, options_of, recorded_data, started_spec
 from mlflow_core.workflow.specs import specs_of
@@ -155,7 +156,8 @@ def _graph(
         moved = [
             source
             for source, was in node.key.data.items()
-            if node.name.startswith(DATASET) and now.nodes[node.name].key.data.get(source) != was
+            if node.name.startswith(DATASET)
+            and content_of(now.nodes[node.name].key.data.get(source)) != content_of(was)
         ]
         if moved:
             node, note = _taken(workspace, node, recorded, moved)

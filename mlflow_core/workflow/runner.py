@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mlflow_core.errors import ArtifactError, WorkflowError
+from mlflow_core.errors import ArtifactError, ClusterLost, StepCrashed, StepTimeout, WorkflowError
 from mlflow_core.metadata import Step
 from mlflow_core.metadata.records import RunState
 from mlflow_core.telemetry.logs import get_logger
@@ -147,7 +147,7 @@ class Runner:
                     output = self._made(node, inputs, attempt, held)
                 return self._held(attempt, output, inputs)
             except Exception as error:
-                if again == node.retries or state_after(error) != RunState.CRASHED:
+                if again == node.retries or not _may_help(node, error):
                     raise
                 seconds = node.backoff_s * 2**again
                 _log.warning("step %s crashed and is tried again in %g s: %s", node.name, seconds, error)
@@ -155,10 +155,10 @@ class Runner:
         raise AssertionError("a step has at least one attempt")
 
     def _wait(self, seconds: float) -> None:
-        """Wait, but hear meanwhile that the run is to stop."""
-        while seconds > 0:
+        """Wait, but hear meanwhile that the run is to stop; longer while the client looks for a scheduler that it lost."""
+        while seconds > 0 or (self.client is not None and self.client.status == "connecting"):
             self.hold.check()
-            self.pause(min(seconds, _LOOK_S))
+            self.pause(min(seconds, _LOOK_S) if seconds > 0 else _LOOK_S)
             seconds -= _LOOK_S
 
     def _found(self, node: Node, attempt: Attempt, there: Step) -> Output | None:
@@ -231,3 +231,12 @@ class Runner:
         media_type = "application/json" if output.kind == "value" else "application/octet-stream"
         artifact = self.journal.artifacts.about(output.digest, name=node.artifact, media_type=media_type)
         attempt.told.note(node.artifact, artifact)
+
+
+def _may_help(node: Node, error: Exception) -> bool:
+    """Whether a step that ended with an error may end well if it is tried again.
+
+    What is done in this process may raise any error of a user's network or function: that would come again.
+    """
+    lost = isinstance(error, StepCrashed | StepTimeout | ClusterLost | MemoryError)
+    return state_after(error) == RunState.CRASHED and (node.aside or lost)

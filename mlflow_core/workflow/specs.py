@@ -11,7 +11,7 @@ from mlflow_core.spec import Spec, TrainingPipeline
 
 __all__ = ["changed_specs", "specs_of"]
 
-_NO_PART = ("name", "description", "owner", "tags", "schedule")
+_NO_PART = ("name", "description", "owner", "tags", "schedule", "retries")
 
 
 def specs_of(spec: Spec) -> dict[str, str]:

@@ -95,13 +95,15 @@ def edit(file: Path, before: str, after: str) -> None:
     file.write_text(text.replace(before, after))
 
 
-def change_one_row(file: Path) -> None:
-    """Change one value of one row of a Parquet file."""
+def change_one_row(file: Path, **written: object) -> None:
+    """Change one value of one row of a Parquet file, written by these options."""
     table = pq.read_table(file)
     values = table["vibration"].to_pylist()
     values[len(values) // 2] += 1.0
     place = table.column_names.index("vibration")
-    pq.write_table(table.set_column(place, "vibration", pa.array(values, table["vibration"].type)), file)
+    pq.write_table(
+        table.set_column(place, "vibration", pa.array(values, table["vibration"].type)), file, **written
+    )
 
 
 def train(root: Path, *pipelines: str):

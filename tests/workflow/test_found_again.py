@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
+import pyarrow.parquet as pq
 import pytest
 
 from mlflow_core.cli.boundary import run
@@ -116,6 +120,36 @@ def test_a_changed_source_row_runs_everything_from_the_dataset_on(project):
     assert told["dataset"].describe() == "data: readings"
     assert told["dataset"].against == first.run_id
     assert again.version == 2
+
+
+def test_a_changed_row_is_seen_though_the_file_keeps_its_size_and_time_of_change(project):
+    readings = project / "machines" / "data" / "readings.parquet"
+    plain = {"compression": "none", "use_dictionary": False}
+    pq.write_table(pq.read_table(readings), readings, **plain)
+    train(project, "breakdown")
+    before = readings.stat()
+    change_one_row(readings, **plain)
+    os.utime(readings, ns=(before.st_atime_ns, before.st_mtime_ns))
+    now = readings.stat()
+    assert (now.st_size, now.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+    again = train(project, "breakdown")["breakdown"]
+
+    assert {"dataset", "train", "evaluate", "report"}.isdisjoint(again.found)
+    told = reasons(project, again.run_id)["dataset"].describe()
+    assert told == "data: readings, whose files were written again or copied"
+
+
+def test_a_copy_of_a_project_builds_its_training_set_again_and_says_why(project, tmp_path):
+    first = train(project, "worn")["worn"]
+    copy = shutil.copytree(project, tmp_path / "copy")
+
+    again = train(copy, "worn")["worn"]
+
+    assert ran(copy, again) == ["dataset"], "the same rows are the same dataset"
+    told = reasons(copy, again.run_id)["dataset"]
+    assert told.against == first.run_id
+    assert told.describe() == "data: readings, whose files were written again or copied"
 
 
 def test_a_source_that_was_only_written_again_stops_at_the_dataset(project):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -50,6 +51,21 @@ def test_the_recorded_training_set_is_taken_once_the_sources_have_moved_on(proje
     workspace.artifacts.delete_tree(steps["dataset"].output_digest)
     with pytest.raises(WorkflowError, match="the recorded one is gone"):
         reproduce_run(workspace, done.run_id)
+    workspace.metadata.close()
+
+
+def test_files_that_were_only_copied_have_not_moved_on(project):
+    done = train(project, "worn")["worn"]
+    readings = project / "machines" / "data" / "readings.parquet"
+    readings.rename(readings.with_name("old"))
+    shutil.copy2(readings.with_name("old"), readings)
+    readings.with_name("old").unlink()
+
+    workspace = open_workspace(project)
+    found = reproduce_run(workspace, done.run_id)
+
+    assert found.same
+    assert not any("has changed" in note for note in found.notes)
     workspace.metadata.close()
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.config import FixedClock, Principal
-from mlflow_core.errors import PlanError, RunCancelled, StepCrashed, StepFailed, StepTimeout
+from mlflow_core.errors import ClusterLost, PlanError, RunCancelled, StepCrashed, StepFailed, StepTimeout
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.telemetry.progress import SilentProgress
 from mlflow_core.workflow.graph import Graph, Node, Output
@@ -99,7 +100,8 @@ def failing(times, error):
 
 
 @pytest.mark.parametrize(
-    "error", [StepCrashed("signal 9"), StepTimeout("too long"), MemoryError("no memory")]
+    "error",
+    [StepCrashed("signal 9"), StepTimeout("too long"), MemoryError("no memory"), ClusterLost("went away")],
 )
 def test_a_crash_or_a_timeout_is_tried_again_each_time_after_twice_as_long(
     metadata, artifacts, tmp_path, error
@@ -122,6 +124,33 @@ def test_a_users_error_is_not_tried_again(metadata, artifacts, tmp_path):
     run_id = metadata.get_run("latest").id
     assert attempts(metadata, run_id) == [("a", 1, "failed")]
     assert metadata.get_run(run_id).state == "failed"
+
+
+def test_what_fails_in_this_process_by_any_other_error_is_not_tried_again(metadata, artifacts, tmp_path):
+    graph = [node("a", work=failing(1, KeyError("of a user's network")), retries=5)]
+
+    with pytest.raises(KeyError):
+        go(metadata, artifacts, tmp_path / "d", graph)
+
+    assert attempts(metadata, "latest") == [("a", 1, "crashed")]
+
+
+def test_a_client_that_lost_its_scheduler_has_found_it_or_given_up_before_a_step_is_tried_again(
+    metadata, artifacts, tmp_path
+):
+    client = SimpleNamespace(status="connecting")
+    waited = []
+
+    def pause(seconds):
+        waited.append(seconds)
+        if sum(waited) > 3.0:
+            client.status = "running"
+
+    graph = [node("a", work=failing(1, ClusterLost("went away")), retries=1, backoff_s=1.0)]
+    run_id, _ = go(metadata, artifacts, tmp_path / "d", graph, client=client, pause=pause)
+
+    assert attempts(metadata, run_id) == [("a", 1, "crashed"), ("a", 2, "succeeded")]
+    assert 3.0 < sum(waited) < 4.0
 
 
 def test_a_crash_too_many_ends_the_run_as_crashed_with_the_reason(metadata, artifacts, tmp_path):

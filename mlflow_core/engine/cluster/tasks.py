@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlflow_core.engine.cluster.workers import workers_of
-from mlflow_core.errors import EngineError, MlcoreError, disk_is_full
+from mlflow_core.errors import ClusterLost, EngineError, MlcoreError, disk_is_full
 from mlflow_core.telemetry import Progress, Stage
 
 if TYPE_CHECKING:
@@ -370,7 +370,7 @@ def _clear_errors(client: Client, name: str, unit: str) -> Iterator[None]:
     except (CancelledError, ClosedClientError, OSError) as error:
         if isinstance(error, OSError) and client.status == "running":
             raise _of_the_files(error, name) from error
-        raise EngineError(
+        raise ClusterLost(
             f"{name}: the Dask cluster went away while it was at work",
             hint="Nothing was written; start a cluster and run it again.",
         ) from error

@@ -29,9 +29,10 @@ from mlflow_core.engine.route import InProcess, Route
 from mlflow_core.errors import SourceError, TrainError
 from mlflow_core.plan.dataset import PARTS, TIME_COLUMN, DatasetPlan
 from mlflow_core.sources import snapshot
+from mlflow_core.spec import Source
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 
-__all__ = ["ComputedDataset", "compute_dataset", "snapshots"]
+__all__ = ["ComputedDataset", "compute_dataset", "sources_of"]
 
 _ROWS_PER_SHARD = 131_072
 
@@ -87,7 +88,7 @@ def compute_dataset(
         TrainError: No row, or not one positive, is left for training.
     """
     route, progress = route or InProcess(), progress or SilentProgress()
-    before = snapshots(plan, base)
+    before = _snapshots(plan, base)
     with progress.stage("entity rows and labels", unit="rows") as stage:
         spine = entity_rows(plan, base)
         stage.advance(spine.table.num_rows)
@@ -113,26 +114,19 @@ def compute_dataset(
     manifest["fingerprints"] = dict(sorted(fingerprints.items()))
     text = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2)
     (out / MANIFEST).write_bytes(text)
-    _unchanged(plan, before, snapshots(plan, base))
+    _unchanged(plan, before, _snapshots(plan, base))
     return ComputedDataset(out, shards, features, request, orjson.loads(text), checks, before)
 
 
-def snapshots(plan: DatasetPlan, base: str) -> dict[str, str]:
-    """Fingerprint what each source of a training set holds now, by the source's name.
+def _snapshots(plan: DatasetPlan, base: str) -> dict[str, str]:
+    """Fingerprint what each source of a training set holds now, by the source's name."""
+    return {name: snapshot(source, base) for name, source in sources_of(plan).items()}
 
-    Args:
-        plan: What would be computed.
-        base: Folder that relative source paths start at.
 
-    Raises:
-        SourceError: A source cannot be listed.
-    """
-    sources = [
-        plan.dataset.spine.source,
-        plan.label.source,
-        *(read.view.source for read in plan.retrieval.reads),
-    ]
-    return {name: snapshot(source, base) for name, source in {one.name: one for one in sources}.items()}
+def sources_of(plan: DatasetPlan) -> dict[str, Source]:
+    """Return the sources that a training set is read from, by name."""
+    views = (read.view.source for read in plan.retrieval.reads)
+    return {one.name: one for one in (plan.dataset.spine.source, plan.label.source, *views)}
 
 
 def _trainable(plan: DatasetPlan, spine: EntityRows) -> None:

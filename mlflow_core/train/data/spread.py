@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from mlflow_core.engine.cluster.tasks import patience
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import ClusterLost, TrainError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -45,7 +45,7 @@ def spread(
         The results in the order of the pieces.
 
     Raises:
-        TrainError: Workers were lost again and again over one piece, or there are none.
+        TrainError: Workers were lost again and again over one piece, there are none, or the cluster went away.
         Exception: What the work raised first; pieces that have not begun are left undone.
     """
     return _here(work, pieces, done) if client is None else _on_workers(work, pieces, client, done)
@@ -68,7 +68,7 @@ def _here(work: Callable[[T], R], pieces: Sequence[T], done: Callable[[R], None]
 def _on_workers(
     work: Callable[[T], R], pieces: Sequence[T], client: Client, done: Callable[[R], None]
 ) -> list[R]:
-    from distributed import KilledWorker
+    from distributed import CancelledError, KilledWorker
     from distributed import as_completed as completed
 
     if pieces:
@@ -84,8 +84,14 @@ def _on_workers(
             f"workers were lost again and again while they read the training set: {error}",
             hint="If they were killed for memory, give them more of it, or write smaller row groups.",
         ) from error
+    except CancelledError as error:
+        raise ClusterLost(
+            "the Dask cluster went away while workers read the training set",
+            hint="Start a cluster and run it again.",
+        ) from error
     finally:
-        client.cancel(futures)
+        if client.status == "running":
+            client.cancel(futures)
     return [results[future.key] for future in futures]
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import ClusterLost
 from mlflow_core.train.gang.seats import Member, members
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Roll:
             The workers by address; None where the scheduler does not answer now.
 
         Raises:
-            TrainError: The client is closed, or the scheduler has not answered for a minute.
+            ClusterLost: The client is closed, or the scheduler has not answered for a minute.
         """
         try:
             present = members(self._client)
@@ -49,9 +49,9 @@ class Roll:
         return present
 
 
-def gone_away() -> TrainError:
+def gone_away() -> ClusterLost:
     """The error of a cluster that does not answer any more."""
-    return TrainError(
+    return ClusterLost(
         "the Dask cluster went away while it trained",
         hint="Start a cluster and run it again with the same checkpoints: it goes on from the last one.",
     )

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mlflow_core.engine.cluster.tasks import patience
-from mlflow_core.errors import EngineError
+from mlflow_core.errors import ClusterLost, EngineError
 from mlflow_core.train.gang.hearing import take_off
 from mlflow_core.train.gang.seats import members
 from mlflow_core.workflow.calling.call import Ended, Fault, StepCall
@@ -173,7 +173,7 @@ def _result(future: Future[Any], heard: _Heard, told: Callable[[str], None]) -> 
     except KilledWorker:
         return _lost(heard.worker or "of the cluster")
     except (CancelledError, OSError) as error:
-        raise EngineError(
+        raise ClusterLost(
             "the Dask cluster went away while a step was at work", hint="Start a cluster and resume the run."
         ) from error
     heard.take(told)

@@ -8,9 +8,10 @@ from typing import Any
 
 import orjson
 
-from mlflow_core.engine.dataset.compute import snapshots
+from mlflow_core.engine.dataset.compute import sources_of
 from mlflow_core.errors import SourceError
 from mlflow_core.plan.fingerprint import fingerprint
+from mlflow_core.sources import seen
 from mlflow_core.spec import ClockName
 from mlflow_core.train import TrainContext, fit
 from mlflow_core.train.identity import settings_of
@@ -19,6 +20,7 @@ from mlflow_core.workflow.champion import champion_of
 from mlflow_core.workflow.dataset import fingerprints_of
 from mlflow_core.workflow.graph import Node, NodeContext, Output
 from mlflow_core.workflow.kept_trainings import KeptTrainings, may_be_driven
+from mlflow_core.workflow.keys import content_of
 from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
 from mlflow_core.workflow.searching import search_of, search_settings
 from mlflow_core.workflow.training.recipe import DATASET, SEARCH, TRAIN, Recipe
@@ -43,7 +45,7 @@ def dataset_node(recipe: Recipe, clock: ClockName | None, name: str = DATASET) -
         name: The step's name.
     """
     plan, spec = recipe.plan_under(clock), recipe.spec
-    data = snapshots(plan, recipe.workspace.base)
+    data = {name: seen(one, recipe.workspace.base) for name, one in sources_of(plan).items()}
     if recipe.workspace.erasures:
         data[_ERASURES] = f"sha256:{recipe.workspace.erasures.digest}"
     key_data = recipe.recorded.get(name, data)
@@ -66,8 +68,13 @@ def dataset_node(recipe: Recipe, clock: ClockName | None, name: str = DATASET) -
     )
 
 
-def search_node(recipe: Recipe) -> Node:
-    """The step that looks for better settings; one whose time was up goes on when the pipeline is run again."""
+def search_node(recipe: Recipe, *, after: tuple[str, ...] = ()) -> Node:
+    """The step that looks for better settings; one whose time was up goes on when the pipeline is run again.
+
+    Args:
+        recipe: The run.
+        after: Steps that have to have ended well before.
+    """
     searched = search_of(recipe.spec).model_dump(mode="json", exclude=_NEVER_DECIDE)
     params = {"trainer": settings_of(with_one_rank(recipe.spec.trainer)), "search": searched}
     return Node(
@@ -75,12 +82,20 @@ def search_node(recipe: Recipe) -> Node:
         (DATASET,),
         recipe.key(SEARCH, params=params, code=recipe.trainer_code),
         partial(_search, recipe),
+        after=after,
         # What ended well in the very run that goes on stays as it is.
         holds=None if SEARCH in recipe.recorded else partial(_is_whole, recipe),
     )
 
 
-def train_node(recipe: Recipe, *, dataset: str = DATASET, name: str = TRAIN, prefix: str = "") -> Node:
+def train_node(
+    recipe: Recipe,
+    *,
+    dataset: str = DATASET,
+    name: str = TRAIN,
+    prefix: str = "",
+    after: tuple[str, ...] = (),
+) -> Node:
     """The step that trains a model.
 
     Args:
@@ -88,6 +103,7 @@ def train_node(recipe: Recipe, *, dataset: str = DATASET, name: str = TRAIN, pre
         dataset: The step whose training set it reads.
         name: The step's name.
         prefix: What its settings and figures begin with, where a run trains more than one model.
+        after: Steps that have to have ended well before.
     """
     searched = recipe.spec.search is not None
     return Node(
@@ -95,6 +111,7 @@ def train_node(recipe: Recipe, *, dataset: str = DATASET, name: str = TRAIN, pre
         (dataset, SEARCH) if searched else (dataset,),
         recipe.key(name, params={"trainer": recipe.trainer_settings}, code=recipe.trainer_code),
         partial(_train, recipe, dataset, prefix),
+        after=after,
         leaves="model" if name == TRAIN else f"model_{name.removeprefix(f'{TRAIN}_')}",
         # What ended well in the very run that goes on is not done again.
         fresh=(recipe.options.fresh or recipe.options.profile) and name not in recipe.recorded,
@@ -107,7 +124,7 @@ def _build(
     stored, record = build_for_pipeline(
         recipe.workspace, recipe.spec, clock=clock, client=context.client, progress=context.progress
     )
-    moved = [source for source, was in stored.sources.items() if was != data.get(source)]
+    moved = [source for source, was in stored.sources.items() if was != content_of(data.get(source))]
     if moved:
         # What was built is not what the step's key says.
         raise SourceError(
