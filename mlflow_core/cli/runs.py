@@ -14,7 +14,7 @@ from mlflow_core.cli.runs_list import list_runs
 from mlflow_core.cli.runs_logs import logs
 from mlflow_core.cli.runs_mirror import import_runs, mirror
 from mlflow_core.cli.runs_why import why
-from mlflow_core.cli.runs_words import is_lost, param_text, seconds, state_of
+from mlflow_core.cli.runs_words import LOST, param_text, seconds, state_of
 
 if TYPE_CHECKING:
     from mlflow_core.metadata.records import Step
@@ -46,6 +46,7 @@ def show(
     call = invocation(context)
     store = call.metadata
     found = store.get_run(run)
+    state = state_of(found)
     steps, params, files = (
         store.list_steps(found.id),
         store.get_params(found.id),
@@ -54,13 +55,15 @@ def show(
     final = store.latest_metrics([found.id])[found.id]
     data = {
         **asdict(found),
-        "lost": is_lost(found),
+        "lost": state == LOST,
         "steps": [asdict(step) for step in steps],
         "params": params,
         "metrics": {name: asdict(metric) for name, metric in final.items()},
         "artifacts": [asdict(file) for file in files],
     }
-    lines = [f"run {found.id} of {found.pipeline}: {state_of(found)}, by {found.principal}, {seconds(found)}"]
+    lines = [
+        f"run {found.id} of {found.pipeline}: {state}, by {found.principal}, {seconds(found, state=state)}"
+    ]
     lines += [f"error    {found.error}"] if found.error else []
     lines += [f"with     {', '.join(f'{name} {version}' for name, version in found.environment.items())}"]
     lines += [f"step     {step.name:<20}{step.state:<11}{seconds(step)}{_about(step)}" for step in steps]

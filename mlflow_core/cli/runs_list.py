@@ -12,7 +12,6 @@ from mlflow_core.cli.context import Invocation, invocation
 from mlflow_core.cli.runs_words import (
     LOST,
     bounds_of_words,
-    is_lost,
     params_of_words,
     seconds,
     state_named,
@@ -99,19 +98,22 @@ def list_runs(
 
 def _found(
     call: Invocation, state: str | None, limit: int, offset: int, asked: Mapping[str, Any]
-) -> list[Run]:
+) -> list[tuple[Run, str]]:
+    """Return runs and what ``state_of`` says of each, once: a driver may end meanwhile."""
     if state not in ("running", LOST):
-        return call.metadata.list_runs(state=state, limit=limit, offset=offset, **asked)
+        runs = call.metadata.list_runs(state=state, limit=limit, offset=offset, **asked)
+        return [(run, state_of(run)) for run in runs]
     # Which of them are lost no database knows; not many are recorded as running at one time.
     running = call.metadata.list_runs(state="running", limit=_ALL, **asked)
-    return [run for run in running if is_lost(run) == (state == LOST)][offset : offset + limit]
+    told = [(run, state_of(run)) for run in running]
+    return [(run, shown) for run, shown in told if shown == state][offset : offset + limit]
 
 
-def _say(call: Invocation, found: Sequence[Run], figures: Sequence[str]) -> None:
-    latest = call.metadata.latest_metrics([run.id for run in found])
+def _say(call: Invocation, found: Sequence[tuple[Run, str]], figures: Sequence[str]) -> None:
+    latest = call.metadata.latest_metrics([run.id for run, _ in found])
     data, rows = [], []
-    for run in found:
-        metrics, shown = latest[run.id], state_of(run)
+    for run, shown in found:
+        metrics = latest[run.id]
         wanted = {name: asdict(metrics[name]) for name in figures if name in metrics}
         data.append({**asdict(run), "lost": shown == LOST} | ({"metrics": wanted} if figures else {}))
         rows.append(
@@ -119,7 +121,7 @@ def _say(call: Invocation, found: Sequence[Run], figures: Sequence[str]) -> None
                 run.id,
                 run.pipeline if run.kind == "train" else f"{run.pipeline} ({run.kind})",
                 shown,
-                seconds(run),
+                seconds(run, state=shown),
                 "\n".join(f"{name} {one['value']:.6g}" for name, one in wanted.items())
                 if figures
                 else _figure(metrics),

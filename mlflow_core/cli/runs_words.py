@@ -53,13 +53,16 @@ def is_lost(run: Run) -> bool:
     )
 
 
-def seconds(one: Run | Step) -> str:
-    """Return how long a run or a step took."""
-    from mlflow_core.metadata.records import Run
+def seconds(one: Run | Step, *, state: str = "running") -> str:
+    """Return how long a run or a step took.
 
+    Args:
+        one: The run or step.
+        state: What ``state_of`` says of a run; asked anew, it might say another thing than before.
+    """
     if one.started_us is not None and one.ended_us is not None:
         return f"{(one.ended_us - one.started_us) / 1e6:.1f} s"
-    return "not ended" if isinstance(one, Run) and is_lost(one) else "running"
+    return "not ended" if state == LOST else "running"
 
 
 def state_named(word: str) -> str:

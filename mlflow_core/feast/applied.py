@@ -33,6 +33,8 @@ _TABLES = {
 }
 _KEPT_BY_PROJECT = ("entities", "pipelines", "step_pipelines", "native")
 _NO_COLUMN = "__dummy_id"  # Feast's stand-in for the key of what has none
+_WAITS = {"pysqlite": {"timeout": 0}, "psycopg": {"connect_timeout": 2}, "psycopg2": {"connect_timeout": 2}}
+"""Driver of a database -> how long it is waited for, in seconds: not long, for Feast waits anew where it must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,8 @@ def is_applied(project: Project, schemas: Mapping[str, pa.Schema], repo: Path) -
 def stored(repo: Path) -> Stored | None:
     """Read what was applied, or return None where only Feast can tell.
 
-    That is where the configuration is not plain, the registry is missing or cannot be read, or others than this
-    package have written to it.
+    That is where the configuration is not plain, the registry is missing, locked, damaged or does not answer, or
+    others than this package have written to it.
 
     Args:
         repo: The folder with ``feature_store.yaml``.
@@ -94,12 +96,14 @@ def _is_there(url: str) -> bool:
 
 
 def _rows(config: PlainConfig) -> dict[str, list[bytes]]:
-    engine = sqlalchemy.create_engine(config.registry.path)
+    url = sqlalchemy.make_url(config.registry.path)
+    engine = sqlalchemy.create_engine(url, connect_args=_WAITS.get(url.get_driver_name(), {}))
     try:
         with engine.connect() as connection:
             return {
                 table: [
-                    bytes(row[0]) for row in connection.execute(_of_project(table, column, config.project))
+                    _message(value)
+                    for (value,) in connection.execute(_of_project(table, column, config.project))
                 ]
                 for table, column in (("projects", "project_proto"), *_TABLES.values())
             }
@@ -112,10 +116,17 @@ def _of_project(table: str, column: str, project: str) -> sqlalchemy.Select[Any]
     return sqlalchemy.select(rows.c[column]).where(rows.c.project_id == project)
 
 
+def _message(value: object) -> bytes:
+    # SQLite keeps a value of any type in any column.
+    if not isinstance(value, bytes | memoryview):
+        raise ValueError(f"{value!r} is where a message is expected")
+    return bytes(value)
+
+
 def _understood(rows: Mapping[str, list[bytes]]) -> Stored | None:
     (project,) = rows["projects"]
-    kept = orjson.loads(tags_in(project, MESSAGES["projects"]).get(MANIFEST_TAG, "{}"))
-    specs: dict[str, Any] = {kind: kept.get(kind, {}) for kind in _KEPT_BY_PROJECT}
+    kept = _object(tags_in(project, MESSAGES["projects"]).get(MANIFEST_TAG, "{}"))
+    specs = {kind: _objects(kept.get(kind, {})) for kind in _KEPT_BY_PROJECT}
     forms: dict[tuple[str, str], StoredForm] = {}
     for kind, (table, _) in _TABLES.items():
         layout, specs[kind] = MESSAGES[table], {}
@@ -128,6 +139,21 @@ def _understood(rows: Mapping[str, list[bytes]]) -> Stored | None:
             if (
                 text := tags.pop(SPEC_TAG, None)
             ) is not None:  # a request's source is Feast's, and none of ours
-                specs[kind][name] = orjson.loads(text)
+                specs[kind][name] = _object(text)
             forms[kind, name] = StoredForm(tags, columns)
     return Stored(specs, forms)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Read a JSON object, and refuse other JSON."""
+    found = orjson.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError(f"{text} is where an object is expected")
+    return found
+
+
+def _objects(found: Any) -> dict[str, Any]:
+    """Return an object of objects as it is, and refuse others."""
+    if not isinstance(found, dict) or not all(isinstance(one, dict) for one in found.values()):
+        raise ValueError(f"{found!r} is where declarations by name are expected")
+    return found

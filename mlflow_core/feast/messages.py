@@ -1,13 +1,15 @@
 """The few fields that are read of Feast's messages without Feast, whose import takes seconds: names, tags, column types.
 
-A message is a row of fields, each a number and a value (https://protobuf.dev/programming-guides/encoding). Feast
-cannot change a number, for registries hold messages of every release.
+Bytes become fields in ``online.feast_layout.wire``; what their numbers mean is said here. Feast cannot change a number,
+for registries hold messages of every release.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
+
+from mlflow_core.online.feast_layout.wire import fields
 
 __all__ = ["MESSAGES", "Layout", "columns_in", "name_in", "tags_in"]
 
@@ -41,7 +43,6 @@ MESSAGES = {
 
 _KEY, _VALUE = 1, 2  # of an entry of a map
 _NAME, _TYPE = 1, 2  # of a column
-_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 
 
 def name_in(message: bytes, layout: Layout) -> str:
@@ -59,7 +60,7 @@ def tags_in(message: bytes, layout: Layout) -> dict[str, str]:
     Raises:
         ValueError: It is no message.
     """
-    pairs = [dict(_fields(entry)) for entry in _inside(message, layout, (layout.tags,))]
+    pairs = [_by_number(entry) for entry in _inside(message, layout, (layout.tags,))]
     return {_text(pair.get(_KEY, b"")): _text(pair.get(_VALUE, b"")) for pair in pairs}
 
 
@@ -69,7 +70,7 @@ def columns_in(message: bytes, layout: Layout) -> dict[str, int]:
     Raises:
         ValueError: It is no message.
     """
-    columns = [dict(_fields(column)) for column in _inside(message, layout, layout.columns)]
+    columns = [_by_number(column) for column in _inside(message, layout, layout.columns)]
     return {_text(column.get(_NAME, b"")): _number(column.get(_TYPE, 0)) for column in columns}
 
 
@@ -81,41 +82,14 @@ def _inside(message: bytes, layout: Layout, numbers: Iterable[int]) -> Iterator[
 
 
 def _values(message: bytes, number: int) -> Iterator[bytes]:
-    for found, value in _fields(message):
-        if found == number:
+    for found, value in fields(message):
+        if found >> 3 == number:
             yield _bytes(value)
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, _Value]]:
-    at = 0
-    while at < len(message):
-        head, at = _varint(message, at)
-        kind = head & 7
-        if kind == _VARINT:
-            value, at = _varint(message, at)
-            yield head >> 3, value
-            continue
-        size = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}.get(kind, 0)
-        if kind == _BYTES:
-            size, at = _varint(message, at)
-        elif not size:
-            raise ValueError(f"a field of a kind that there is not: {kind}")
-        if at + size > len(message):
-            raise ValueError("a field reaches beyond the end")
-        yield head >> 3, message[at : at + size]
-        at += size
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    """Return a whole number and where it ends: seven bits a byte, the lowest first."""
-    number = shift = 0
-    while at < len(message):
-        byte = message[at]
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return number, at
-    raise ValueError("a number reaches beyond the end")
+def _by_number(message: bytes) -> dict[int, _Value]:
+    """Return the fields of a message of which each is there once."""
+    return {found >> 3: value for found, value in fields(message)}
 
 
 def _bytes(value: _Value) -> bytes:

@@ -27,6 +27,7 @@ from mlflow_core.metadata.tables import LatestMetricRow, ParamRow, RunRow
 __all__ = ["Bound", "Searching"]
 
 _COMPARE: Final = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le, "=": operator.eq}
+_MOST: Final = 2**63  # what a database counts
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def _state(given: RunState | str) -> str:
 
 def _count(name: str, given: int) -> int:
     try:
-        if (count := operator.index(given)) >= 0:
+        if 0 <= (count := operator.index(given)) < _MOST:
             return count
     except TypeError:
         pass

@@ -203,11 +203,11 @@ def snapshot_of(source: ParquetSource, base: str) -> str:
     return _fingerprint(find_files(source, base))
 
 
-def seen_files(source: ParquetSource, base: str) -> tuple[str, str]:
-    """Return ``snapshot_of``, and a digest of how the files of this machine were touched, if any are; see ``sources.seen``."""
+def seen_files(source: ParquetSource, base: str) -> tuple[str, dict[str, tuple[str, str]]]:
+    """Return ``snapshot_of``, and by the place of each file of this machine its size and time, and how it was touched."""
     files = find_files(source, base)
-    touched = "\n".join(f"{file.name}\t{file.touched}" for file in files if file.touched)
-    return _fingerprint(files), f"sha256:{hashlib.sha256(touched.encode()).hexdigest()}" if touched else ""
+    told = {one.url: (f"{one.size} {one.version}", one.touched) for one in files if one.touched}
+    return _fingerprint(files), told
 
 
 def schema_of_files(source: Source, footers: Sequence[Footer]) -> pa.Schema:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -19,7 +20,7 @@ from mlflow_core.spec import DeltaSource, IcebergSource, ParquetSource, Source, 
 if TYPE_CHECKING:
     from mlflow_core.sources.lake import LakeTable
 
-__all__ = ["files_of", "open_source", "parts", "read_schema", "read_table", "seen", "snapshot"]
+__all__ = ["SeenSource", "files_of", "open_source", "parts", "read_schema", "read_table", "seen", "snapshot"]
 
 
 def open_source(source: Source, base: str) -> SourceListing:
@@ -132,28 +133,35 @@ def snapshot(source: Source, base: str) -> str:
     return snapshot_after(source, snapshot_of_lake(_lake_table(source, base)))
 
 
-def seen(source: Source, base: str) -> str:
-    """Return the fingerprint of what would be read, and of which files on this machine hold it.
+@dataclass(frozen=True)
+class SeenSource:
+    """What is seen of a source without reading its rows.
 
-    The second tells a file that was written again with its old size and its old time of change. It is another one on
-    another machine, where the same data are copies: what ``snapshot`` would say is the first word.
+    Attributes:
+        content: The fingerprint of what would be read, as ``snapshot`` says it.
+        files: Place -> its size and time of change, and the file system's own number and time, of files on this machine.
+    """
+
+    content: str
+    files: Mapping[str, tuple[str, str]]
+
+
+def seen(source: Source, base: str) -> SeenSource:
+    """Look at what would be read, and at which files on this machine hold it.
 
     Args:
         source: The source.
         base: Folder of the feature repository; relative paths start there.
 
-    Returns:
-        ``sha256:`` and 64 hexadecimal digits; where files of this machine are read, twice with a space between.
-
     Raises:
         SourceError: There are no data, or they cannot be listed.
     """
     if not isinstance(source, ParquetSource):
-        return snapshot(source, base)
+        return SeenSource(snapshot(source, base), {})
     from mlflow_core.sources.parquet import seen_files
 
-    content, touched = seen_files(source, base)
-    return f"{snapshot_after(source, content)} {touched}".rstrip()
+    content, files = seen_files(source, base)
+    return SeenSource(snapshot_after(source, content), files)
 
 
 def _lake_table(source: DeltaSource | IcebergSource, base: str) -> LakeTable:

@@ -17,12 +17,13 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from mlflow_core.engine.cluster.lost import told_if_lost
 from mlflow_core.engine.cluster.project_code import share_modules
 from mlflow_core.errors import TrainError
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.train.gang.hearing import take_off
 from mlflow_core.train.gang.on_worker import is_stopped
-from mlflow_core.train.gang.roll import Roll
+from mlflow_core.train.gang.roll import Roll, gone_away
 from mlflow_core.train.gang.seats import Member, members
 
 if TYPE_CHECKING:
@@ -88,29 +89,25 @@ class Pool(Protocol):
     @property
     def free(self) -> bool:
         """Whether another program can be started now."""
-        ...
 
     @property
     def running(self) -> int:
         """How many were started and have not ended."""
-        ...
 
     def start(self, key: int, program: Program) -> None:
         """Start a program under a key of its own."""
-        ...
 
     def stop(self, key: int) -> None:
         """Want a program no more; it ends as stopped. May be called while being told."""
-        ...
 
     def wait(self, seconds: float) -> Ended | None:
         """The next program that has ended, within so many seconds.
 
         Raises:
             TrainError: The cluster has had no workers for a minute.
+            ClusterLost: The cluster went away.
             Exception: What a program raised that is not a ``TrainError``.
         """
-        ...
 
     def __enter__(self) -> Self: ...
 
@@ -247,7 +244,10 @@ class ClusterPool:
             self._look()
             self._place()
             for key, one in list(self._running.items()):
-                self._settle(key, one)
+                if key not in self._running:  # what another told has stopped it just now
+                    continue
+                with told_if_lost(self.client, gone_away()):
+                    self._settle(key, one)
             if not self._ended and time.monotonic() >= until:
                 return None
 
@@ -323,13 +323,12 @@ class ClusterPool:
             )
 
     def _settle(self, key: int, one: _Running) -> None:
-        future = one.future
-        if future is None:
+        if (future := one.future) is None:
             return
         gone = one.worker not in self._present
         if future.status == "pending" and not gone:
             return
-        if future.status == "finished":
+        if future.status in ("finished", "cancelled"):  # nobody here cancels what it waits for
             try:
                 kind, said = future.result(timeout=_FETCH_WITHIN_S)
             except OSError as lost:
@@ -356,6 +355,8 @@ class ClusterPool:
 
     def _again(self, key: int, one: _Running) -> None:
         """Its worker was lost: start it once more, unless it seems to be what kills workers."""
+        if self.client.status != "running":
+            raise gone_away()
         _log.info("the worker %s of program %d was lost", one.worker, key)
         if one.future is not None:
             self.client.cancel([one.future])

@@ -2,8 +2,8 @@
 
 Which statements give a name its value is told by ``mlflow_core.workflow.modules``. Here is the rest: calls that stand
 alone, what is set in an object of another module or in one that may have two names, calls of functions of the project
-that set something outside themselves, decorators that are such functions, classes that their base collects. What a
-library does when its call gives a name its value is not known, and not counted.
+that set something outside themselves (``mlflow_core.workflow.called`` tells which), decorators that are such functions,
+classes that their base collects. What a library does when its call gives a name its value is not known, and not counted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from mlflow_core.workflow.called import DEFINITIONS, Called, binding, name_called, set_in
 from mlflow_core.workflow.modules import (
     Module,
     Modules,
@@ -21,8 +22,6 @@ from mlflow_core.workflow.modules import (
     dotted,
     for_import,
     imported_names,
-    parameters,
-    root_of,
 )
 
 __all__ = ["IMPORT", "Effects"]
@@ -30,16 +29,19 @@ __all__ = ["IMPORT", "Effects"]
 IMPORT: Final = "<import>"
 """Stands for all that a module does while it is imported, where a name of it would stand."""
 
-_CHANGING: Final = {
-    *("add", "append", "appendleft", "extend", "insert", "setdefault", "update"),
-    *("clear", "discard", "pop", "popitem", "remove", "reverse", "sort"),
+_OPENING: Final = {"as_file", "open", "suppress"}
+"""What is entered by ``with`` and leaves nothing behind."""
+
+_ASKING: Final = {
+    *("all", "any", "bool", "callable", "hasattr", "isinstance", "issubclass", "len", "max", "min", "sum"),
+    *("frozenset", "list", "set", "sorted", "tuple"),
+    *("endswith", "exists", "is_dir", "is_file", "issubset", "startswith"),
 }
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-_LITERALS = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
+"""Functions and methods of which it is known that they only look."""
 
 
 class Effects:
-    """Finds them, each module's and each function's once.
+    """Finds them, each function's once.
 
     Args:
         modules: The project's modules.
@@ -47,7 +49,7 @@ class Effects:
 
     def __init__(self, modules: Modules) -> None:
         self._modules = modules
-        self._looked_at: dict[Symbol, tuple[bool, tuple[Symbol, ...]]] = {}
+        self._called = Called(modules)
 
     def statements(self, module: Module) -> list[ast.stmt]:
         """The statements of a module's top level that do more than to give names their values, in order."""
@@ -77,10 +79,10 @@ class Effects:
 
     def _acts(self, node: ast.AST, module: Module) -> bool:
         if isinstance(node, ast.Expr):
-            return not isinstance(node.value, ast.Constant) and not _changes_own(node.value, module)
+            return not isinstance(node.value, ast.Constant) and not self._changes_own(node.value, module)
         if isinstance(node, ast.Call):
-            return self._is_called(node.func, module)
-        if isinstance(node, _DEFINITIONS):
+            return self._called.sets(node.func, module) or self._called.changes_given(node, module)
+        if isinstance(node, DEFINITIONS):
             bases = (
                 [*node.bases, *(one.value for one in node.keywords)] if isinstance(node, ast.ClassDef) else []
             )
@@ -88,37 +90,31 @@ class Effects:
             return any(self._collects(one, module, frozenset()) for one in bases) or any(
                 self._decorates(one, module) for one in decorators
             )
+        if isinstance(node, ast.Assert):
+            calls = (one for one in ast.walk(node.test) if isinstance(one, ast.Call))
+            return not all(self._asks(one, module) for one in calls)
+        if isinstance(node, ast.With | ast.AsyncWith):
+            entered = (one.context_expr for one in node.items)
+            return not all(isinstance(one, ast.Call) and name_called(one) in _OPENING for one in entered)
+        if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+            return self._has_another_name(node.target.id, module)
         thrown_away = isinstance(node, ast.Assign) and all(
             isinstance(one, ast.Name) and one.id == "_" for one in node.targets
         )
-        return thrown_away or any(not _is_own(one, module) for one in _set_in(node))
-
-    def _is_called(self, called: ast.expr, module: Module) -> bool:
-        """Whether a function or class of the project is called that sets something outside itself."""
-        start = self._resolved(called, module)
-        front, seen = [] if start is None else [start], set[Symbol]()
-        while front:
-            symbol = front.pop()
-            if symbol not in seen:
-                seen.add(symbol)
-                sets, calls = self._look(symbol)
-                if sets:
-                    return True
-                front += calls
-        return False
+        return thrown_away or any(not self._is_own(one, module) for one in set_in(node))
 
     def _decorates(self, decorator: ast.expr, module: Module) -> bool:
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        symbol = self._resolved(called, module)
+        symbol = self._called.resolved(called, module)
         if symbol is None:
             return False
         # A method of another module's object; of an own one it is among the statements of that name.
         method = symbol[0] != module.name and symbol[1] not in (dotted(called)[-1], "*")
-        return self._is_called(called, module) or method
+        return self._called.sets(called, module) or method
 
     def _collects(self, base: ast.expr, module: Module, seen: frozenset[Symbol]) -> bool:
         """Whether a base class, or a class of classes, of the project is told of the classes below it."""
-        symbol = self._resolved(base, module)
+        symbol = self._called.resolved(base, module)
         if symbol is None or symbol in seen:
             return False
         home = self._modules.module(symbol[0])
@@ -134,44 +130,45 @@ class Effects:
                     return True
         return False
 
-    def _look(self, symbol: Symbol) -> tuple[bool, tuple[Symbol, ...]]:
-        """Whether a function or class itself sets something outside, and what of the project it calls."""
-        if symbol not in self._looked_at:
-            module = self._modules.module(symbol[0])
-            assert module is not None
-            found = [one for one in module.bindings.get(symbol[1], ()) if isinstance(one, _DEFINITIONS)]
-            plain = [
-                one for one in found if not any(declares_step(mark, module) for mark in one.decorator_list)
-            ]
-            sets = any(self._sets_outside(one, module) for one in plain)
-            calls = {called for one in plain for called in self._calls(one, module)}
-            self._looked_at[symbol] = sets, tuple(sorted(calls))
-        return self._looked_at[symbol]
-
-    def _calls(self, definition: ast.stmt, module: Module) -> Iterator[Symbol]:
-        local = _local_names(definition)
-        for node in ast.walk(definition):
-            if isinstance(node, ast.Call) and root_of(node.func) not in local:
-                symbol = self._resolved(node.func, module)
-                if symbol is not None:
-                    yield symbol
-
-    def _sets_outside(self, definition: ast.stmt, module: Module) -> bool:
-        local = _local_names(definition)
-        for node in ast.walk(definition):
-            if isinstance(node, ast.Global) or any(root_of(one) not in local for one in _set_in(node)):
+    def _has_another_name(self, name: str, module: Module) -> bool:
+        """Whether what ``name += ...`` changes may be known by another name, too: it was imported, or another's."""
+        for node in (inside for one in binding(name, module) for inside in ast.walk(one)):
+            if isinstance(node, ast.Import | ast.ImportFrom) and name in bound_names([node]):
                 return True
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                changing = node.func.attr in _CHANGING and root_of(node.func) not in local
-                symbol = self._resolved(node.func.value, module) if changing else None
-                home = None if symbol is None else self._modules.module(symbol[0])
-                if symbol is not None and home is not None and _is_literal(symbol[1], home):
-                    return True
-        return False
+            if name in bound_names([node]) and self._gives_another(node, module):
+                return True
+        return any(self._modules.resolve(star, (name,)) is not None for star in module.stars)
 
-    def _resolved(self, value: ast.expr, module: Module) -> Symbol | None:
-        chain = dotted(value)
-        return self._modules.resolve(module.name, chain) if chain else None
+    def _gives_another(self, statement: ast.AST, module: Module) -> bool:
+        """Whether a statement gives a name what may have a name already."""
+        if not isinstance(statement, ast.Assign | ast.AnnAssign):
+            return False
+        value = statement.value
+        if isinstance(value, ast.Name | ast.Attribute):
+            symbol = self._called.resolved(value, module)
+            return symbol is None or self._called.held(symbol) != "constant"
+        several = isinstance(statement, ast.Assign) and len(statement.targets) > 1
+        return isinstance(value, ast.Subscript | ast.IfExp | ast.BoolOp) or (
+            several and not isinstance(value, ast.Constant)
+        )
+
+    def _asks(self, call: ast.Call, module: Module) -> bool:
+        """Whether a call in an ``assert`` does nothing that is not looked for elsewhere."""
+        symbol = self._called.resolved(call.func, module)
+        return name_called(call) in _ASKING if symbol is None else self._called.held(symbol) != "object"
+
+    def _is_own(self, target: ast.Attribute | ast.Subscript, module: Module) -> bool:
+        """Whether it is set in what has one name, in this module, so that it counts with that name alone."""
+        name = target.value.id if isinstance(target.value, ast.Name) else ""
+        found = binding(name, module)
+        defined = bool(found) and all(isinstance(one, DEFINITIONS) for one in found)
+        return defined or self._called.is_container(name, module)
+
+    def _changes_own(self, value: ast.expr, module: Module) -> bool:
+        """Whether it calls a method of a list, dict or set that has one name, in this module: ``TABLE.update(a=1)``."""
+        called = value.func if isinstance(value, ast.Call) else None
+        held = called.value if isinstance(called, ast.Attribute) else None
+        return isinstance(held, ast.Name) and self._called.is_container(held.id, module)
 
 
 def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
@@ -192,69 +189,3 @@ def _evaluated(node: ast.AST) -> Iterator[ast.AST]:
 
 def _defaults(arguments: ast.arguments) -> list[ast.expr]:
     return [one for one in (*arguments.defaults, *arguments.kw_defaults) if one is not None]
-
-
-def _set_in(node: ast.AST) -> Iterator[ast.Attribute | ast.Subscript]:
-    """The attributes and items that a statement sets or takes away."""
-    targets: list[ast.expr] = []
-    if isinstance(node, ast.Assign | ast.Delete):
-        targets = list(node.targets)
-    elif isinstance(node, ast.AugAssign) or (isinstance(node, ast.AnnAssign) and node.value is not None):
-        targets = [node.target]
-    while targets:
-        target = targets.pop()
-        if isinstance(target, ast.Tuple | ast.List):
-            targets += target.elts
-        elif isinstance(target, ast.Starred):
-            targets.append(target.value)
-        elif isinstance(target, ast.Attribute | ast.Subscript):
-            yield target
-
-
-def _is_own(target: ast.Attribute | ast.Subscript, module: Module) -> bool:
-    """Whether it is set in what has one name, in this module, so that it counts with that name alone."""
-    name = target.value.id if isinstance(target.value, ast.Name) else ""
-    binding = _binding(name, module)
-    defined = bool(binding) and all(isinstance(one, _DEFINITIONS) for one in binding)
-    return defined or _is_literal(name, module)
-
-
-def _changes_own(value: ast.expr, module: Module) -> bool:
-    """Whether it calls a method of a list, dict or set that has one name, in this module: ``TABLE.update(a=1)``."""
-    called = value.func if isinstance(value, ast.Call) else None
-    held = called.value if isinstance(called, ast.Attribute) else None
-    return isinstance(held, ast.Name) and _is_literal(held.id, module)
-
-
-def _is_literal(name: str, module: Module) -> bool:
-    """Whether a name was given a list, dict or set that was written there, and nothing else."""
-    binding = _binding(name, module)
-    return bool(binding) and all(_gives_literal(one) for one in binding)
-
-
-def _gives_literal(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Assign):
-        single = len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name)
-        return single and isinstance(statement.value, _LITERALS)
-    return isinstance(statement, ast.AnnAssign) and isinstance(statement.value, _LITERALS)
-
-
-def _binding(name: str, module: Module) -> list[ast.stmt]:
-    return [one for one in module.bindings.get(name, ()) if name in bound_names([one])]
-
-
-def _local_names(definition: ast.stmt) -> set[str]:
-    """The names that a function or the functions inside have for themselves, none of them a module's."""
-    local: set[str] = set()
-    for node in ast.walk(definition):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            local |= set(parameters(node.args))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            local |= set(bound_names(node.body))
-    outside: set[str] = set()
-    for node in ast.walk(definition):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            outside |= set(bound_names([node]))
-        elif isinstance(node, ast.Global):
-            outside |= set(node.names)
-    return local - outside

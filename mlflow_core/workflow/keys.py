@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_core.metadata.canonical import canonical, plain, sha256
 
-__all__ = ["Changed", "KeyParts", "cache_key", "content_of", "difference", "written"]
+__all__ = ["Changed", "KeyParts", "cache_key", "content_of", "difference", "rewritten", "written"]
 
 _VERSION = 1
 PARTS = ("code", "params", "features", "data", "inputs", "environment")
@@ -27,7 +27,7 @@ class KeyParts:
         code: Digest by name: the package's own sources, and each function of the project that the step calls.
         params: The settings that the step reads, and no others.
         features: Fingerprint of each definition of features that it computes with.
-        data: What each source held, as ``sources.seen`` says it, and whatever else comes from outside.
+        data: What each source held, as ``rewritten.remembered`` says it, and whatever else comes from outside.
         environment: Digest of Python's version and all installed packages.
     """
 
@@ -59,8 +59,8 @@ class Changed:
         what = f"{self.part}: {self.name}" if self.name else self.part
         if self.before is None or self.after is None:
             return f"{what} {'is new' if self.before is None else 'is gone'}"
-        if self.part == "data" and content_of(self.before) == content_of(self.after):
-            return f"{what}, whose files were written again or copied"
+        if self.part == "data" and rewritten(self.before, self.after):
+            return f"{what}, whose files were touched or written again"
         if _is_digest(self.before) or _is_digest(self.after):
             return what
         return f"{what} {_short(self.before)} -> {_short(self.after)}"
@@ -130,6 +130,16 @@ def content_of(told: str | None) -> str | None:
         True
     """
     return None if told is None else told.partition(" ")[0]
+
+
+def rewritten(before: str | None, after: str | None) -> bool:
+    """Whether the part ``data`` says the same content of a source, in files that were written again since.
+
+    Example:
+        >>> rewritten("sha256:a", "sha256:a sha256:c"), rewritten("sha256:a", "sha256:b")
+        (True, False)
+    """
+    return before != after and content_of(before) == content_of(after)
 
 
 def _changes(part: str, name: str, before: Any, after: Any) -> list[Changed]:

@@ -20,7 +20,7 @@ from mlflow_core.telemetry.progress import Progress
 from mlflow_core.workflow.driving import driving
 from mlflow_core.workflow.environment import ENVIRONMENT, environment, environment_text, installed
 from mlflow_core.workflow.graph import Graph, Node, NodeContext, Output
-from mlflow_core.workflow.keys import content_of
+from mlflow_core.workflow.keys import content_of, rewritten
 from mlflow_core.workflow.outputs import how_outputs_differ
 from mlflow_core.workflow.resuming import check_specs, options_of, recorded_data, started_spec
 from mlflow_core.workflow.specs import specs_of
@@ -108,7 +108,7 @@ def reproduce_run(
     spec = started_spec(workspace, original)
     check_specs(original, specs_of(spec))
     recorded = _recorded(metadata, original)
-    graph, notes = _graph(workspace, spec, original, recorded)
+    graph, notes, touched = _graph(workspace, spec, original, recorded)
     notes += _code_notes(graph, recorded)
     packages = installed()
     notes += _environment_notes(workspace, original, packages)
@@ -129,6 +129,12 @@ def reproduce_run(
         for name, output in outputs.items()
         if name in recorded
     ]
+    notes += [
+        f"{one.step}: it differs, and the files of {', '.join(touched[one.step])} were touched or written again "
+        "since: they may hold other rows, with the size and time of change of then"
+        for one in steps
+        if not one.same and one.step in touched
+    ]
     return Reproduction(original.id, again, tuple(steps), tuple(notes))
 
 
@@ -143,29 +149,28 @@ def _recorded(metadata: MetadataStore, original: Run) -> dict[str, Step]:
 
 def _graph(
     workspace: Workspace, spec: TrainingPipeline | Pipeline, original: Run, recorded: Mapping[str, Step]
-) -> tuple[Graph, list[str]]:
+) -> tuple[Graph, list[str], dict[str, list[str]]]:
+    """What is done again, what a person should know of it, and by training set which sources' files are others now."""
     if not isinstance(spec, TrainingPipeline):
-        return graph_of_steps(workspace, spec, installed()), []
+        return graph_of_steps(workspace, spec, installed()), [], {}
     pinned = recorded_data(workspace.metadata, original.id)
     recipe = Recipe(workspace, spec, options_of(original), recorded=pinned, shown_run=original.id)
     now = graph_of(replace(recipe, recorded={}))
-    nodes, notes = [], []
+    nodes, notes, touched = [], [], {}
     for node in graph_of(recipe).nodes.values():
         if node.name == REGISTER:
             continue
-        moved = [
-            source
-            for source, was in node.key.data.items()
-            if node.name.startswith(DATASET)
-            and content_of(now.nodes[node.name].key.data.get(source)) != content_of(was)
-        ]
+        was = node.key.data if node.name.startswith(DATASET) else {}
+        holds = now.nodes[node.name].key.data
+        moved = [one for one, told in was.items() if content_of(holds.get(one)) != content_of(told)]
+        touched[node.name] = [one for one, told in was.items() if rewritten(told, holds.get(one))]
         if moved:
             node, note = _taken(workspace, node, recorded, moved)
             notes.append(note)
         nodes.append(node)
     if SEARCH in recorded:
         notes.append("search: trials that its study already has are not run again")
-    return Graph.of(nodes), notes
+    return Graph.of(nodes), notes, {step: sources for step, sources in touched.items() if sources}
 
 
 def _taken(

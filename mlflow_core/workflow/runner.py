@@ -119,22 +119,18 @@ class Runner:
         inputs = {name: done[name] for name in node.needs}
         digests = {name: output.digest for name, output in inputs.items()}
         key, parts = cache_key(node.key, digests), written(node.key, digests)
-        if self.finds and not node.fresh and (there := self.journal.metadata.find_cached_step(key)):
-            self.hold.check()
-            with (
-                ExitStack() as held,
-                self.journal.attempt(
-                    node.name, cache_key=key, cache_parts=parts, aside=node.aside
-                ) as attempt,
-            ):
-                output = self._found(node, attempt, there) or self._made(node, inputs, attempt, held)
-            return self._held(attempt, output, inputs)
-        return self._tried(node, inputs, key, parts)
+        there = None if node.fresh or not self.finds else self.journal.metadata.find_cached_step(key)
+        return self._tried(node, inputs, key, parts, there)
 
     def _tried(
-        self, node: Node, inputs: Mapping[str, Output], key: str, parts: Mapping[str, object]
+        self,
+        node: Node,
+        inputs: Mapping[str, Output],
+        key: str,
+        parts: Mapping[str, object],
+        there: Step | None,
     ) -> Output:
-        """Make the output, again after crashes as often as the step allows."""
+        """Take the output that is there, or make it, again after crashes as often as the step allows."""
         for again in range(node.retries + 1):
             try:
                 self.hold.check()
@@ -144,7 +140,8 @@ class Runner:
                         node.name, cache_key=key, cache_parts=parts, aside=node.aside
                     ) as attempt,
                 ):
-                    output = self._made(node, inputs, attempt, held)
+                    found = None if there is None else self._found(node, attempt, there)
+                    output = found or self._made(node, inputs, attempt, held)
                 return self._held(attempt, output, inputs)
             except Exception as error:
                 if again == node.retries or not _may_help(node, error):
@@ -236,7 +233,8 @@ class Runner:
 def _may_help(node: Node, error: Exception) -> bool:
     """Whether a step that ended with an error may end well if it is tried again.
 
-    What is done in this process may raise any error of a user's network or function: that would come again.
+    What is done in this process may raise any error of a user's network or function, or need more memory than there
+    is: that would come again.
     """
-    lost = isinstance(error, StepCrashed | StepTimeout | ClusterLost | MemoryError)
+    lost = isinstance(error, StepCrashed | StepTimeout | ClusterLost)
     return state_after(error) == RunState.CRASHED and (node.aside or lost)

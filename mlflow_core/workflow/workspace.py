@@ -56,6 +56,11 @@ class Workspace:
         return self.settings.root / ".mlcore" / "trainings"
 
     @property
+    def remembered_files(self) -> Path:
+        """What is remembered of sources' files on this machine, for those that are written again unnoticed."""
+        return self.settings.root / ".mlcore" / "files.json"
+
+    @property
     def layouts(self) -> Cache:
         """The cache of sources' layouts, for retrievals on a cluster."""
         return Cache(Path(self.settings.cache.location), self.settings.cache.limit)

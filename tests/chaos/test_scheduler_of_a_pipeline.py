@@ -37,7 +37,9 @@ def first_time(act: Callable[[], None], work: Callable[..., Any]) -> Callable[..
     return disturbed
 
 
-@pytest.mark.parametrize(("step", "work"), [("dataset", "build_for_pipeline"), ("train", "fit")])
+@pytest.mark.parametrize(
+    ("step", "work"), [("dataset", "build_for_pipeline"), ("search", "search_settings"), ("train", "fit")]
+)
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_step_that_lost_its_scheduler_is_tried_again_as_often_as_the_pipeline_says(
     step: str, work: str, retries: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -49,6 +51,12 @@ def test_a_step_that_lost_its_scheduler_is_tried_again_as_often_as_the_pipeline_
         "        **more,",
         f"        retries={retries},\n        **more,",
     )
+    if step == "search":
+        edit(
+            project / "training" / "breakdown.py",
+            'pipeline("worn", machine_wear)',
+            'pipeline("worn", machine_wear, search=ml.Search(trials=2, space={"max_depth": ml.Int(2, 4)}))',
+        )
     settings = project / "mlcore.toml"
     settings.write_text(settings.read_text() + '\n[cluster]\nlarger_than = "1B"\n')
     port = free_port(HOST)
@@ -77,14 +85,20 @@ def test_a_step_that_lost_its_scheduler_is_tried_again_as_often_as_the_pipeline_
 
         monkeypatch.setattr(fitting, work, armed)
         workspace = open_workspace(project)
-        with open_cluster(ClusterSettings(address=address)) as client:
-            client.wait_for_workers(1, timeout=60)
-            if retries:
-                run_pipeline(workspace, "worn", client=client)
-            else:
-                with pytest.raises(ClusterLost, match="went away"):
+        try:
+            with open_cluster(ClusterSettings(address=address)) as client:
+                client.wait_for_workers(1, timeout=60)
+                if retries:
                     run_pipeline(workspace, "worn", client=client)
-        back.join()  # what it starts is to end with the test
-        attempts = [one.state.value for one in workspace.metadata.list_steps("latest") if one.name == step]
-        workspace.metadata.close()
+                else:
+                    with pytest.raises(ClusterLost, match="went away"):
+                        run_pipeline(workspace, "worn", client=client)
+            attempts = [
+                one.state.value for one in workspace.metadata.list_steps("latest") if one.name == step
+            ]
+        finally:
+            back.cancel()
+            if back.ident is not None:
+                back.join()  # what it starts is to end with the test
+            workspace.metadata.close()
     assert attempts == ["crashed", *["succeeded"] * retries]

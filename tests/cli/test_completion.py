@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from mlflow_core.cli.boundary import run
 from tests.cli.test_command import HEAVY
+from tests.fresh import fresh
 
 
 def asked(typed: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -28,15 +27,7 @@ def asked(typed: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         "COMP_WORDS": typed.rstrip(),
         "COMP_CWORD": str(len(words) - 1),
     }
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **completing},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return fresh(code, cwd, **completing)
 
 
 @pytest.mark.parametrize(

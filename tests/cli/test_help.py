@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 import typer
@@ -14,7 +11,7 @@ import typer
 from mlflow_core.cli.boundary import run
 from mlflow_core.cli.root import app
 from tests.cli.test_command import HEAVY
-from tests.house.repository import ROOT
+from tests.fresh import fresh
 from tests.house.test_commands import commands, understood
 
 PATHS = [path for path, _ in commands()]
@@ -79,14 +76,6 @@ def test_no_help_imports_anything_heavy(tmp_path):
         "    assert not heavy, f'mlcore {path} --help imports {heavy}'\n"
     )
 
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    answer = fresh(code, tmp_path)
 
     assert (answer.returncode, answer.stderr) == (0, "")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import orjson
 import pytest
 
@@ -13,7 +9,7 @@ from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.config import Principal, SystemClock, load_settings
 from mlflow_core.metadata import MetadataStore
 from tests.cli.test_command import HEAVY
-from tests.house.repository import ROOT
+from tests.fresh import fresh
 
 NOT_NEEDED = (
     *(name for name in HEAVY if name != "sqlalchemy"),
@@ -122,15 +118,7 @@ def test_what_is_recorded_is_shown_without_libraries_that_compute(recorded):
         "    assert not heavy, f'mlcore {words} imports {heavy}'\n"
     )
 
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    answer = fresh(code, root)
 
     assert answer.returncode == 0, answer.stderr
 

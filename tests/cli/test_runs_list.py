@@ -11,23 +11,8 @@ import pytest
 
 from mlflow_core.cli.boundary import run as mlcore
 from mlflow_core.cli.runs_words import param_text, params_of_words
-from mlflow_core.config import Principal, SystemClock
-from mlflow_core.metadata import MetadataStore
 
 HOUR_US = 3_600_000_000
-
-
-@pytest.fixture
-def root(tmp_path):
-    (tmp_path / "mlcore.toml").write_text('[project]\nname = "quiet"\n')
-    return tmp_path
-
-
-@pytest.fixture
-def store(root):
-    url = f"sqlite:///{root / '.mlcore' / 'metadata.db'}"
-    with MetadataStore(url, SystemClock(), Principal("ops", "option"), project="quiet") as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -162,3 +147,22 @@ def test_a_dead_driver_of_this_machine_is_noticed_before_its_lease_is_over(liste
     ]
     assert listed("--state", "lost", "--offset", "1", "--json")[1] == []
     assert listed(gone.id, "--json", to=("runs", "show"))[1]["lost"] is True
+
+
+@pytest.mark.parametrize(
+    "words", [("runs", "list"), ("runs", "list", "--state", "lost"), ("runs", "show", "latest")]
+)
+def test_whether_a_driver_is_gone_is_asked_once_of_a_run(listed, store, monkeypatch, words):
+    """It may end while the answer is made, which would then say both."""
+    store.take_lease(store.create_run("late").id, "another-machine:1:1:x", HOUR_US)
+    gone: list[bool] = []
+    monkeypatch.setattr("mlflow_core.workflow.lease.driver_is_gone", lambda _: gone.pop())
+
+    gone[:] = [True]
+    code, told = listed(to=words)
+    assert (code, "lost" in told, "not ended" in told) == (0, True, True), told
+
+    gone[:] = [True]
+    code, told = listed("--json", to=words)
+    assert code == 0
+    assert '"lost": true' in json.dumps(told)

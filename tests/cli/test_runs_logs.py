@@ -9,26 +9,9 @@ import sys
 import threading
 import time
 
-import pytest
-
 from mlflow_core.artifacts import ArtifactStore
 from mlflow_core.cli.boundary import run as mlcore
-from mlflow_core.config import Principal, SystemClock
-from mlflow_core.metadata import MetadataStore
 from mlflow_core.workflow.run_log import LOG, log_file
-
-
-@pytest.fixture
-def root(tmp_path):
-    (tmp_path / "mlcore.toml").write_text('[project]\nname = "quiet"\n')
-    return tmp_path
-
-
-@pytest.fixture
-def store(root):
-    url = f"sqlite:///{root / '.mlcore' / 'metadata.db'}"
-    with MetadataStore(url, SystemClock(), Principal("ops", "option"), project="quiet") as opened:
-        yield opened
 
 
 def line(message, **more):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.house.repository import ROOT
+from tests.fresh import loaded_by
 
 SLOW = ("dask", "distributed", "feast", "mlflow", "numba", "optuna", "scipy", "sklearn", "torch", "xgboost")
 """What computes, trains or serves; the other heavy ones (Arrow, DuckDB, SQLAlchemy) are what checking takes."""
@@ -17,23 +14,8 @@ SLOW = ("dask", "distributed", "feast", "mlflow", "numba", "optuna", "scipy", "s
 
 def loaded(*words: str, cwd: Path) -> list[str]:
     """Which of the slow libraries a call has loaded when it has ended well."""
-    code = (
-        "import sys\n"
-        "from mlflow_core.cli.boundary import run\n"
-        f"assert run({list(words)!r}) == 0\n"
-        f"print(*sorted(set({SLOW!r}) & set(sys.modules)), file=sys.stderr)\n"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    return answer.stderr.split()
+    code = f"from mlflow_core.cli.boundary import run\nassert run({list(words)!r}) == 0"
+    return loaded_by(code, SLOW, cwd)
 
 
 @pytest.fixture(scope="module")

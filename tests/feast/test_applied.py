@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import pyarrow as pa
 import pytest
 from feast import Entity, FeatureView, Field, FileSource, ValueType
+from feast.protos.feast.core.FeatureService_pb2 import FeatureService as ServiceMessage
+from feast.protos.feast.core.Project_pb2 import Project as ProjectMessage
 from feast.types import Float64
 
 import mlflow_core as ml
@@ -182,14 +187,66 @@ def test_where_others_have_written_feast_is_asked(project: Project, repo: Path) 
     assert not is_applied(project, SCHEMAS, repo)
 
 
+def manifest_is_a_list(message: bytes) -> bytes:
+    project = ProjectMessage.FromString(message)
+    project.spec.tags["mlcore.manifest"] = "[]"
+    return bytes(project.SerializeToString())
+
+
+def kept_kind_is_a_list(message: bytes) -> bytes:
+    project = ProjectMessage.FromString(message)
+    project.spec.tags["mlcore.manifest"] = '{"entities": ["route"]}'
+    return bytes(project.SerializeToString())
+
+
+def spec_is_a_number(message: bytes) -> bytes:
+    service = ServiceMessage.FromString(message)
+    service.spec.tags["mlcore.spec"] = "5"
+    return bytes(service.SerializeToString())
+
+
 @pytest.mark.parametrize(
-    "damage", ["UPDATE feature_services SET feature_service_proto = x'0aff'", "DROP TABLE projects"]
+    "damage",
+    [
+        "UPDATE feature_services SET feature_service_proto = x'0aff'",
+        "UPDATE feature_views SET feature_view_proto = 'a text'",
+        "UPDATE feature_views SET feature_view_proto = 5",
+        "CREATE TABLE bare AS SELECT project_id, NULL AS feature_view_proto FROM feature_views;"
+        "DROP TABLE feature_views; ALTER TABLE bare RENAME TO feature_views",
+        "UPDATE projects SET project_proto = manifest_is_a_list(project_proto)",
+        "UPDATE projects SET project_proto = kept_kind_is_a_list(project_proto)",
+        "UPDATE feature_services SET feature_service_proto = spec_is_a_number(feature_service_proto)",
+        "DROP TABLE projects",
+    ],
 )
 def test_where_rows_are_damaged_feast_is_asked(damage: str, project: Project, repo: Path) -> None:
     with sqlite3.connect(repo / "registry.db") as tables:
-        tables.execute(damage)
+        for change in (manifest_is_a_list, kept_kind_is_a_list, spec_is_a_number):
+            tables.create_function(change.__name__, 1, change)
+        tables.executescript(damage)
 
     assert stored(repo) is None
+    assert not is_applied(project, SCHEMAS, repo)
+
+
+def test_a_locked_registry_is_not_waited_for(project: Project, repo: Path) -> None:
+    with closing(sqlite3.connect(repo / "registry.db", isolation_level=None)) as held:
+        held.execute("BEGIN EXCLUSIVE")
+        asked = monotonic()
+
+        assert stored(repo) is None
+        assert monotonic() - asked < 4, "SQLite waits for five seconds"
+
+
+def test_a_server_that_does_not_answer_is_not_waited_for(repo: Path) -> None:
+    pytest.importorskip("psycopg")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://ops@127.0.0.1:{silent.getsockname()[1]}/registry"
+        (repo / "feature_store.yaml").write_text(YAML.replace("sqlite:///registry.db", url))
+        asked = monotonic()
+
+        assert stored(repo) is None
+        assert monotonic() - asked < 20, "PostgreSQL's library waits for minutes"
 
 
 def test_native_objects_of_the_project_are_compared_by_feast(project: Project, repo: Path) -> None:

@@ -87,7 +87,7 @@ def _known(
 def test_numbers_of_runs_are_whole_and_states_are_known(store: MetadataStore) -> None:
     run = store.create_run("late")
     assert [one.id for one in store.list_runs(limit=np.int64(3), offset=np.int32(0))] == [run.id]  # type: ignore[arg-type]
-    for wrong in ({"limit": -1}, {"limit": None}, {"offset": -1}, {"offset": 0.5}):
+    for wrong in ({"limit": -1}, {"limit": None}, {"limit": 2**63}, {"offset": -1}, {"offset": 0.5}):
         with pytest.raises(UsageError, match="a whole number from 0"):
             store.list_runs(**wrong)
     with pytest.raises(UsageError, match="pending, running, succeeded"):

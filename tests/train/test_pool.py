@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import CancelledError, Client, LocalCluster
 from distributed.core import Status
 
 from mlflow_core.engine.cluster import workers
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import ClusterLost, TrainError
 from mlflow_core.spec.trainer import XGBoost
 from mlflow_core.train.gang import roll
-from mlflow_core.train.pool import Ended, Pool, Slot, open_pool
+from mlflow_core.train.gang.seats import Member
+from mlflow_core.train.pool import ClusterPool, Ended, Pool, Slot, open_pool
 from mlflow_core.train.search import run
 from tests.train.search.searched import SPACE, Search, search, small_set
 
@@ -98,6 +99,92 @@ def test_a_scheduler_that_is_slow_for_a_while_ends_nothing(
             patch.setattr(roll, "_SILENT_S", 0.3)
             with pytest.raises(TrainError, match="the Dask cluster went away"):
                 _ended(pool, 10.0)
+
+
+@dataclass
+class _Given:
+    """A future whose end is given."""
+
+    status: str = "pending"
+    result_of: Callable[[], Any] = str
+
+    def result(self, timeout: float) -> Any:
+        assert timeout
+        if self.status == "cancelled":
+            raise CancelledError("scheduler-connection-lost")
+        return self.result_of()
+
+
+@dataclass
+class _Handed:
+    """A client that hands out futures in an order, and has lost its scheduler where it says so."""
+
+    futures: list[_Given]
+    status: str = "running"
+
+    def submit(self, *_call: Any, **_how: Any) -> _Given:
+        return self.futures.pop(0)
+
+    def cancel(self, futures: list[_Given]) -> None:
+        for one in futures:
+            one.status = "cancelled"
+
+
+def _pool_of(
+    client: _Handed, monkeypatch: pytest.MonkeyPatch, told: Callable[[int, Any], None]
+) -> ClusterPool:
+    member = Member("w", threads=2, takes_tasks=True, busy=True, replaceable=False)
+    monkeypatch.setattr(roll, "members", lambda _client: {"tcp://w": member})
+    pool = ClusterPool(cast(Client, client), 2, told)
+    assert pool.free
+    return pool
+
+
+def test_a_program_whose_scheduler_was_lost_is_not_taken_for_one_whose_worker_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    future = _Given()
+    pool = _pool_of(_Handed([future]), monkeypatch, lambda _, __: None)
+    pool.start(1, _Until(Path(__file__)))
+    future.status = (
+        "cancelled"  # as all are when the client loses its scheduler, also if it finds it again at once
+    )
+
+    with pytest.raises(ClusterLost, match="went away"):
+        pool.wait(0.0)
+
+
+def test_a_result_that_cannot_be_fetched_is_a_lost_cluster_where_the_scheduler_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreachable() -> Any:
+        raise OSError("nobody answers")
+
+    client = _Handed([_Given("finished", unreachable), _Given()])
+    pool = _pool_of(client, monkeypatch, lambda _, __: None)
+    pool.start(1, _Until(Path(__file__)))
+    assert pool.wait(0.0) is None  # its worker is taken for lost, and it is started again
+
+    pool._running[1].future = cast(Any, _Given("finished", unreachable))
+    client.status = "connecting"
+    with pytest.raises(ClusterLost, match="went away"):
+        pool.wait(0.0)
+
+
+def test_a_program_that_is_stopped_by_what_another_tells_at_its_end_has_lost_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ends() -> Any:
+        pool._heard.put("[1, null]")
+        return "result", "well"
+
+    pool = _pool_of(_Handed([_Given("finished", ends), _Given()]), monkeypatch, lambda _, __: pool.stop(2))
+    pool.start(1, _Until(Path(__file__)))
+    pool.start(2, _Until(Path(__file__)))
+
+    ended = {one.key: one for _ in range(2) if (one := pool.wait(0.0)) is not None}
+
+    assert (ended[1].result, ended[2].stopped) == ("well", True)
 
 
 def test_a_pool_leaves_no_topic_on_the_scheduler(client: Client) -> None:

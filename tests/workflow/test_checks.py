@@ -17,6 +17,7 @@ from mlflow_core.workflow.project import open_workspace
 from mlflow_core.workflow.training import run_pipeline
 from mlflow_core.workflow.training.nodes import graph_of
 from mlflow_core.workflow.training.recipe import Options, Recipe
+from mlflow_core.workflow.training.tuning import plan_tuning
 from mlflow_core.workflow.workspace import Workspace
 from tests.workflow.projects import edit, enlarge
 
@@ -115,6 +116,7 @@ def test_whatever_is_trained_or_searched_waits_and_its_key_is_the_same_without_c
     )
     searched = planned(project)
     assert searched.nodes["search"].after == ("known", "busiest")
-    alone = planned(project, tune=True)
-    assert list(alone.nodes) == ["dataset", "busiest", "known", "search"]
+    with opened(project) as workspace:
+        alone = graph_of(plan_tuning(workspace, "breakdown"))
+    assert {name: node.after for name, node in alone.nodes.items()} == {"dataset": (), "search": ()}
     assert alone.nodes["search"].key == searched.nodes["search"].key

@@ -65,6 +65,17 @@ DONE_BY_A_MODULE = {
         "N = []\n\n\ndef collected(function):\n    N.append(function)\n    return function\n\n\n"
         "@collected\ndef one():\n    return 5\n"
     ),
+    "a table that is given away": (
+        "N = {}\n\n\ndef fill(table, *, by):\n    table['a'] = by\n\n\nx = fill(N, by=5)\n"
+    ),
+    "a list that is given on": (
+        "N = []\n\n\ndef fill(rows, by):\n    more(rows, by)\n\n\ndef more(rows, by):\n    rows += [by]\n\n\n"
+        "x = fill(N, by=5)\n"
+    ),
+    "another name that is added to": "N = []\nM = N\nM += [5]\n",
+    "one of two names that is added to": "N = M = []\nM += [5]\n",
+    "what is entered": "import decimal\nN = 0\nwith decimal.localcontext(prec=5):\n    M = 1\n",
+    "what is asserted": "import locale\nN = 0\nassert locale.setlocale(5)\n",
     "a decorator with arguments that collects": (
         "N = {}\n\n\ndef under(name):\n    def collected(function):\n        N[name] = function\n        return function\n\n"
         "    return collected\n\n\n@under('one')\ndef one():\n    return 5\n"
@@ -134,6 +145,66 @@ def test_what_other_modules_do_that_are_imported_counts(
     assert first[told] != second[told]
 
 
+COLLECTED = "import t\n\n\n@t.collected\ndef one():\n    return 5\n"
+UNDER_A_NAME = COLLECTED.replace("t.collected", "t.under('a')")
+TABLE_OF_LISTS = "\n\n\ndef under(name):\n    def collected(f):\n        N[name].append(f)\n        return f\n\n    return collected\n"
+REGISTRY = (
+    "class Registry:\n    held = []\n\n    def __init__(self):\n        self.own = []\n\n    def take(self, f):\n"
+    "        self.own.append(f)\n\n    @classmethod\n    def hold(cls, f):\n        cls.held.append(f)\n\n\nN = Registry()\n"
+)
+
+REGISTRIES = {
+    "a set": ("N = set()\n\n\ndef collected(f):\n    N.add(f)\n    return f\n", COLLECTED),
+    "a table that makes lists": (
+        f"from collections import defaultdict\n\nN = defaultdict(list){TABLE_OF_LISTS}",
+        UNDER_A_NAME,
+    ),
+    "a table of lists": (f"N = {{'a': []}}{TABLE_OF_LISTS}", UNDER_A_NAME),
+    "a list that a function gives": (
+        "N = []\n\n\ndef held():\n    return N\n\n\ndef collected(f):\n    held().append(f)\n    return f\n",
+        COLLECTED,
+    ),
+    "an object": (f"{REGISTRY}\n\ndef collected(f):\n    N.take(f)\n    return f\n", COLLECTED),
+    "a list of a class": (
+        f"{REGISTRY}\n\ndef collected(f):\n    Registry.held.append(f)\n    return f\n",
+        COLLECTED,
+    ),
+    "a class": (f"{REGISTRY}\n\ndef collected(f):\n    Registry.hold(f)\n    return f\n", COLLECTED),
+    "a list that a library changes": (
+        "import bisect\n\nN = []\n\n\ndef collected(f):\n    bisect.insort(N, f)\n    return f\n",
+        COLLECTED,
+    ),
+    "an attribute of a module": (
+        "N = 0\n\n\ndef collected(f):\n    import t\n\n    setattr(t, 'N', f)\n    return f\n",
+        COLLECTED,
+    ),
+    "a list that is imported inside": (
+        "N = []\n",
+        "def collected(f):\n    from t import N\n\n    N.append(f)\n    return f\n\n\n@collected\ndef one():\n    return 5\n",
+    ),
+    "a list that is added to inside": (
+        "N = []\n",
+        "def collected(f):\n    from t import N\n\n    N += [f]\n\n\nx = collected(5)\n",
+    ),
+    "a list that is imported and added to": ("N = []\n", "from t import N\n\nN += [5]\n"),
+    "a list that is imported by a star and added to": ("N = []\n", "from t import *\n\nN += [5]\n"),
+    "a list that is given away": (
+        "N = []\n\n\ndef put(held, f):\n    held.append(f)\n    return f\n",
+        "import t\n\nx = t.put(t.N, 5)\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("held", "plugin"), REGISTRIES.values(), ids=REGISTRIES)
+def test_what_a_plugin_puts_into_another_module_counts(digest: Digest, held: str, plugin: str) -> None:
+    assert plugin.count("5") == 1
+    files = {"steps": f"import plugin\nfrom t import N\n{STEP}", "t": held, "plugin": plugin}
+
+    first, second = digest(files), digest({**files, "plugin": plugin.replace("5", "9")})
+
+    assert first["plugin:<import>"] != second["plugin:<import>"]
+
+
 DOES_NOTHING = {
     "a comment": "print(1)  # 5\n",
     "a text": "print(1)\n'''5'''\n",
@@ -142,6 +213,26 @@ DOES_NOTHING = {
     "an unused call of a library": "import math\nM = math.sqrt(5)\n",
     "an unused call of the project": "def root(x):\n    y = {}\n    y[x] = x\n    return y\n\n\nM = root(5)\n",
     "an unused table": "M = {}\nM['a'] = 5\nM.update(a=1)\n",
+    "an unused set": "M = set()\nM.add(5)\n",
+    "an unused sum": "M = 1\nM += 5\n",
+    "an unused list that is added to": "M = [1]\nM += [5]\n",
+    "an unused sum in a class": "class Unused:\n    total = 1\n    total += 5\n",
+    "an unused file": "with open(__file__) as file:\n    M = file.read(5)\n",
+    "a check": "M = 5\nassert M > 1 and isinstance(M, int), 'too few'\n",
+    "an unused call that reads": (
+        "import logging\nimport re\nfrom pathlib import Path\n\nTABLE = {'a': 1}\nHERE = Path(__file__).resolve().parent\n"
+        "WORD = re.compile('a')\nLOG = logging.getLogger(__name__)\nNAME = 'a b'\n\n\n"
+        "def read(x, **more):\n    more.setdefault('y', x)\n    LOG.info(NAME.split())\n    WORD.match(HERE.joinpath('a').name)\n"
+        "    return TABLE.get('a')\n\n\nM = read(5)\n"
+    ),
+    "an unused call with something of the project": (
+        "TABLE = {'a': 1}\n\n\ndef largest(table, n):\n    found = []\n    found.append(n)\n    found += table\n    return found\n\n\n"
+        "M = largest(TABLE, 5)\n"
+    ),
+    "an unused library that may be missing": (
+        "try:\n    import numpy\nexcept ImportError:\n    numpy = None\n\n\n"
+        "def root(x):\n    return numpy.sqrt(x)\n\n\nM = root(5)\n"
+    ),
     "an unused definition": "def unused():\n    return 1\n\n\nunused.note = 5\n",
     "a script": "if __name__ == '__main__':\n    print(5)\n",
     "a script, told the other way": "if '__main__' == __name__:\n    print(5)\n",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
 from mlflow_core.cli.boundary import run
@@ -65,7 +67,29 @@ def test_files_that_were_only_copied_have_not_moved_on(project):
     found = reproduce_run(workspace, done.run_id)
 
     assert found.same
-    assert not any("has changed" in note for note in found.notes)
+    assert not any("has changed" in note or "touched" in note for note in found.notes)
+    workspace.metadata.close()
+
+
+def test_rows_that_were_written_with_the_old_size_and_time_of_change_are_suspected_where_the_set_differs(
+    project,
+):
+    readings = project / "machines" / "data" / "readings.parquet"
+    plain = {"compression": "none", "use_dictionary": False}
+    pq.write_table(pq.read_table(readings), readings, **plain)
+    done = train(project, "worn")["worn"]
+    before = readings.stat()
+    change_one_row(readings, **plain)
+    os.utime(readings, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    workspace = open_workspace(project)
+    found = reproduce_run(workspace, done.run_id)
+
+    steps = {one.step: one for one in found.steps}
+    assert not steps["dataset"].same
+    assert any(
+        note.startswith("dataset: it differs, and the files of readings were touched") for note in found.notes
+    )
     workspace.metadata.close()
 
 

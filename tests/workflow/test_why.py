@@ -12,7 +12,7 @@ from mlflow_core.metadata import MetadataStore
 from mlflow_core.telemetry.progress import SilentProgress
 from mlflow_core.workflow.graph import Graph, Node, NodeContext, Output
 from mlflow_core.workflow.journal import Journal
-from mlflow_core.workflow.keys import KeyParts
+from mlflow_core.workflow.keys import KeyParts, difference, written
 from mlflow_core.workflow.runner import Runner
 from mlflow_core.workflow.why import why
 
@@ -72,3 +72,14 @@ def test_a_hit_names_the_run_that_made_the_output_though_many_found_it_since(
         (reason,) = why(metadata, artifacts, run_id)
         assert (reason.found, reason.against) == (True, runs[0])
         assert reason.describe() == f"its output was made in run {runs[0]}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("sha256:a", "sha256:a sha256:b"), ("sha256:a sha256:b", "sha256:a sha256:c")],
+)
+def test_files_that_were_written_again_unnoticed_are_told_as_such(before: str, after: str) -> None:
+    was, now = (written(KeyParts(data={"readings": one}), {}) for one in (before, after))
+
+    told = ["data: readings, whose files were touched or written again"]
+    assert [one.describe() for one in difference(was, now)] == told

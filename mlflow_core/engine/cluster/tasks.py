@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlflow_core.engine.cluster.lost import check_open, went_away
 from mlflow_core.engine.cluster.workers import workers_of
 from mlflow_core.errors import ClusterLost, EngineError, MlcoreError, disk_is_full
 from mlflow_core.telemetry import Progress, Stage
@@ -166,7 +167,7 @@ def n_threads(client: Client | None) -> int:
     if client is None:
         return 1
     with _clear_errors(client, "counting workers", "workers"):
-        _check_open(client)
+        check_open(client)
         return int(sum(client.nthreads().values()))
 
 
@@ -331,7 +332,7 @@ def _why_idle(client: Client) -> _Idle | None:
     try:
         workers = workers_of(client).values()
     except OSError:
-        _check_open(client)  # once closed it forgets tasks that it never sent, and tells nobody
+        check_open(client)  # once closed it forgets tasks that it never sent, and tells nobody
         return None  # the scheduler is busy, or has gone: then the tasks are cancelled, and that is told
     if not workers:
         return _NO_WORKER
@@ -342,17 +343,9 @@ def _why_idle(client: Client) -> _Idle | None:
     return _ALL_PAUSED
 
 
-def _check_open(client: Client) -> None:
-    from distributed.client import ClosedClientError
-
-    if client.status in ("closing", "closed"):
-        raise ClosedClientError(f"the client is {client.status}")
-
-
 @contextmanager
 def _clear_errors(client: Client, name: str, unit: str) -> Iterator[None]:
-    from distributed import CancelledError, KilledWorker
-    from distributed.client import ClosedClientError
+    from distributed import KilledWorker
     from distributed.scheduler import NoValidWorkerError
 
     try:
@@ -367,13 +360,15 @@ def _clear_errors(client: Client, name: str, unit: str) -> Iterator[None]:
         raise _NO_WORKER.told(name) from error
     except MemoryError as error:
         raise EngineError(f"{name}: a worker has no memory left ({error})", hint=_OUTGREW) from error
-    except (CancelledError, ClosedClientError, OSError) as error:
-        if isinstance(error, OSError) and client.status == "running":
+    except Exception as error:
+        if went_away(client, error):
+            raise ClusterLost(
+                f"{name}: the Dask cluster went away while it was at work",
+                hint="Nothing was written; start a cluster and run it again.",
+            ) from error
+        if isinstance(error, OSError):
             raise _of_the_files(error, name) from error
-        raise ClusterLost(
-            f"{name}: the Dask cluster went away while it was at work",
-            hint="Nothing was written; start a cluster and run it again.",
-        ) from error
+        raise
 
 
 def _of_the_files(error: OSError, name: str) -> EngineError:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
+from mlflow_core.engine.cluster.lost import check_open, told_if_lost, went_away
 from mlflow_core.engine.cluster.tasks import patience
 from mlflow_core.errors import ClusterLost, TrainError
 
@@ -45,10 +46,18 @@ def spread(
         The results in the order of the pieces.
 
     Raises:
-        TrainError: Workers were lost again and again over one piece, there are none, or the cluster went away.
+        TrainError: Workers were lost again and again over one piece, or there are none.
+        ClusterLost: The cluster went away.
         Exception: What the work raised first; pieces that have not begun are left undone.
     """
-    return _here(work, pieces, done) if client is None else _on_workers(work, pieces, client, done)
+    if client is None:
+        return _here(work, pieces, done)
+    lost = ClusterLost(
+        "the Dask cluster went away while workers read the training set",
+        hint="Start a cluster and run it again.",
+    )
+    with told_if_lost(client, lost):
+        return _on_workers(work, pieces, client, done)
 
 
 def _here(work: Callable[[T], R], pieces: Sequence[T], done: Callable[[R], None]) -> list[R]:
@@ -68,7 +77,7 @@ def _here(work: Callable[[T], R], pieces: Sequence[T], done: Callable[[R], None]
 def _on_workers(
     work: Callable[[T], R], pieces: Sequence[T], client: Client, done: Callable[[R], None]
 ) -> list[R]:
-    from distributed import CancelledError, KilledWorker
+    from distributed import KilledWorker
     from distributed import as_completed as completed
 
     if pieces:
@@ -83,11 +92,6 @@ def _on_workers(
         raise TrainError(
             f"workers were lost again and again while they read the training set: {error}",
             hint="If they were killed for memory, give them more of it, or write smaller row groups.",
-        ) from error
-    except CancelledError as error:
-        raise ClusterLost(
-            "the Dask cluster went away while workers read the training set",
-            hint="Start a cluster and run it again.",
         ) from error
     finally:
         if client.status == "running":
@@ -105,9 +109,12 @@ def _done(work: Callable[[T], R], piece: T) -> R:
 
 def _wait_for_a_worker(client: Client) -> None:
     """Dask itself would wait for ever for one."""
+    check_open(client)
     try:
         client.wait_for_workers(1, timeout=patience())
     except TimeoutError as error:
+        if went_away(client, error):
+            raise
         raise TrainError(
             f"the Dask cluster has had no worker that takes tasks for {patience():g} s",
             hint="Start workers, and run the same again.",

@@ -68,6 +68,8 @@ class Peers:
             return self.sum
 
         def sum_(values: Tensor) -> None:
+            if values.shape != (count,) or values.dtype != torch.float32:
+                raise ValueError(f"{tuple(values.shape)} values of {values.dtype}, not {count} of float32")
             with self._together():
                 shared.sum(values)
 

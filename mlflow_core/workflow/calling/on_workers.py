@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from mlflow_core.engine.cluster.lost import told_if_lost
 from mlflow_core.engine.cluster.tasks import patience
 from mlflow_core.errors import ClusterLost, EngineError
 from mlflow_core.train.gang.hearing import take_off
@@ -59,12 +60,16 @@ def call_on_worker(
         How it ended.
 
     Raises:
-        EngineError: The cluster went away, or no worker took the step for too long.
+        ClusterLost: The cluster went away.
+        EngineError: No worker took the step for too long.
     """
     from distributed import Variable
 
     token = uuid.uuid4().hex
-    with _listening(client, token) as heard:
+    lost = ClusterLost(
+        "the Dask cluster went away while a step was at work", hint="Start a cluster and resume the run."
+    )
+    with told_if_lost(client, lost), _listening(client, token) as heard:
         Variable(token, client=client).set(_NOBODY)
         future = client.submit(
             _run_on_worker, call, timeout_s, token, key=f"step-{call.name}-{token}", pure=False, retries=0
@@ -166,16 +171,12 @@ def _stopped(heard: _Heard, told: Callable[[str], None]) -> Ended:
 
 
 def _result(future: Future[Any], heard: _Heard, told: Callable[[str], None]) -> Ended:
-    from distributed import CancelledError, KilledWorker
+    from distributed import KilledWorker
 
     try:
         ended: Ended = future.result()
     except KilledWorker:
         return _lost(heard.worker or "of the cluster")
-    except (CancelledError, OSError) as error:
-        raise ClusterLost(
-            "the Dask cluster went away while a step was at work", hint="Start a cluster and resume the run."
-        ) from error
     heard.take(told)
     # Nobody here has asked it to end, so its worker did, which was closing.
     return _lost(ended.worker) if ended.how == "stopped" else ended

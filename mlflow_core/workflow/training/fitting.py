@@ -22,6 +22,7 @@ from mlflow_core.workflow.graph import Node, NodeContext, Output
 from mlflow_core.workflow.kept_trainings import KeptTrainings, may_be_driven
 from mlflow_core.workflow.keys import content_of
 from mlflow_core.workflow.pipeline_dataset import build_for_pipeline
+from mlflow_core.workflow.rewritten import remembered
 from mlflow_core.workflow.searching import search_of, search_settings
 from mlflow_core.workflow.training.recipe import DATASET, SEARCH, TRAIN, Recipe
 from mlflow_core.workflow.training_folder import TrainingFolder, training_folder
@@ -45,7 +46,8 @@ def dataset_node(recipe: Recipe, clock: ClockName | None, name: str = DATASET) -
         name: The step's name.
     """
     plan, spec = recipe.plan_under(clock), recipe.spec
-    data = {name: seen(one, recipe.workspace.base) for name, one in sources_of(plan).items()}
+    now = {name: seen(one, recipe.workspace.base) for name, one in sources_of(plan).items()}
+    data = remembered(now, recipe.workspace.remembered_files)
     if recipe.workspace.erasures:
         data[_ERASURES] = f"sha256:{recipe.workspace.erasures.digest}"
     key_data = recipe.recorded.get(name, data)

@@ -33,7 +33,7 @@ def graph_of(recipe: Recipe) -> Graph:
 
     Returns:
         Its steps. Nothing is trained before those of the user's have ended well that do not need the model, and the model
-        is registered when all others have. Of a search alone they are the dataset, what the search waits for, and the search.
+        is registered when all others have. Of a search alone they are the dataset and the search.
 
     Raises:
         PlanError: The dataset does not fit its sources.
@@ -44,12 +44,8 @@ def graph_of(recipe: Recipe) -> Graph:
     nodes: list[Node] = [dataset_node(recipe, recipe.options.clock)]
     if spec.search is not None:
         nodes.append(search_node(recipe, after=checks))
-    own = {
-        step.name: step_node(step, recipe.workspace, recipe.key, products=PRODUCTS, seed=spec.trainer.seed)
-        for step in spec.steps
-    }
     if recipe.options.tune:
-        return Graph.of([*_tried_again(nodes, spec.retries), *(own[name] for name in checks)])
+        return Graph.of(_tried_again(nodes, spec.retries))
     nodes += [train_node(recipe, after=checks), evaluate_node(recipe)]
     others = other_clocks(spec.data, recipe.plan.clock) if recipe.options.compare else ()
     for clock in others:
@@ -63,7 +59,11 @@ def graph_of(recipe: Recipe) -> Graph:
     nodes.append(report_node(recipe, clocks=bool(others)))
     if spec.gate is not None:
         nodes.append(gate_node(recipe))
-    nodes = [*_tried_again(nodes, spec.retries), *own.values()]
+    own = [
+        step_node(step, recipe.workspace, recipe.key, products=PRODUCTS, seed=spec.trainer.seed)
+        for step in spec.steps
+    ]
+    nodes = [*_tried_again(nodes, spec.retries), *own]
     nodes.append(register_node(recipe, after=tuple(node.name for node in nodes)))
     return Graph.of(nodes)
 

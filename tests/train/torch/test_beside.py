@@ -96,3 +96,25 @@ def test_memory_of_another_process_is_mapped_only_if_it_is_the_one_that_was_made
         assert beside._mapped(2**22 + 1, descriptor, secret, 8192) is None
     finally:
         os.close(descriptor)
+
+
+def test_a_peer_that_is_lost_while_it_is_opened_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object) -> None:
+        raise RuntimeError("gone")
+
+    monkeypatch.setattr(beside.distributed, "broadcast_object_list", lost)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with pytest.raises(RuntimeError, match="gone"):
+        SharedSums.open(0, 2, 10)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(3), torch.ones(4, 1), torch.ones(4, dtype=torch.float64)])
+def test_other_values_than_were_told_of_are_refused_and_not_taken_for_a_lost_peer(
+    monkeypatch: pytest.MonkeyPatch, wrong: torch.Tensor
+) -> None:
+    memory = SharedSums(0, torch.zeros(2, 2, 4))
+    monkeypatch.setattr(SharedSums, "open", lambda *_: memory)
+
+    with pytest.raises(ValueError, match=r"not 4 of float32"):
+        Peers(0, 2, beside=True).summing(4)(wrong)

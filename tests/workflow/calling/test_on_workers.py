@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from distributed import Client, LocalCluster
 from mlflow_core.config.cluster import ClusterSettings
 from mlflow_core.engine.cluster.connect import open_cluster
 from mlflow_core.errors import EngineError, StepCancelled, StepCrashed, StepFailed, StepTimeout
-from mlflow_core.workflow.calling import call_step
+from mlflow_core.workflow.calling import call_step, on_workers
 from mlflow_core.workflow.calling.on_workers import _run_on_worker
 from tests.workflow.calling.processes import alive, read_when_there, when
 
@@ -100,6 +101,17 @@ def test_errors_come_back_as_what_they_are(steps, client) -> None:
         call_step(steps.call("faults"), client=client)
     with pytest.raises(StepCrashed, match="more memory than it may"):
         call_step(steps.call("grows"), client=client)
+
+
+def test_a_full_disk_of_a_worker_is_not_taken_for_a_cluster_that_went_away(
+    steps, client, monkeypatch
+) -> None:
+    def without_room(*_call: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(on_workers, "_run_on_worker", without_room)
+    with pytest.raises(OSError, match="No space left on device"):
+        call_step(steps.call("version"), client=client)
 
 
 def test_a_timeout_ends_what_ignores_term_and_a_neighbour_on_the_same_worker_finishes(

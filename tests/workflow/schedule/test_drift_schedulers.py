@@ -53,7 +53,7 @@ def test_a_scheduler_that_was_asleep_while_another_started_it_does_not_start_it_
     wait_for(lambda: measured(shop) == 1)
     asleep.send_signal(signal.SIGSTOP)
     (shop / "hold").unlink()
-    time.sleep(1.5)  # its lease runs out
+    wait_for(lambda: (kept_of(shop).lease_until_us or 0) < time.time_ns() // 1000)  # its lease has run out
     other = scheduler(shop)
     assert [one.schedule for one in other.run(threading.Event(), once=True)] == ["likely"]
     other.metadata.close()
