@@ -299,7 +299,8 @@ class ClusterPool:
             )
 
     def _place(self) -> None:
-        """Give each program without a worker one that is there."""
+        """Give each program without a worker one that has room; where others were lost it waits, and shares none with more."""
+        at_once = -(-self._limit() // max(1, len(self._usable)))
         for key, one in self._running.items():
             if one.future is not None or not self._usable:
                 continue
@@ -307,9 +308,10 @@ class ClusterPool:
             for other in self._running.values():
                 if other.worker in loads and other.future is not None:
                     loads[other.worker] += 1
+            if min(loads.values()) >= at_once:
+                return
             one.worker = min(loads, key=lambda at: (loads[at], self._usable[at].name))
             one.attempts += 1
-            at_once = -(-self._limit() // len(self._usable))
             one.future = self.client.submit(
                 _run_on_worker,
                 one.program,
@@ -340,8 +342,7 @@ class ClusterPool:
                 self._again(key, one)
             elif key in self._running:  # what was heard last may have stopped it
                 del self._running[key]
-                error = said if kind == "error" else None
-                result = said if kind == "result" else None
+                result, error = (said, None) if kind == "result" else (None, said)
                 self._ended.append(Ended(key, result, error, worker=one.worker, attempts=one.attempts))
             return
         if future.status == "error" and not gone:

@@ -131,11 +131,14 @@ class _Handed:
 
 
 def _pool_of(
-    client: _Handed, monkeypatch: pytest.MonkeyPatch, told: Callable[[int, Any], None]
+    client: _Handed,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable[[int, Any], None],
+    parallel: int | None = 2,
 ) -> ClusterPool:
     member = Member("w", threads=2, takes_tasks=True, busy=True, replaceable=False)
     monkeypatch.setattr(roll, "members", lambda _client: {"tcp://w": member})
-    pool = ClusterPool(cast(Client, client), 2, told)
+    pool = ClusterPool(cast(Client, client), parallel, told)
     assert pool.free
     return pool
 
@@ -185,6 +188,26 @@ def test_a_program_that_is_stopped_by_what_another_tells_at_its_end_has_lost_not
     ended = {one.key: one for _ in range(2) if (one := pool.wait(0.0)) is not None}
 
     assert (ended[1].result, ended[2].stopped) == ("well", True)
+
+
+def test_where_another_worker_was_lost_a_program_waits_and_does_not_share_the_one_that_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second = (
+        _Given("finished", lambda: ("result", "well")),
+        _Given("finished", lambda: ("result", "too")),
+    )
+    client = _Handed([first, second])
+    pool = _pool_of(client, monkeypatch, lambda _, __: None, parallel=None)
+    first.status = "pending"
+    pool.start(1, _Until(Path(__file__)))
+    pool.start(2, _Until(Path(__file__)))
+    assert pool.wait(0.0) is None
+    assert client.futures == [second], "it was not given to the worker that has one"
+
+    first.status = "finished"
+    assert _ended(pool).result == "well"
+    assert _ended(pool).result == "too"
 
 
 def test_a_pool_leaves_no_topic_on_the_scheduler(client: Client) -> None:
