@@ -1,7 +1,8 @@
 """Import a repository's files under their package names, each once, and say plainly why one cannot be imported.
 
 Several projects may be loaded in one process, one after the other: the modules of the one before are forgotten.
-What was loaded is remembered in the entry of ``sys.path`` itself, so there is no state beside Python's own.
+What was loaded is remembered in the entry of ``sys.path`` itself, so there is no state beside Python's own. Other threads
+may import meanwhile, so ``sys.modules`` is never walked along, but a copy of it.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _forget(packages: set[str]) -> dict[str, ModuleType]:
     earlier = [entry for entry in sys.path if isinstance(entry, _Root)]
     sys.path[:] = [entry for entry in sys.path if not isinstance(entry, _Root)]
     gone = {name for entry in earlier for name in entry.modules if name in sys.modules}
-    gone |= {name for name in sys.modules if name.partition(".")[0] in packages}
+    gone |= {name for name in sys.modules.copy() if name.partition(".")[0] in packages}
     return {name: sys.modules.pop(name) for name in gone}
 
 
@@ -160,7 +161,7 @@ def _make_packages(files: Mapping[str, Path], root: Path) -> None:
 def _new(known: set[str], root: Path) -> frozenset[str]:
     """The modules that were imported since, from the project's folder."""
     return frozenset(
-        name for name, one in list(sys.modules.items()) if name not in known and _lies_in(one, root)
+        name for name, one in sys.modules.copy().items() if name not in known and _lies_in(one, root)
     )
 
 

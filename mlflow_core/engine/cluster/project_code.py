@@ -98,7 +98,7 @@ class ProjectCode(WorkerPlugin):
         if [(str(one), one.state) for one in earlier] == [(str(one), one.state) for one in wanted]:
             return
         sys.path[:] = [*wanted, *(entry for entry in sys.path if not isinstance(entry, _Folder))]
-        for name in [name for name in sys.modules if name.partition(".")[0] in self.packages]:
+        for name in [name for name in sys.modules.copy() if name.partition(".")[0] in self.packages]:
             del sys.modules[name]
         for name, places in sorted(self.bare.items()):
             spec = ModuleSpec(name, None, is_package=True)
@@ -137,7 +137,7 @@ def _folder_of(module: str) -> Iterator[str]:
 
 def _modules_in(folders: list[str]) -> list[ModuleType]:
     found = []
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
         # torch.ops says that its file is "_ops.py", which would lie in whatever folder this process is in.
         if place is None or name == "__main__" or not Path(place).is_absolute():
