@@ -173,7 +173,7 @@ MOMENTS = {
     "first step": ("mlflow_core.train.torch.loop.Training._step", 1, 1),
     "mid": ("mlflow_core.train.torch.loop.Training._step", 2, STEPS - 1),
     "late": ("mlflow_core.train.torch.loop.Training._step", STEPS // 2, STEPS - 1),
-    "in a sum": ("mlflow_core.train.torch.peers.Peers.sum", 2, STEPS),
+    "in a sum": ("mlflow_core.train.torch.beside.SharedSums.sum", 2, STEPS),
     "writing a checkpoint": ("mlflow_core.train.gang.folder.os.fsync", 2, 12),
     "renaming a checkpoint": ("mlflow_core.train.gang.folder.os.replace", 1, 8),
     "validation": ("mlflow_core.train.torch.loop.Training._validate", 1, 3),
