@@ -32,19 +32,9 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _LITERALS = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 _CONTAINERS: Final = {"Counter", "OrderedDict", "defaultdict", "deque", "dict", "list", "set"}
 _CHANGING: Final = {
-    *(
-        "add",
-        "append",
-        "appendleft",
-        "extend",
-        "extendleft",
-        "insert",
-        "rotate",
-        "setdefault",
-        "subtract",
-        "update",
-    ),
-    *("clear", "discard", "move_to_end", "pop", "popitem", "popleft", "remove", "reverse", "sort"),
+    *("add", "append", "appendleft", "extend", "extendleft", "insert", "setdefault", "subtract", "update"),
+    *("clear", "discard", "pop", "popitem", "popleft", "remove"),
+    *("move_to_end", "reverse", "rotate", "sort"),
     *("difference_update", "intersection_update", "symmetric_difference_update"),
 }
 _READING: Final = {
@@ -54,18 +44,8 @@ _READING: Final = {
 """Methods of the containers that change nothing."""
 
 _UNCHANGING: Final = {
-    *(
-        "Path",
-        "PurePath",
-        "absolute",
-        "cwd",
-        "expanduser",
-        "home",
-        "joinpath",
-        "resolve",
-        "with_name",
-        "with_suffix",
-    ),
+    *("Path", "PurePath", "absolute", "cwd", "expanduser", "home", "joinpath", "resolve"),
+    *("with_name", "with_suffix"),
     *("Decimal", "compile", "date", "datetime", "frozenset", "getLogger", "timedelta"),
     *("bool", "bytes", "float", "int", "str"),
 }

@@ -16,6 +16,7 @@ from distributed import Client, LocalCluster
 from mlflow_core.engine.cluster.tasks import Amount, n_threads, run_tasks
 from mlflow_core.errors import EngineError
 from mlflow_core.telemetry import PlainProgress, SilentProgress
+from tests.lost import lost_client
 
 TINY = 200
 
@@ -121,13 +122,8 @@ def test_what_a_task_raises_otherwise_is_its_own(client):
 
 @pytest.fixture
 def gone() -> Iterator[Client]:
-    """A client whose scheduler has just died, and that still hopes for two seconds."""
-    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
-        client = Client(cluster.scheduler_address, timeout="2s", heartbeat_interval="50ms")
-    while client.status == "running":
-        time.sleep(0.01)
-    yield client
-    client.close()
+    with lost_client() as client:
+        yield client
 
 
 class Restless(Client):

@@ -7,21 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from mlflow_core.errors import ClusterLost
 from mlflow_core.train.data.spread import spread
+from tests.lost import lost_client
 
 
 @pytest.fixture
 def gone() -> Iterator[Client]:
-    """A client whose scheduler has just died, and that still hopes for two seconds."""
-    with LocalCluster(n_workers=1, processes=False, dashboard_address="127.0.0.1:0") as cluster:
-        client = Client(cluster.scheduler_address, timeout="2s", heartbeat_interval="50ms")
-    while client.status == "running":
-        time.sleep(0.01)
-    yield client
-    client.close()
+    with lost_client() as client:
+        yield client
 
 
 def test_an_error_of_a_file_stays_what_it_is(client: Client, tmp_path: Path) -> None:
