@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.engine.job import Job, Result
-from benchmarks.engine.runner import READY, contestant
+from benchmarks.engine.runner import READY, TOUCHING, contestant
 from benchmarks.watch import GIB, Watch
 
 __all__ = ["measure", "run_here"]
@@ -65,7 +65,7 @@ def measure(
             stderr=told,
             start_new_session=True,
         )
-        watch = Watch(process, folder / READY, within)
+        watch = Watch(process, folder / READY, within, pause=folder / TOUCHING)
         outcome = watch.until_the_end()
     taken = json.loads(answer.read_text()) if answer.exists() else {}
     if outcome == "over time" and set(taken) == set(phases):
