@@ -26,6 +26,8 @@ _log = get_logger(__name__)
 
 _MAGIC: Final = b"MLCCKPT1"
 _KEPT: Final = 2
+_FORGIVEN: Final = 2
+"""So many in a row may fail: a store that is not there for a while should not cost the rounds since the last one."""
 SUFFIX: Final = ".checkpoint"
 """How a checkpoint's name ends."""
 
@@ -62,6 +64,7 @@ class Checkpoints:
 
     def __init__(self, where: Path | str, identity: str, warn: Callable[[str], None] | None = None) -> None:
         self._where, self._identity, self._warn = where, identity, warn
+        self._failed = 0
 
     @property
     def place(self) -> str:
@@ -86,6 +89,30 @@ class Checkpoints:
                 shelf.remove(old)
         except OSError as error:
             raise _not_written(error, at, shelf.shown()) from error
+
+    def attempt(self, at: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> str | None:
+        """Write a checkpoint as ``write`` does, but forgive that it fails, twice in a row: the next one may succeed.
+
+        Args:
+            at: How far the training has come, from 0.
+            files: Bytes by name.
+            facts: JSON-able values.
+
+        Returns:
+            Why it was not written; None where it was.
+
+        Raises:
+            MachineError: It is the third in a row that cannot be written.
+        """
+        try:
+            self.write(at, files, facts)
+        except MachineError as error:
+            self._failed += 1
+            if self._failed > _FORGIVEN:
+                raise
+            return f"{error.object} {error.what} at {error.place}"
+        self._failed = 0
+        return None
 
     def last(self) -> Checkpoint | None:
         """Read the newest whole checkpoint; damaged ones are passed over with a warning.

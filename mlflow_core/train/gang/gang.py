@@ -18,7 +18,7 @@ from mlflow_core.spec.recovery import Recovery
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.telemetry.progress import Progress, SilentProgress
 from mlflow_core.train.gang.attempt import Done, GivenUp, attempt
-from mlflow_core.train.gang.rank import CHECKPOINT, Disrupted, Rank, Told
+from mlflow_core.train.gang.rank import CHECKPOINT, UNKEPT, Disrupted, Rank, Told
 from mlflow_core.train.gang.rendezvous import Rendezvous
 from mlflow_core.train.gang.roll import Roll
 from mlflow_core.train.gang.seats import Member, Seat, check_cluster, seats, usable
@@ -106,7 +106,7 @@ def run_gang(
         >>> run_gang(None, lambda rank: rank.index + 1, ranks=1, recovery=Recovery()).results
         (1,)
     """
-    told = told or _nobody
+    told = _with_warnings(told or _nobody)
     if client is None:
         return GangResult((program(_alone(ranks, told, threads)),), 1, ())
     progress = progress or SilentProgress()
@@ -115,6 +115,17 @@ def run_gang(
 
 def _nobody(told: Told) -> None:
     _log.debug("rank %d tells %s: %s", told.rank, told.name, told.facts)
+
+
+def _with_warnings(told: Callable[[Told], None]) -> Callable[[Told], None]:
+    """Say in the log what a trainer need not know."""
+
+    def heard(one: Told) -> None:
+        if one.name == UNKEPT:
+            _log.warning("training goes on without a new checkpoint: %s", one.facts["why"])
+        told(one)
+
+    return heard
 
 
 def _alone(ranks: int, told: Callable[[Told], None], threads: int | None) -> Rank:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["CHECKPOINT", "Disrupted", "Rank", "Told"]
+__all__ = ["CHECKPOINT", "UNKEPT", "Disrupted", "Rank", "Told"]
 
 CHECKPOINT = "checkpoint"
 """The name under which a program tells of a checkpoint that it has written or gone on from, with the fact ``at``."""
+UNKEPT = "unkept"
+"""The name under which it tells of one that could not be written, and ``why``; the training goes on."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,13 @@ class Rank:
     rendezvous: Mapping[str, Any]
     tell: Callable[[str, Mapping[str, Any]], None]
     stopped: Callable[[], bool]
+
+    def tell_checkpoint(self, at: int, failure: str | None) -> None:
+        """Tell that a checkpoint was written, or why it was not."""
+        if failure is None:
+            self.tell(CHECKPOINT, {"at": at})
+        else:
+            self.tell(UNKEPT, {"why": failure})
 
 
 @dataclass(frozen=True)

@@ -276,8 +276,8 @@ class Training:
         if self._rank.index:
             return
         start = time.perf_counter()
-        self._checkpoints.write(at, self.state.files(), self.state.facts())
-        self._rank.tell(CHECKPOINT, {"at": at})
+        failure = self._checkpoints.attempt(at, self.state.files(), self.state.facts())
+        self._rank.tell_checkpoint(at, failure)
         self._seconds["checkpoints"] += time.perf_counter() - start
 
     def _validate(self) -> None:

@@ -196,8 +196,8 @@ class Program:
 
         def after_segment(state: State) -> None:
             if first:
-                self._write(state, best=None)
-                rank.tell(CHECKPOINT, {"at": state.rounds})
+                failure = self.checkpoints.attempt(state.rounds, *_kept(state, best=None))
+                rank.tell_checkpoint(state.rounds, failure)
 
         plan = Plan(
             parameters(self.trainer, self.preprocessing.columns, threads=rank.threads),
@@ -214,7 +214,7 @@ class Program:
             after_segment=after_segment,
         )
         if first:
-            self._write(end.state, best=end.best)
+            self.checkpoints.write(end.state.rounds, *_kept(end.state, best=end.best))
         return end
 
     def _start(self, rank: Rank) -> tuple[State, int | None]:
@@ -224,16 +224,18 @@ class Program:
         best = found.facts["best"] if found is not None else None
         return collective.broadcast((state, best), 0) if rank.count > 1 else (state, best)
 
-    def _write(self, state: State, *, best: int | None) -> None:
-        facts = {"best": best, "history": {name: list(values) for name, values in state.history.items()}}
-        self.checkpoints.write(state.rounds, {BOOSTER: state.booster or b""}, facts)
-
     def _is_external(self, rows: int) -> bool:
         if self.trainer.memory != "auto":
             return self.trainer.memory == "external"
         outputs = len(names_of_outputs(self.trainer, self.columns.label))
         needed = bytes_in_memory(rows, self.preprocessing.width, self.trainer.max_bin, outputs)
         return needed > _SHARE_OF_MEMORY * _memory_limit()
+
+
+def _kept(state: State, *, best: int | None) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """A checkpoint's files and facts; see ``state_of``."""
+    history = {name: list(values) for name, values in state.history.items()}
+    return {BOOSTER: state.booster or b""}, {"best": best, "history": history}
 
 
 def state_of(checkpoint: Any) -> State:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_core.errors import TrainError
+from mlflow_core.errors import MachineError, TrainError
 from mlflow_core.train.gang.checkpoints import Checkpoints
 
 FILES = {"model": bytes(range(256)) * 20, "optimiser": b"", "sampler": b"\x00\xff"}
@@ -208,3 +208,21 @@ def test_a_full_disk_is_told_and_leaves_the_one_before(small_disk: Path):
 
     assert kept.last().at == 5
     assert [path.name for path in small_disk.iterdir()] == [f"{5:012d}.checkpoint"]
+
+
+def test_two_in_a_row_may_fail_and_the_third_may_not(tmp_path: Path):
+    kept, place = Checkpoints(tmp_path / "place", "mine"), tmp_path / "place"
+
+    def attempts(*ats: int) -> list[bool]:
+        return [kept.attempt(at, FILES, {}) is None for at in ats]
+
+    place.write_text("no folder")
+    assert attempts(1, 2) == [False, False]
+    place.unlink()
+    assert attempts(3) == [True]  # which makes up for those before
+    (place / f"{3:012d}.checkpoint").rename(tmp_path / "three")
+    place.rmdir()
+    place.write_text("no folder")
+    assert attempts(4, 5) == [False, False]
+    with pytest.raises(MachineError, match="checkpoint 6: cannot be written"):
+        kept.attempt(6, FILES, {})

@@ -12,6 +12,7 @@ from distributed import Client
 from mlflow_core.errors import MachineError
 from mlflow_core.train.gang.checkpoints import Checkpoints
 from mlflow_core.train.torch.loop import Training
+from tests.train.kept import Away
 from tests.train.made import fit, training_set
 from tests.train.shelved import Shelving, names_at
 from tests.train.torch.test_resume import STEPS, TRAINER, Stops, armed, but, same
@@ -87,6 +88,24 @@ def test_a_worker_lost_while_checkpoints_are_behind_an_address_changes_nothing(
 
     same(whole, model)
     assert any("was lost while it trained" in note for note in model.notes)
+    assert names_at(place)[-1] == f"{STEPS:012d}.checkpoint"
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_the_next_one_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, place, trainer = (
+        training_set(tmp_path / "data"),
+        tmp_path / "place",
+        but(TRAINER, checkpoint_every=20),
+    )
+    whole = fit(trainer, data, workdir=tmp_path / "whole")
+
+    recorder = Away(place, "train_loss", 0, 1)  # from after step 28 to after step 56
+    model = fit(trainer, data, workdir=tmp_path / "work", checkpoints=place, recorder=recorder)
+
+    same(whole, model)
+    assert [line for line in caplog.messages if "without a new checkpoint: checkpoint 40 cannot" in line]
     assert names_at(place)[-1] == f"{STEPS:012d}.checkpoint"
 
 

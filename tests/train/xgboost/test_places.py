@@ -10,7 +10,7 @@ from distributed import Client
 
 from mlflow_core.errors import MachineError, TrainError
 from mlflow_core.train.gang.checkpoints import Checkpoints
-from tests.train.kept import Kept
+from tests.train.kept import Away, Kept
 from tests.train.made import fit
 from tests.train.shelved import Shelving, names_at
 from tests.train.xgboost.counted import counted_rounds
@@ -50,6 +50,22 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes_and_what_it_ended_wit
     assert rounds == []
     Checkpoints(place, "any").clear()
     assert names_at(place) == []
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_the_next_one_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, place = training_set(tmp_path / "data", "binary"), tmp_path / "place"
+    whole = fit(TRAINER, data, workdir=tmp_path / "whole")
+    assert len(whole.history["auc"]) > 22
+
+    model = fit(
+        TRAINER, data, workdir=tmp_path / "work", checkpoints=place, recorder=Away(place, "validate_auc", 10, 15)
+    )
+
+    assert model.scorer.ubj == whole.scorer.ubj
+    assert [line for line in caplog.messages if "without a new checkpoint: checkpoint 14 cannot" in line]
+    assert len(names_at(place)) == 2
 
 
 def test_a_worker_lost_while_checkpoints_are_behind_an_address_changes_nothing(
