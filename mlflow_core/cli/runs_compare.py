@@ -125,6 +125,8 @@ def _sides(row: Compared) -> tuple[str, str]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()  # as `runs show` writes it, and as a setting is written
     if isinstance(value, float):
         return f"{value:.6g}"
     text = str(value)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final, TypeVar
 
 from mlflow_core.artifacts import ArtifactStore
@@ -97,10 +99,14 @@ class KeptTrainings:
             self.clear(name)
 
     def clear(self, name: str) -> None:
-        """Remove all of a training."""
+        """Remove all of a training.
+
+        Raises:
+            ArtifactError: Something cannot be removed.
+        """
         local = self._place.local(_key(name))
         if local is not None:
-            shutil.rmtree(local, ignore_errors=True)
+            self._guarded("cannot be removed", _key(name), partial(_without, local))
             return
         for entry in self._entries(name):
             self._guarded("cannot be removed", entry.key, partial(self._place.delete, entry.key))
@@ -175,6 +181,11 @@ def may_be_driven(metadata: MetadataStore) -> Callable[[str], bool]:
         return alive and not run.is_lost(SystemClock().now_us()) and not driver_is_gone(run.lease_owner)
 
     return asked
+
+
+def _without(folder: Path) -> None:
+    with suppress(FileNotFoundError):  # it was never there, or goes as another process takes it away
+        shutil.rmtree(folder)
 
 
 def _key(*names: str) -> str:

@@ -250,3 +250,13 @@ def test_a_run_may_be_driven_while_it_has_a_lease_or_nothing_is_known_of_it(work
     workspace.metadata.finish_run(run, "failed", error="x")
     assert not asked(run)
     assert asked(uuid.uuid4().hex), "another database's"
+
+
+def test_checkpoints_that_cannot_be_removed_are_told(tmp_path):
+    here = Here(tmp_path / "trainings", str(tmp_path / "store"))
+    (tmp_path / "store" / "trainings").mkdir(parents=True)
+    (tmp_path / "store" / "trainings" / "late").write_text("a file where a folder should be")
+
+    with pytest.raises(ArtifactError, match="cannot be removed: Not a directory"):
+        here.kept.clear("late")
+    here.kept.clear("never there")

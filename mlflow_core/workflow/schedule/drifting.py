@@ -8,14 +8,14 @@ are newer. How rows are compared is ``workflow.schedule.measuring``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import orjson
 
 from mlflow_core.config.times import format_duration, format_time
-from mlflow_core.metadata import DatasetRecord, MetadataStore, RunState
+from mlflow_core.metadata import DatasetRecord, MetadataStore, Run, RunState
 from mlflow_core.plan.fingerprint import fingerprint
 from mlflow_core.plan.retrieval import plan_retrieval
 from mlflow_core.sources import snapshot
@@ -27,6 +27,7 @@ __all__ = ["DRIFTED", "DriftedData", "Reference", "declared_drift", "reference_o
 DRIFTED: Final = "drifted"
 """The kind of the condition in its JSON."""
 
+_AT_ONCE: Final = 100
 _MEASURED: Final = ("problem", "rows", "newest_us", "distances")
 _NAMED = 4
 
@@ -170,8 +171,7 @@ def reference_of(metadata: MetadataStore, pipeline: str) -> Reference | str:
     Raises:
         MetadataError: The database cannot be read.
     """
-    runs = metadata.list_runs(pipeline=pipeline, state=RunState.SUCCEEDED)
-    run = next((one for one in runs if one.kind == "train" and one.dataset_id is not None), None)
+    run = next(_trained(metadata, pipeline), None)
     if run is None or run.dataset_id is None:
         return f"no run of {pipeline} has succeeded yet, so there is nothing to compare with"
     dataset = metadata.get_dataset(run.dataset_id)
@@ -179,6 +179,16 @@ def reference_of(metadata: MetadataStore, pipeline: str) -> Reference | str:
         why = dataset.removed_why or "they were not kept"
         return f"the rows that run {run.id} was trained on are not there: {why}"
     return Reference(run.id, dataset)
+
+
+def _trained(metadata: MetadataStore, pipeline: str) -> Iterator[Run]:
+    """The runs of a pipeline that trained and succeeded, the newest first; searches for settings are others."""
+    seen = 0
+    while runs := metadata.list_runs(
+        pipeline=pipeline, state=RunState.SUCCEEDED, limit=_AT_ONCE, offset=seen
+    ):
+        yield from (one for one in runs if one.kind == "train" and one.dataset_id is not None)
+        seen += len(runs)
 
 
 def _named(distances: list[tuple[str, float]]) -> str:

@@ -60,7 +60,11 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_next_one_is(
     assert len(whole.history["auc"]) > 22
 
     model = fit(
-        TRAINER, data, workdir=tmp_path / "work", checkpoints=place, recorder=Away(place, "validate_auc", 10, 15)
+        TRAINER,
+        data,
+        workdir=tmp_path / "work",
+        checkpoints=place,
+        recorder=Away(place, "validate_auc", 10, 15),
     )
 
     assert model.scorer.ubj == whole.scorer.ubj

@@ -15,7 +15,7 @@ from mlflow_core.errors import GateFailed, SpecError
 from mlflow_core.plan.check import check_project
 from mlflow_core.sources import read_schema
 from mlflow_core.workflow.project import open_workspace
-from mlflow_core.workflow.schedule.drifting import declared_drift
+from mlflow_core.workflow.schedule.drifting import Reference, declared_drift, reference_of
 from tests.workflow import retail
 from tests.workflow.retail import kept_of, measured, store
 from tests.workflow.scheduling import now_us, scheduler, starts
@@ -172,6 +172,16 @@ def test_it_takes_as_many_features_as_was_said_of_those_that_were_named(shop: Pa
     retail.declare(shop, drifted='features=["amount"], look="1s"')
     retail.apply(shop, now_us() - HOUR)
     assert once(shop) == ["likely"]
+
+
+def test_the_training_that_is_compared_with_is_found_behind_any_number_of_searches(shop: Path) -> None:
+    with store(shop) as kept:
+        before = reference_of(kept, "likely")
+        for _ in range(101):
+            kept.finish_run(kept.create_run("likely", kind="tune").id, "succeeded")
+
+        assert isinstance(before, Reference)
+        assert reference_of(kept, "likely") == before
 
 
 def test_where_nothing_can_be_said_nothing_is_started_and_it_is_told_why(shop: Path, tmp_path: Path) -> None:
