@@ -61,6 +61,7 @@ def written_here(
             yield _written(one, runs[one.place], progress)
         else:
             large += one
+        del one  # its rows are written: none of them is kept while the next are waited for
     if large:
         cluster = Cluster(None, Path(base), cache)
         for end in written_by_buckets(
@@ -191,4 +192,4 @@ def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
         while (item := following.result()) is not None:
             following = thread.submit(next, items, None)
             yield item
-            del item  # what was written is not kept while the next one is waited for
+            del item  # nor is it kept here
