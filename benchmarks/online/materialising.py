@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.online.prepared import Prepared, Written
 from benchmarks.online.world import VIEWS
+from benchmarks.online.write_limits import write_limit_rows
 from benchmarks.results import Row
 
 __all__ = ["STORES", "compare_written", "materialising_rows"]
@@ -25,6 +26,12 @@ def materialising_rows(prepared: Prepared, stores: Sequence[str], *, large: bool
     for store in stores:
         theirs, ours = prepared.written("feast", store), prepared.written("ours", store)
         rows += compare_written(store, prepared.n_entities, ours, theirs, large=large)
+        if store == "redis":
+            n, rate = prepared.n_entities * len(VIEWS), None
+            if not (ours.failure or ours.differing):
+                rate = n / ours.seconds
+            case = f"materialise {prepared.n_entities:,} x {len(VIEWS)} views, redis"
+            rows += write_limit_rows(case, prepared.n_entities, rate, prepared.scratch, prepared.said)
     return rows
 
 

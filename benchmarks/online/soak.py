@@ -75,12 +75,12 @@ def soak(scratch: Path, *, n_entities: int, seconds: float, said: Callable[[str]
         _apply(repository, world, later=False)
         with our_server(repository, workers=WORKERS, environment=ENVIRONMENT) as server:
             _driven(server, file, 2.0, None, scratch)  # warms up
+            watch = Watch(server.port, world, ledger, TOKEN)
+            watch.start()  # judging and pushing are a part of the load: of the most as of its share
             most = _driven(server, file, 5.0, None, scratch)
             said(f"  most: {most.rate:,.0f} requests/s with {WORKERS} workers")
-            watch = Watch(server.port, world, ledger, TOKEN)
             stop = scratch / "stop"  # however long the faults take, the load goes on
             load = _Load(server, file, seconds, most.rate * SHARE, scratch, stop)
-            watch.start()
             load.start()
             start = time.monotonic()
             _wait(start, seconds / 6)
@@ -105,7 +105,7 @@ def soak(scratch: Path, *, n_entities: int, seconds: float, said: Callable[[str]
 
 def soak_rows(seen: Seen, told: Told, load: Steady, most: Steady, lost: int) -> list[Row]:
     """Return what was seen as rows; what must be nothing is compared with 0."""
-    case = f"soak, {load.seconds:.0f} s at {load.rate / most.rate:.0%} of {most.rate:,.0f} requests/s"
+    case = f"soak, {load.seconds:.0f} s at {load.offered / most.rate:.0%} of {most.rate:,.0f} requests/s"
 
     def nothing(metric: str, found: float, note: str = "") -> Row:
         return Row(case, metric, float(found), "at most", 0.0, None, None, found == 0, found == 0, note)
@@ -116,7 +116,10 @@ def soak_rows(seen: Seen, told: Told, load: Steady, most: Steady, lost: int) -> 
         for moment in (*seen.when.get(kind, []), *load.breaks.get(kind, []))
         if kind == SILENT or not any(0 <= moment - at <= AFTERMATH for at in told.at.values())
     ]
+    share = round(load.offered / most.rate, 2)
     rows = [
+        Row(case, "requests/s sent", load.offered, "the most", most.rate, share, SHARE, share >= SHARE),
+        Row(case, "requests/s answered 200", load.rate, "the most", most.rate, load.rate / most.rate),
         nothing("wrong rows", seen.wrong, f"of {seen.answers:,} answers judged {seen.first_wrong}".strip()),
         nothing("lost writes", lost, f"{seen.pushed:,} pushes of 10 rows acknowledged"),
         nothing(

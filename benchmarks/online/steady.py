@@ -1,13 +1,17 @@
 """A load held to a rate, that goes on whatever breaks, and counts every answer by its status and every break by its kind.
 
-``python -m benchmarks.online.steady ORDER.json`` in a process of its own, on uvloop: wrk can neither hold a rate nor tell one
-failure from another. Requests become due evenly; one that finds no free connection waits for the next.
+``python -m benchmarks.online.steady ORDER.json`` in a process of its own: wrk can neither hold a rate nor tell one failure
+from another. Requests become due evenly; one that finds no free connection waits for the next. It shares the machine
+with the servers, so it does as little as it can: sockets without a framework, and at a rate it looks for answers once a
+millisecond, by which latencies are too long.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
+import select
+import socket
 import sys
 import time
 from collections import Counter, deque
@@ -16,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvloop
 
 from benchmarks.online.process import run_to_end
 
@@ -25,7 +28,7 @@ __all__ = ["CUT", "REFUSED", "SILENT", "Steady", "drive_steadily", "whole_answer
 REFUSED, CUT, SILENT = "connection refused", "connection cut", "no answer in time"
 PATIENCE = 15.0  # seconds until a request counts as never answered
 LONGEST = 300.0  # seconds beyond those it must go on for
-TICK, RETRY = 0.001, 0.05
+TICK, RETRY, SWEEP = 0.001, 0.05, 0.25
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Steady:
 
     Attributes:
         rate: Answers with status 200, a second.
+        offered: Requests sent, a second.
         seconds: How long it went on.
         p99_ms: Of these.
         counts: Answers by ``status N``, breaks by kind.
@@ -41,6 +45,7 @@ class Steady:
     """
 
     rate: float
+    offered: float
     seconds: float
     p99_ms: float
     counts: dict[str, int]
@@ -79,18 +84,21 @@ def drive_steadily(
     return Steady(**json.loads(answer.read_text()))
 
 
-def whole_answer(received: bytes | bytearray) -> tuple[str, bool] | None:
+_HEADERS = re.compile(rb"\r\n(content-length|connection): *([^\r]*)", re.IGNORECASE)
+
+
+def whole_answer(received: bytes) -> tuple[str, bool] | None:
     """Return the status of a whole answer and whether the connection stays; None while something is missing."""
-    head, found, body = received.partition(b"\r\n\r\n")
-    if not found:
+    end = received.find(b"\r\n\r\n")
+    if end < 0:
         return None
     length, stays = 0, True
-    for line in head.lower().split(b"\r\n")[1:]:
-        if line.startswith(b"content-length:"):
-            length = int(line[15:])
-        elif line.startswith(b"connection:"):
-            stays = b"close" not in line
-    return (head[9:12].decode(), stays) if len(body) >= length else None
+    for name, value in _HEADERS.findall(received, 0, end):
+        if len(name) == len("content-length"):
+            length = int(value)
+        else:
+            stays = b"close" not in value.lower()
+    return (received[9:12].decode(), stays) if len(received) >= end + 4 + length else None
 
 
 class _Load:
@@ -103,30 +111,39 @@ class _Load:
             f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
             for body in Path(order["bodies"]).read_bytes().splitlines()
         ]
+        self.poll = select.epoll()
+        self.open: dict[int, _Connection] = {}
         self.free: deque[_Connection] = deque()
-        self.busy: set[_Connection] = set()
         self.counts: Counter[str] = Counter()
         self.breaks: dict[str, list[float]] = {}
         self.taken: list[float] = []
         self.sent = 0
-        self.over, self.seconds = False, 0.0
+        self.seconds = 0.0
+        self._next_try = self._next_sweep = 0.0
 
-    async def run(self) -> None:
-        keepers = [asyncio.create_task(self._keep()) for _ in range(self.order["connections"])]
-        start, rate, now = time.monotonic(), self.order["rate"], 0.0
+    def run(self) -> None:
+        start, rate = time.monotonic(), self.order["rate"]
+        now = start
         while not self.ended(start, now):
-            now = time.monotonic()
+            if len(self.open) < self.order["connections"] and now >= self._next_try:
+                self._connect(now)
             due = len(self.free) if rate is None else int((now - start) * rate) - self.sent
             for _ in range(min(due, len(self.free))):
-                self.free.popleft().send(self.requests[self.sent % len(self.requests)])
+                self.free.popleft().send(self.requests[self.sent % len(self.requests)], now)
                 self.sent += 1
-            for one in [one for one in self.busy if now - one.since > PATIENCE]:
-                one.give_up()
-            await asyncio.sleep(TICK if rate is not None else 0)
-        self.over, self.seconds = True, now - start
-        for keeper in keepers:
-            keeper.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+            if now >= self._next_sweep:
+                self._sweep(now)
+            if rate is None:
+                ready = self.poll.poll(SWEEP)
+            else:  # many answers are taken at once, which costs least
+                time.sleep(TICK)
+                ready = self.poll.poll(0)
+            now = time.monotonic()
+            for number, _ in ready:
+                self.open[number].receive(now)
+        self.seconds = now - start
+        for one in self.open.values():
+            one.socket.close()
 
     def ended(self, start: float, now: float) -> bool:
         if now < start + self.order["seconds"]:
@@ -134,80 +151,84 @@ class _Load:
         return Path(self.order["stop"]).exists() or now > start + self.order["seconds"] + LONGEST / 2
 
     def broke(self, kind: str) -> None:
-        if not self.over:
-            self.counts[kind] += 1
-            self.breaks.setdefault(kind, []).append(time.monotonic())
+        self.counts[kind] += 1
+        self.breaks.setdefault(kind, []).append(time.monotonic())
 
-    async def _keep(self) -> None:
-        """Keep one connection open."""
-        loop = asyncio.get_running_loop()
-        while True:
+    def _connect(self, now: float) -> None:
+        while len(self.open) < self.order["connections"]:
             try:
-                _, one = await loop.create_connection(
-                    lambda: _Connection(self), "127.0.0.1", self.order["port"]
-                )
+                connected = socket.create_connection(("127.0.0.1", self.order["port"]), timeout=RETRY)
             except OSError as error:
                 self.broke(REFUSED if isinstance(error, ConnectionRefusedError) else CUT)
-                await asyncio.sleep(RETRY)
-                continue
-            await one.lost.wait()
+                self._next_try = now + RETRY
+                return
+            connected.setblocking(False)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.open[connected.fileno()] = one = _Connection(self, connected)
+            self.poll.register(connected, select.EPOLLIN)
+            self.free.append(one)
+
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + SWEEP
+        for one in list(self.open.values()):
+            if one.since is not None and now - one.since > PATIENCE:
+                one.end(SILENT)
 
 
-class _Connection(asyncio.Protocol):
-    def __init__(self, load: _Load) -> None:
-        self.load, self.lost, self.since = load, asyncio.Event(), 0.0
-        self.received = bytearray()
-        self.transport: asyncio.Transport | None = None
+class _Connection:
+    def __init__(self, load: _Load, connected: socket.socket) -> None:
+        self.load, self.socket = load, connected
+        self.since: float | None = None  # when the request was sent that is not answered yet
+        self.received = b""
 
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-        self.load.free.append(self)
+    def send(self, request: bytes, now: float) -> None:
+        self.since = now
+        try:
+            if self.socket.send(request) < len(request):
+                raise RuntimeError("a request did not fit into its socket")
+        except OSError:
+            self.end(CUT)
 
-    def send(self, request: bytes) -> None:
-        assert self.transport is not None
-        self.since = time.monotonic()
-        self.load.busy.add(self)
-        self.transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
+    def receive(self, now: float) -> None:
+        try:
+            data = self.socket.recv(1 << 18)
+        except OSError:
+            data = b""
+        if not data:
+            self.end(None if self.since is None else CUT)
+            return
         self.received += data
         whole = whole_answer(self.received)
-        if whole is None or self not in self.load.busy:
+        if whole is None or self.since is None:
             return
         status, stays = whole
-        self.received.clear()
-        self.load.busy.discard(self)
-        self.load.counts[f"status {status}"] += 1
         if status == "200":
-            self.load.taken.append(time.monotonic() - self.since)
+            self.load.taken.append(now - self.since)
+        self.load.counts[f"status {status}"] += 1
+        self.received, self.since = b"", None
         if stays:
             self.load.free.append(self)
-        elif self.transport is not None:
-            self.transport.close()
+        else:
+            self.end(None)
 
-    def give_up(self) -> None:
-        assert self.transport is not None
-        self.load.busy.discard(self)
-        self.load.broke(SILENT)
-        self.transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        del exc
-        if self in self.load.busy:
-            self.load.busy.discard(self)
-            self.load.broke(CUT)
+    def end(self, kind: str | None) -> None:
+        """Close it; it is replaced by another. ``kind`` says how it broke."""
+        if kind is not None:
+            self.load.broke(kind)
         if self in self.load.free:
             self.load.free.remove(self)
-        self.lost.set()
+        self.load.poll.unregister(self.socket)
+        del self.load.open[self.socket.fileno()]
+        self.socket.close()
 
 
 def main(order: Path) -> None:
     """Do what the order says."""
     asked = json.loads(order.read_text())
     load = _Load(asked)
-    uvloop.run(load.run())
+    load.run()
     p99 = float(np.quantile(load.taken, 0.99)) * 1e3 if load.taken else 0.0
-    answer = {"rate": len(load.taken) / load.seconds, "p99_ms": p99}
+    answer = {"rate": len(load.taken) / load.seconds, "offered": load.sent / load.seconds, "p99_ms": p99}
     Path(asked["answer"]).write_text(
         json.dumps({**answer, "seconds": load.seconds, "counts": load.counts, "breaks": load.breaks})
     )

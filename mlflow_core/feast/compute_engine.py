@@ -8,7 +8,8 @@ values wins by the online store.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
 from mlflow_core.config.clock import Clock, SystemClock
-from mlflow_core.engine.materialise import MaterialisationReport, materialise
+from mlflow_core.engine.materialise import MaterialisationReport, Materialised, materialise
 from mlflow_core.engine.route import Route
 from mlflow_core.errors import MlcoreError, SourceError
 from mlflow_core.feast.cluster import ClusterName, open_route
@@ -176,7 +177,7 @@ class DaskComputeEngine(ComputeEngine):
                     jobs[place], boundary=plan.ask.boundary, completes=plan.completes, why_all=plan.why_all
                 )
             except Exception as error:
-                jobs[place] = self._failed(jobs[place], error)
+                jobs[place] = self._failed(jobs[place], error, started)
         self.last_jobs = jobs
         if not plans:
             return list(jobs)
@@ -186,8 +187,7 @@ class DaskComputeEngine(ComputeEngine):
             base=str(self.repo_config.repo_path or "."),
             performance_report=self.performance_report,
         ) as route:
-            for place, job in self._ended(registry, jobs, plans, route, erased):
-                jobs[place] = replace(job, seconds=time.monotonic() - started)
+            self._run(registry, jobs, plans, route, erased, started)
         return list(jobs)
 
     def _plan(self, task: MaterializationTask, erased: Erasures) -> ViewPlan:
@@ -207,42 +207,65 @@ class DaskComputeEngine(ComputeEngine):
             erased=erased,
         )
 
-    def _ended(
+    def _run(
         self,
         registry: BaseRegistry,
-        jobs: Sequence[EngineJob],
+        jobs: list[EngineJob],
         plans: Mapping[int, ViewPlan],
         route: Route,
         erased: Erasures,
-    ) -> Iterator[tuple[int, EngineJob]]:
-        """Run what was planned; each view's watermark moves when its last row is written."""
+        started: float,
+    ) -> None:
+        """Run what was planned, and replace each job by the one that has ended."""
         places: list[int] = []
         for place, plan in plans.items():
             try:
                 plan.begin()
             except Exception as error:
-                yield place, self._failed(jobs[place], error)
+                jobs[place] = self._failed(jobs[place], error, started)
             else:
                 places.append(place)
         asks = [plans[place].ask for place in places]
         base = str(self.repo_config.repo_path or ".")
-        for done in materialise(asks, base=base, route=route, progress=self.progress):
-            place = places[done.place]
-            job = replace(jobs[place], report=done.report, why_all=jobs[place].why_all or done.report.why_all)
-            try:
-                # Of who was erased meanwhile, values may have been written under keys that nobody knew then. The run
-                # is still noted as unfinished: should it die here, the next one buries them.
-                if since := self.erasures(self.repo_config).since(erased):
-                    plans[place].bury(since)
-                if done.failure is None:
-                    plans[place].finish(done.report)
-                    self._mark(registry, job)
-                elif isinstance(done.failure, SourceError) and not done.report.sunk.rows:
-                    plans[place].untouched()
-            except Exception as error:
-                yield place, self._failed(job, done.failure or error)
-                continue
-            yield place, job if done.failure is None else self._failed(job, done.failure)
+
+        def conclude(place: int, done: Materialised) -> None:
+            jobs[place] = self._concluded(registry, jobs[place], plans[place], done, erased, started)
+
+        # Feast's registry takes its time for each watermark; the next view's rows are written meanwhile.
+        with ThreadPoolExecutor(1, thread_name_prefix="mlcore-watermark") as concluding:
+            concluded = [
+                concluding.submit(conclude, places[done.place], done)
+                for done in materialise(asks, base=base, route=route, progress=self.progress)
+            ]
+        for one in concluded:
+            one.result()
+
+    def _concluded(
+        self,
+        registry: BaseRegistry,
+        job: EngineJob,
+        plan: ViewPlan,
+        done: Materialised,
+        erased: Erasures,
+        started: float,
+    ) -> EngineJob:
+        """Note in the store and in the registry that a view's last row is written, or that it failed."""
+        job = replace(job, report=done.report, why_all=job.why_all or done.report.why_all)
+        try:
+            # Of who was erased meanwhile, values may have been written under keys that nobody knew then. The run
+            # is still noted as unfinished: should it die here, the next one buries them.
+            if since := self.erasures(self.repo_config).since(erased):
+                plan.bury(since)
+            if done.failure is None:
+                plan.finish(done.report)
+                self._mark(registry, job)
+            elif isinstance(done.failure, SourceError) and not done.report.sunk.rows:
+                plan.untouched()
+        except Exception as error:
+            return self._failed(job, done.failure or error, started)
+        if done.failure is not None:
+            return self._failed(job, done.failure, started)
+        return replace(job, seconds=time.monotonic() - started)
 
     def _mark(self, registry: BaseRegistry, job: EngineJob) -> None:
         task, end = job.task, _EPOCH + timedelta(microseconds=job.boundary)
@@ -254,13 +277,13 @@ class DaskComputeEngine(ComputeEngine):
             with task.tqdm_builder(rows) as bar:
                 bar.update(rows)
 
-    def _failed(self, job: EngineJob, error: BaseException) -> EngineJob:
+    def _failed(self, job: EngineJob, error: BaseException, started: float) -> EngineJob:
         # The boundary of one view's run: Feast would undo the states of all views, also of those written.
         if not isinstance(error, MlcoreError):
             _log.error(
                 "a view was not materialised", exc_info=error, extra={"view": job.task.feature_view.name}
             )
-        return replace(job, failure=error)
+        return replace(job, failure=error, seconds=time.monotonic() - started)
 
     def _clock(self) -> Clock:
         if isinstance(self.online_store, PackedOnlineStore):

@@ -7,17 +7,17 @@ for a moment, which is harmless since the greater version wins.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TypeVar
 
 import pyarrow as pa
 
 from mlflow_core.engine.sink import Sunk
 from mlflow_core.errors import StoreError
-from mlflow_core.online.backend import OnlineBackend, OnlineTable, Row
+from mlflow_core.online.backend import OnlineBackend, OnlineTable
+from mlflow_core.online.rows import Row, bytes_of
 from mlflow_core.online.write import packed_rows
 from mlflow_core.spec import FeatureView
 from mlflow_core.telemetry import get_logger
@@ -81,13 +81,13 @@ class PackedSink:
         if self._own:
             self.backend.close()
 
-    def _packed(self, table: pa.Table) -> tuple[OnlineTable, list[Row], int]:
+    def _packed(self, table: pa.Table) -> tuple[OnlineTable, Sequence[Row], int]:
         place, rows = packed_rows(self.view, table, self.boundary, self.schema, sequence=self.sequence)
         return place, rows, table.num_rows
 
-    def _taken(self, place: OnlineTable, rows: list[Row], given: int) -> Sunk:
+    def _taken(self, place: OnlineTable, rows: Sequence[Row], given: int) -> Sunk:
         changed = patiently(self.view.title, lambda: self.backend.write(place, rows))
-        return Sunk(given, changed, given - len(rows), sum(map(len, chain.from_iterable(rows))))
+        return Sunk(given, changed, given - len(rows), bytes_of(rows))
 
 
 def patiently(title: str, write: Callable[[], _Written]) -> _Written:

@@ -20,14 +20,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
-from mlflow_core.online.head import VERSION_BYTES
+from mlflow_core.online.rows import Row
 
-__all__ = ["LAST_SEQUENCE", "Ask", "AsyncReads", "Found", "OnlineBackend", "OnlineTable", "Row", "greatest"]
+__all__ = ["LAST_SEQUENCE", "Ask", "AsyncReads", "Found", "OnlineBackend", "OnlineTable", "Row"]
 
 LAST_SEQUENCE = 2**63 - 1
-
-Row: TypeAlias = tuple[bytes, bytes]
-"""A key (``keys.encode_key``) and the value stored under it (``RowCodec.encode``)."""
 
 Found: TypeAlias = Sequence[Sequence[bytes | None]]
 """What an ``Ask`` found: for each of its keys, in order, the values of its views; None for one never written."""
@@ -59,19 +56,6 @@ class Ask(NamedTuple):
     views: tuple[str, ...]
     keys: Sequence[bytes]
     features: tuple[tuple[str, ...], ...] = ()
-
-
-def greatest(rows: Sequence[Row]) -> Sequence[Row]:
-    """Return one row a key: of several the one of the greatest version, of several such the last."""
-    best = dict(rows)
-    if len(best) == len(rows):
-        return rows
-    best.clear()
-    for key, value in rows:
-        old = best.get(key)
-        if old is None or value[:VERSION_BYTES] >= old[:VERSION_BYTES]:
-            best[key] = value
-    return list(best.items())
 
 
 class OnlineBackend(Protocol):

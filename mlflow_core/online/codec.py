@@ -121,6 +121,11 @@ class RowCodec:
         return self._head
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether all rows have one length."""
+        return not self._varying
+
+    @property
     def fixed(self) -> tuple[struct.Struct, np.dtype[Any], int]:
         """How a row without values of varying length is read: what follows its head, the whole, and its size."""
         return self._struct, self._record, self._size
@@ -147,6 +152,35 @@ class RowCodec:
         Raises:
             StoreError: A feature is missing or does not have the type that the schema declares.
         """
+        return _rows(*self._packed(table, times, sequences, event_times))
+
+    def records(
+        self,
+        table: pa.Table,
+        times: npt.NDArray[np.int64],
+        sequences: npt.NDArray[np.int64],
+        event_times: pa.Array | pa.ChunkedArray | None = None,
+    ) -> npt.NDArray[Any]:
+        """Pack a table as ``encode`` does, the values side by side: for features of fixed length only.
+
+        Returns:
+            One record a row, whose bytes are the value; shape (n_rows,).
+
+        Raises:
+            StoreError: As ``encode``.
+        """
+        if self._varying:
+            raise ValueError("features of varying length have no records")
+        return self._packed(table, times, sequences, event_times)[0]
+
+    def _packed(
+        self,
+        table: pa.Table,
+        times: npt.NDArray[np.int64],
+        sequences: npt.NDArray[np.int64],
+        event_times: pa.Array | pa.ChunkedArray | None,
+    ) -> tuple[npt.NDArray[Any], list[list[bytes]]]:
+        """The fixed parts, one record a row, and the values of each feature of varying length."""
         n = table.num_rows
         records = np.zeros(n, self._record)
         records["time"] = times.astype(np.int64).view(np.uint64) ^ np.uint64(SIGN)
@@ -171,7 +205,7 @@ class RowCodec:
                 records[f"f{i}"] = ends
                 varying.append(encoded)
         records["nulls"] = np.packbits(nulls, axis=1, bitorder="little")
-        return _rows(records, varying)
+        return records, varying
 
     def decode(self, rows: Sequence[bytes]) -> Block:
         """Read values back.
@@ -340,6 +374,8 @@ def _fixed(column: pa.Array, dtype: DType) -> Any:
         return _uuids(column)
     if dtype is DType.TIMESTAMP:
         column = column.cast(pa.int64())
+    if not column.null_count:
+        return column.to_numpy(zero_copy_only=False)
     empty: Any = False if dtype is DType.BOOL else 0
     return column.fill_null(pa.scalar(empty, column.type)).to_numpy(zero_copy_only=False)
 

@@ -14,13 +14,23 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from mlflow_core.algebra.types import arrow_type, dtype_of_arrow
 from mlflow_core.errors import StoreError, nearest
 from mlflow_core.spec import DType
 
-__all__ = ["KEY_TYPES", "decode_key", "encode_key", "encode_keys", "key_value", "shown", "spelled_plainly"]
+__all__ = [
+    "KEY_TYPES",
+    "decode_key",
+    "encode_key",
+    "encode_keys",
+    "key_records",
+    "key_value",
+    "shown",
+    "spelled_plainly",
+]
 
 KEY_TYPES = (DType.INT64, DType.INT32, DType.STRING, DType.BYTES, DType.UUID)
 _INT, _STRING, _BYTES, _UUID = b"\x01", b"\x02", b"\x03", b"\x04"
@@ -96,6 +106,31 @@ def encode_keys(table: pa.Table, columns: Sequence[str]) -> list[bytes | None]:
     if len(encoded) == 1:
         return encoded[0]
     return [None if None in parts else b"".join(parts) for parts in zip(*encoded, strict=True)]
+
+
+def key_records(table: pa.Table, columns: Sequence[str]) -> npt.NDArray[Any] | None:
+    """Return the canonical bytes of each row's key side by side, where all of them have one length.
+
+    Args:
+        table: Rows with the key columns.
+        columns: The key columns, in the entity's order.
+
+    Returns:
+        One record a row, whose bytes are what ``encode_keys`` gives; shape (n_rows,). None where a key column is no
+        column of integers, or has a null.
+    """
+    found = [table.column(name) for name in columns if name in table.column_names]
+    if not columns or len(found) < len(columns):
+        return None
+    if any(not pa.types.is_integer(column.type) or column.null_count for column in found):
+        return None
+    names = [(f"kind{i}", f"value{i}") for i in range(len(found))]
+    records = np.empty(
+        table.num_rows, [field for kind, value in names for field in ((kind, "S1"), (value, ">i8"))]
+    )
+    for name, column, (kind, value) in zip(columns, found, names, strict=True):
+        records[kind], records[value] = _INT, _integers(name, column).to_numpy(zero_copy_only=False)
+    return records
 
 
 def spelled_plainly(values: Sequence[Any], dtype: DType) -> list[bytes] | None:
@@ -223,11 +258,16 @@ def _encoded_column(table: pa.Table, name: str) -> list[bytes | None]:
     return [None if value is None else _sized(kind, value) for value in data]
 
 
-def _encoded_integers(name: str, column: pa.Array) -> list[bytes | None]:
+def _integers(name: str, column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     try:
-        filled = column.cast(pa.int64()).fill_null(0)
+        return whole.cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise StoreError(f'key column "{name}": {error}', expected="int64") from error
+
+
+def _encoded_integers(name: str, column: pa.Array) -> list[bytes | None]:
+    filled = _integers(name, column).fill_null(0)
     records = np.empty(len(column), np.dtype([("kind", "S1"), ("value", ">i8")]))
     records["kind"], records["value"] = _INT, filled.to_numpy(zero_copy_only=False)
     packed = records.tobytes()

@@ -18,17 +18,17 @@ from pathlib import Path
 
 from mlflow_core.config.clock import Clock, SystemClock
 from mlflow_core.errors import StoreError
-from mlflow_core.online.backend import LAST_SEQUENCE, Ask, Found, OnlineTable, Row, greatest
+from mlflow_core.online.backend import LAST_SEQUENCE, Ask, Found, OnlineTable
 from mlflow_core.online.head import (
     KIND_AT,
     SCHEMA_AT,
     VERSION_BYTES,
     Kind,
     is_tombstone,
-    schema_of,
     tombstone,
     version_of,
 )
+from mlflow_core.online.rows import Row, greatest, one_schema
 
 __all__ = ["FILE_LAYOUT", "SqliteBackend"]
 
@@ -110,13 +110,9 @@ class SqliteBackend:
         """Write rows of one view in one transaction; see ``OnlineBackend.write``."""
         if not rows:
             return 0
-        schemas = {schema_of(value) for _, value in rows}
-        if len(schemas) > 1:
-            raise StoreError(
-                f"rows of {len(schemas)} schemas were written at once", object=f'view "{table.view}"'
-            )
+        schema = one_schema(rows, table.view)
         with self._transaction() as connection:
-            number = self._current(connection, table.view, schemas.pop())
+            number = self._current(connection, table.view, schema)
             before = connection.total_changes
             # In the order of the tree they are kept in, which is nearly twice as fast.
             connection.executemany(_UPSERT, ((number, key, value) for key, value in sorted(greatest(rows))))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from mlflow_core.errors import StoreError, nearest
-from mlflow_core.online.backend import OnlineTable, Row
+from mlflow_core.online.backend import OnlineTable
 from mlflow_core.online.codec import microseconds
-from mlflow_core.online.keys import encode_keys
+from mlflow_core.online.keys import encode_keys, key_records
 from mlflow_core.online.layout import codec_of, table_of, versioned_by_boundary
+from mlflow_core.online.rows import Row, RowBlock
 from mlflow_core.spec import FeatureView
 
 __all__ = ["CREATED", "EVENT_TIME", "packed_rows"]
@@ -26,7 +29,7 @@ def packed_rows(
     schema: pa.Schema | None = None,
     *,
     sequence: int = 0,
-) -> tuple[OnlineTable, list[Row]]:
+) -> tuple[OnlineTable, Sequence[Row]]:
     """Pack what a materialisation computed, for the backend to write.
 
     The version's time is the boundary if the view has windows or its events have an identity, since then a value
@@ -64,7 +67,10 @@ def packed_rows(
             untold = (sequences == times) | (sequences == 0)  # a native view's source is not declared here
             sequences = np.where(untold, np.maximum(sequences, sequence), sequences)
     codec = codec_of(view, schema or table.schema)
-    values = codec.encode(table, times, sequences, table.column(EVENT_TIME) if codec.timed else None)
+    events = table.column(EVENT_TIME) if codec.timed else None
+    if codec.is_fixed and (spelled := key_records(table, view.keys)) is not None:
+        return table_of(view), RowBlock(spelled, codec.records(table, times, sequences, events))
+    values = codec.encode(table, times, sequences, events)
     keys = encode_keys(table, view.keys)
     return table_of(view), [(key, value) for key, value in zip(keys, values, strict=True) if key is not None]
 

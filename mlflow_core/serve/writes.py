@@ -216,7 +216,7 @@ def _refuse_unknown(source: str, targets: Sequence[PushTarget], names: Sequence[
             raise unknown(what, name, known, status=422)
 
 
-def _packed(target: PushTarget, table: pa.Table, erasures: Erasures) -> tuple[OnlineTable, list[Row]]:
+def _packed(target: PushTarget, table: pa.Table, erasures: Erasures) -> tuple[OnlineTable, Sequence[Row]]:
     """Pack the rows of those who were not erased since: the store may have lost, or never had, their tombstones."""
     here = erasures.within(target.view.keys)
     if here:

@@ -50,6 +50,11 @@ class DataFile:
     partition: Mapping[str, str | None]
     touched: str = ""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is in a file system of this machine."""
+        return self.url.startswith(_LOCAL)
+
 
 def find_files(source: ParquetSource, base: str) -> tuple[DataFile, ...]:
     """List the files of a source in path order.
@@ -103,7 +108,7 @@ def open_parquet(file: DataFile) -> Iterator[pq.ParquetFile]:
         ValueError: Its server cannot give a piece of it.
         pa.ArrowInvalid: It is no Parquet file.
     """
-    if file.url.startswith(_LOCAL):
+    if file.is_local:
         # Not mapped into memory: a file that shrinks meanwhile would kill the process instead of raising.
         with pq.ParquetFile(file.url.removeprefix(_LOCAL)) as opened:
             yield opened
@@ -123,7 +128,7 @@ def read_end(file: DataFile, length: int) -> bytes:
     Raises:
         OSError: It cannot be read.
     """
-    if file.url.startswith(_LOCAL):
+    if file.is_local:
         with Path(file.url.removeprefix(_LOCAL)).open("rb") as handle:
             handle.seek(max(0, handle.seek(0, SEEK_END) - length))
             return handle.read()

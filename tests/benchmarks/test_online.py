@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from benchmarks.online.steady import CUT, REFUSED, SILENT, Steady, whole_answer
 from benchmarks.online.watching import Seen, kind_of_error
 from benchmarks.online.world import CASES, KEY, VIEWS, bodies, features_of, keys_asked, make_world
 
-STEADY = Steady(700.0, 60.0, 4.0, {"status 200": 42_000, "status 503": 9}, {})
+STEADY = Steady(700.0, 701.0, 60.0, 4.0, {"status 200": 42_000, "status 503": 9}, {})
 FEAST_ANSWER = {
     "metadata": {"feature_names": ["b", "user_id", "a"]},
     "results": [
@@ -301,6 +302,8 @@ def test_a_soak_counts_what_nothing_explains() -> None:
         False,
     )
     assert rows["lost writes"].equal is False
+    rows = {row.metric: row for row in soak_rows(seen, told, replace(STEADY, offered=486.0), STEADY, 0)}
+    assert (rows["requests/s sent"].ratio, rows["requests/s sent"].holds) == (0.69, False)
 
 
 def test_errors_of_connections_are_told_apart() -> None:

@@ -7,12 +7,14 @@ import struct
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from mlflow_core.config.clock import FixedClock
 from mlflow_core.errors import StoreError, StoreTimeout
 from mlflow_core.online.backend import OnlineTable
 from mlflow_core.online.redis.backend import RedisBackend
+from mlflow_core.online.rows import RowBlock
 from mlflow_core.testing.online_contract import stored
 from tests.online.asking import ask, read_async
 from tests.servers.certificates import make_certificates
@@ -254,9 +256,12 @@ def test_a_server_that_hangs_is_a_timeout(server, opened):
     assert backend.read(ask(b"other")) == [[[None]]]
 
 
-def test_scripts_that_redis_forgot_are_sent_again(backend, server):
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_scripts_that_redis_forgot_are_sent_again(backend, server, side_by_side):
     """Between two calls, and in the middle of a write."""
-    rows = [stored(struct.pack(">I", i), 1) for i in range(100_000)]
+    pairs = [stored(struct.pack(">I", i), 1) for i in range(100_000)]
+    keys, values = zip(*pairs, strict=True)
+    rows = RowBlock(np.array(keys, "V4"), np.array(values, f"V{len(values[0])}")) if side_by_side else pairs
     stop = threading.Event()
 
     def forget():
@@ -274,7 +279,7 @@ def test_scripts_that_redis_forgot_are_sent_again(backend, server):
         forgetting.join()
     with server.client() as client:
         assert client.info("errorstats")["errorstat_NOSCRIPT"]["count"] > 0
-    assert [row[0] for row in backend.read(ask(*(key for key, _ in rows)))[0]] == [value for _, value in rows]
+    assert [row[0] for row in backend.read(ask(*keys))[0]] == list(values)
 
 
 def test_a_definition_replaced_in_the_middle_of_a_write_ends_it(backend, opened, server):

@@ -7,8 +7,10 @@ is in memory at once is bounded whatever the source's size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +30,8 @@ from mlflow_core.sources import SourceListing, SourcePart
 from mlflow_core.telemetry import Progress, Stage
 
 __all__ = ["FITS", "written_here"]
+
+_Item = TypeVar("_Item")
 
 FITS = 256 << 20
 """Bytes of a source, uncompressed, that are worked on from memory; sorting and computing take several times as much."""
@@ -49,30 +53,15 @@ def written_here(
         One end a run.
     """
     large: list[int] = []
-    for places in _by_source(runs).values():
-        ends: dict[int, ViewEnd] = {}
-        needed: dict[int, tuple[str, ...]] = {}
-        try:
-            listing = sources.open_source(runs[places[0]].read.view.source, base)
-            for place in places:
-                try:
-                    needed[place] = needed_columns(runs[place].read, listing.schema.names)
-                except MlcoreError as error:
-                    ends[place] = ViewEnd(place, failure=error)
-            wanted = {name for names in needed.values() for name in names}
-            columns = [name for name in listing.schema.names if name in wanted]
-            if extent_of(listing.schema, columns, listing.found).bytes > fits:
-                large += needed
-                needed = {}
-            if needed:
-                with progress.stage(f"reading {listing.source.name}", unit="rows") as stage:
-                    events = _Events.read(listing, columns, stage)
-        except MlcoreError as error:
-            ends |= {place: ViewEnd(place, failure=error) for place in places}
-            needed = {}
-        yield from ends.values()
-        for place, names in needed.items():
-            yield _written(place, runs[place], events, names, progress)
+    # The next view is read and computed while the store takes the rows of this one.
+    for one in _one_ahead(_computed(runs, base, progress, fits)):
+        if isinstance(one, ViewEnd):
+            yield one
+        elif isinstance(one, _Computed):
+            yield _written(one, runs[one.place], progress)
+        else:
+            large += one
+        del one  # its rows are written: none of them is kept while the next are waited for
     if large:
         cluster = Cluster(None, Path(base), cache)
         for end in written_by_buckets(
@@ -112,31 +101,95 @@ def _by_source(runs: Sequence[ViewRun]) -> dict[bytes, list[int]]:
     return found
 
 
-def _written(
-    place: int, run: ViewRun, events: _Events, columns: Sequence[str], progress: Progress
-) -> ViewEnd:
-    delta = delta_of(run.read.view, run.since, run.boundary, events.parts)
-    looked_at: list[Snapshot] = []
+@dataclass(frozen=True, slots=True)
+class _Computed:
+    """A view's rows, not written yet.
 
-    def parts() -> Iterator[SnapshotPart]:
-        given = None if isinstance(delta, str) else delta
-        fresh = None if given is None else events.of(given.fresh)
+    Attributes:
+        place: Which of the runs it is.
+        found: Its rows and what was looked at for them, or why there are none.
+        why_all: Why all entities are among them, in words; None where only changes are.
+        parts: The source's parts.
+    """
+
+    place: int
+    found: Snapshot | Exception
+    why_all: str | None
+    parts: tuple[SourcePart, ...]
+
+
+def _computed(
+    runs: Sequence[ViewRun], base: str, progress: Progress, fits: int
+) -> Iterator[_Computed | ViewEnd | list[int]]:
+    """Read each source and compute its views, each when it is asked for; sources that do not fit are only named."""
+    for places in _by_source(runs).values():
+        needed: dict[int, tuple[str, ...]] = {}
+        try:
+            listing = sources.open_source(runs[places[0]].read.view.source, base)
+            for place in places:
+                try:
+                    needed[place] = needed_columns(runs[place].read, listing.schema.names)
+                except MlcoreError as error:
+                    yield ViewEnd(place, failure=error)
+            if not needed:
+                continue
+            wanted = {name for names in needed.values() for name in names}
+            columns = [name for name in listing.schema.names if name in wanted]
+            if extent_of(listing.schema, columns, listing.found).bytes > fits:
+                yield list(needed)
+                continue
+            with progress.stage(f"reading {listing.source.name}", unit="rows") as stage:
+                events = _Events.read(listing, columns, stage)
+        except MlcoreError as error:
+            for place in needed or places:
+                yield ViewEnd(place, failure=error)
+            continue
+        for place, names in needed.items():
+            yield _snapshot(place, runs[place], events, names)
+        del events  # before the next source is read
+
+
+def _snapshot(place: int, run: ViewRun, events: _Events, columns: Sequence[str]) -> _Computed:
+    delta = delta_of(run.read.view, run.since, run.boundary, events.parts)
+    given = None if isinstance(delta, str) else delta
+    fresh = None if given is None else events.of(given.fresh)
+    found: Snapshot | Exception
+    try:
         found = snapshot_at(events.table.select(columns), run.read, run.boundary, given, fresh)
-        looked_at.append(replace(found, table=found.table.slice(0, 0)))
-        yield SnapshotPart(found.table, found.entities)
+    except Exception as error:  # told where the view's rows are asked for, as a worker would hand it over
+        found = error
+    return _Computed(place, found, delta if isinstance(delta, str) else None, events.parts)
+
+
+def _written(one: _Computed, run: ViewRun, progress: Progress) -> ViewEnd:
+    def parts() -> Iterator[SnapshotPart]:
+        if isinstance(one.found, Exception):
+            raise one.found
+        yield SnapshotPart(one.found.table, one.found.entities)
 
     try:
         with progress.stage(f"materialising {run.read.view.name}", unit="rows") as stage:
             done = write_parts(parts(), run, stage)
     except Exception as error:  # as a worker would hand it over, whatever it is
-        return ViewEnd(place, failure=error)
+        return ViewEnd(one.place, failure=error)
+    looked_at = None if isinstance(one.found, Exception) else one.found
     return ViewEnd(
-        place,
+        one.place,
         done,
-        delta if isinstance(delta, str) else None,
-        part_names(events.parts),
-        sum(one.events for one in looked_at),
-        sum(one.dropped_keys for one in looked_at),
-        sum(one.dropped_times for one in looked_at),
+        one.why_all,
+        part_names(one.parts),
+        0 if looked_at is None else looked_at.events,
+        0 if looked_at is None else looked_at.dropped_keys,
+        0 if looked_at is None else looked_at.dropped_times,
         done.failure,
     )
+
+
+def _one_ahead(items: Iterator[_Item]) -> Iterator[_Item]:
+    """Make each item in a thread while the one before it is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="mlcore-source") as thread:
+        following = thread.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = thread.submit(next, items, None)
+            yield item
+            del item  # nor is it kept here

@@ -15,8 +15,9 @@ from psycopg.abc import AdaptContext
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from mlflow_core.online.backend import Ask, Found, Row, greatest
+from mlflow_core.online.backend import Ask, Found
 from mlflow_core.online.head import KIND_AT, SCHEMA_AT, VERSION_BYTES, Kind
+from mlflow_core.online.rows import Row, greatest
 
 __all__ = ["Blobs", "Numbers", "Slots", "Statements", "Texts", "chunks", "register_arrays"]
 

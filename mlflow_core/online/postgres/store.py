@@ -23,13 +23,14 @@ import psycopg
 
 from mlflow_core.config.clock import Clock, SystemClock
 from mlflow_core.errors import StoreError
-from mlflow_core.online.backend import LAST_SEQUENCE, Ask, Found, OnlineTable, Row
-from mlflow_core.online.head import schema_of, tombstone
+from mlflow_core.online.backend import LAST_SEQUENCE, Ask, Found, OnlineTable
+from mlflow_core.online.head import tombstone
 from mlflow_core.online.postgres.loop_pool import LoopPool
 from mlflow_core.online.postgres.pool import Connected, Pool, place_of
 from mlflow_core.online.postgres.reasons import explained, is_conflict, is_loss
 from mlflow_core.online.postgres.schema import prepare_schema
 from mlflow_core.online.postgres.statements import Blobs, Slots, Statements, Texts, chunks, register_arrays
+from mlflow_core.online.rows import Row, one_schema
 
 __all__ = ["PostgresBackend"]
 
@@ -103,12 +104,8 @@ class PostgresBackend:
         """Write rows of one view in one transaction; see ``OnlineBackend.write``."""
         if not rows:
             return 0
-        schemas = {schema_of(value) for _, value in rows}
-        if len(schemas) > 1:
-            raise StoreError(
-                f"rows of {len(schemas)} schemas were written at once", object=f'view "{table.view}"'
-            )
-        schema, parts = schemas.pop(), list(chunks(rows))
+        schema = one_schema(rows, table.view)
+        parts = list(chunks(rows))
         while True:
             changed = self._done(lambda connection: self._upsert(connection, table, schema, parts))
             if changed is not None:

@@ -17,10 +17,10 @@ from typing import Any
 
 from mlflow_core.config.clock import Clock, SystemClock
 from mlflow_core.errors import StoreError
-from mlflow_core.online.backend import LAST_SEQUENCE, Ask, Found, OnlineTable, Row, greatest
-from mlflow_core.online.head import SCHEMA_AT, SIGN, tombstone
+from mlflow_core.online.backend import LAST_SEQUENCE, Ask, Found, OnlineTable
+from mlflow_core.online.head import SIGN, tombstone
 from mlflow_core.online.redis.address import parse_url
-from mlflow_core.online.redis.command import Command, call, packed
+from mlflow_core.online.redis.command import Command, bulk, bulks, call, call_head, packed
 from mlflow_core.online.redis.keys import BOUNDARY, COLUMNS, DEFINITIONS, Names, Reads, answered, field_of
 from mlflow_core.online.redis.refusals import HARMLESS, check_installed, refused
 from mlflow_core.online.redis.scripts import (
@@ -35,6 +35,7 @@ from mlflow_core.online.redis.scripts import (
     WRITE,
     Script,
 )
+from mlflow_core.online.rows import Row, RowBlock, bytes_of, greatest, one_schema
 
 __all__ = ["RedisBackend"]
 
@@ -90,13 +91,9 @@ class RedisBackend:
         """Write rows of one view, some hundred at a time; see ``OnlineBackend.write``."""
         if not rows:
             return 0
-        schemas = {value[SCHEMA_AT] for _, value in rows}
-        if len(schemas) > 1:
-            raise StoreError(
-                f"rows of {len(schemas)} schemas were written at once", object=f'view "{table.view}"'
-            )
+        schema = one_schema(rows, table.view)
         rows = greatest(rows)
-        definition = self._definition(table, schemas.pop())
+        definition = self._definition(table, schema)
         prefix = self._names.prefix(table.keys)
         if self._connections.cluster is None:
             replies = self._stored(prefix, [*definition, field_of(table.view)], rows)
@@ -205,7 +202,11 @@ class RedisBackend:
 
     def _stored(self, prefix: bytes, definition: list[bytes], rows: Sequence[Row]) -> list[Any]:
         project = self._names.project
-        size = max(1, min(_ROWS, _BYTES * len(rows) // sum([len(value) for _, value in rows])))
+        size = max(1, min(_ROWS, _BYTES * len(rows) // bytes_of(rows)))
+
+        count = -(-len(rows) // size)
+        if isinstance(rows, RowBlock):
+            return self._sent(count, _calls_of(project, prefix, definition, rows, size), harm=HARMLESS)
 
         def one(i: int) -> _Call:
             batch = rows[i * size : (i + 1) * size]
@@ -213,7 +214,7 @@ class RedisBackend:
             keys += [prefix + key for key, _ in batch]
             return keys, definition + [value for _, value in batch]
 
-        return self._called(WRITE, -(-len(rows) // size), one, harm=HARMLESS)
+        return self._called(WRITE, count, one, harm=HARMLESS)
 
     def _stored_by_slot(
         self,
@@ -259,18 +260,19 @@ class RedisBackend:
     def _called(
         self, script: Script, count: int, one: Callable[[int], _Call], *, harm: str | None = None
     ) -> list[Any]:
-        """Call a script many times over; its source is sent with the first call, and where Redis has forgotten it."""
+        """Call a script many times over."""
         if self._connections.cluster is not None and count > 1:
             self._connections.cluster.load(script)
+        return self._sent(count, lambda i, whole: call(script, *one(i), whole=whole), harm=harm)
+
+    def _sent(
+        self, count: int, one: Callable[[int, bool], Command | bytes], *, harm: str | None = None
+    ) -> list[Any]:
+        """Send calls of a script; its source goes with the first of them, and where Redis has forgotten it."""
         whole = count == 1 or self._connections.cluster is None
-
-        def calls() -> Iterator[Command]:
-            for i in range(count):
-                yield call(script, *one(i), whole=whole and i == 0)
-
-        replies = self._executed(calls(), harm)
+        replies = self._executed((one(i, whole and i == 0) for i in range(count)), harm)
         forgotten = [i for i, reply in enumerate(replies) if str(reply).startswith("NOSCRIPT")]
-        again = self._executed((call(script, *one(i)) for i in forgotten), harm) if forgotten else []
+        again = self._executed((one(i, True) for i in forgotten), harm) if forgotten else []
         for i, reply in zip(forgotten, again, strict=True):
             replies[i] = reply
         return replies
@@ -282,11 +284,12 @@ class RedisBackend:
                 raise refused(reply, self.address)
         return replies
 
-    def _executed(self, commands: Iterator[Command], harm: str | None) -> list[Any]:
+    def _executed(self, commands: Iterator[Command | bytes], harm: str | None) -> list[Any]:
         if self._connections.cluster is not None:
-            return self._connections.cluster.execute(list(commands), harm=harm)
+            unpacked = [command for command in commands if isinstance(command, Command)]
+            return self._connections.cluster.execute(unpacked, harm=harm)
         return self._connections.channels.execute(
-            ((packed(command.args), 1) for command in commands), harm=harm
+            ((one if isinstance(one, bytes) else packed(one.args), 1) for one in commands), harm=harm
         )
 
     def _asked(self, asks: Sequence[Ask]) -> Iterator[Command]:
@@ -308,6 +311,22 @@ class RedisBackend:
             yield keys
             if cursor == b"0":
                 return
+
+
+def _calls_of(
+    project: bytes, prefix: bytes, definition: Sequence[bytes], rows: RowBlock, size: int
+) -> Callable[[int, bool], bytes]:
+    """Pack calls of ``WRITE`` without a loop over rows; given a call's number and whether to send the source."""
+    keys, values = bulks(rows.spelled, prefix), bulks(rows.packed)
+    first, between = bulk([project]), bulk(definition)
+
+    def one(i: int, whole: bool) -> bytes:
+        some = slice(i * size, (i + 1) * size)
+        n = len(keys[some])
+        head = call_head(WRITE, 1 + n, len(definition) + n, whole=whole)
+        return b"".join([head, first, keys[some].tobytes(), between, values[some].tobytes()])
+
+    return one
 
 
 def _with(batches: Sequence[list[bytes]], args: Sequence[bytes], i: int) -> _Call:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from mlflow_core.online.redis.scripts import Script
 
-__all__ = ["Command", "call", "packed"]
+__all__ = ["Command", "bulk", "bulks", "call", "call_head", "packed"]
 
 
 class Command(NamedTuple):
@@ -33,6 +36,36 @@ def call(script: Script, keys: Sequence[bytes], args: Sequence[bytes], *, whole:
     """
     name = (b"EVAL", script.text) if whole else (b"EVALSHA", script.digest)
     return Command(keys[0], (*name, b"%d" % len(keys), *keys, *args))
+
+
+def call_head(script: Script, n_keys: int, n_args: int, *, whole: bool = True) -> bytes:
+    """Return what a packed call of a script begins with; its keys and arguments follow as bulk strings."""
+    name, source = (b"EVAL", script.text) if whole else (b"EVALSHA", script.digest)
+    number = b"%d" % n_keys
+    lengths = (3 + n_keys + n_args, len(name), name, len(source), source, len(number), number)
+    return b"*%d\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % lengths
+
+
+def bulk(args: Sequence[bytes]) -> bytes:
+    """Return arguments as they are sent."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(arg), arg) for arg in args])
+
+
+def bulks(records: npt.NDArray[Any], prefix: bytes = b"") -> npt.NDArray[Any]:
+    """Return arguments of one length as they are sent, side by side.
+
+    Args:
+        records: Each one's bytes; shape (n,).
+        prefix: What each of them begins with.
+
+    Returns:
+        One record an argument; shape (n,).
+    """
+    width = records.itemsize
+    head = b"$%d\r\n%b" % (len(prefix) + width, prefix)
+    sent = np.empty(len(records), [("head", f"V{len(head)}"), ("arg", f"V{width}"), ("end", "V2")])
+    sent["head"], sent["arg"], sent["end"] = np.void(head), records.view(f"V{width}"), np.void(b"\r\n")
+    return sent
 
 
 def packed(args: Sequence[bytes]) -> bytes:
