@@ -1,7 +1,7 @@
 """Large pages for what XGBoost keeps of the rows.
 
 A tree's nodes take rows from all over the training part, so nearly every row that is looked at lies in another page, and
-the processor has to look up where: in pages of 2 MiB, of which it knows enough at once, rounds took 6 % (1M x 50) to 15 %
+the processor has to look up where: in pages of 2 MiB, of which it knows enough at once, rounds took 5 % (1M x 50) to 15 %
 (4M x 30) less of its time. Linux gives them to who asks, and ``malloc`` does not. Only memory that is taken already is
 moved, so no process grows by it; where the system has none to give, nothing happens.
 """
