@@ -12,6 +12,7 @@ from benchmarks.train.measured import Trained, measure
 __all__ = ["boosted_rows", "external_rows"]
 
 LIMIT, ONE_PROCESS = "XGBoost alone", "ours, one process"
+EXTERNAL, LIMIT_EXTERNAL = "ours, external memory", "XGBoost alone, in files"
 PEAK = "peak GiB of the largest process"
 MOST_AUC = 0.002  # difference up to which two models are as good as each other
 PAIRS = (
@@ -53,7 +54,15 @@ def _limited(case: str, ours: str, mine: Trained, peer: str, theirs: Trained, li
     if ours == ONE_PROCESS:  # whose one process holds all rows, as the limit's does
         figures.append((PEAK, *(one.process / 2**30 for one in (mine, theirs, limit))))
     return [
-        Row(case, metric, own, who, least, least / own, note=f"{peer}'s over it: {other / least:.2f}")
+        Row(
+            case,
+            metric,
+            own,
+            who,
+            least,
+            least / own,
+            note=f"{peer}'s over it: {other / least:.2f}; its AUC {limit.quality:.4f}",
+        )
         for metric, own, other, least in figures
         if own and other
     ]
@@ -63,23 +72,38 @@ def external_rows(
     scratch: Path, sizes: Sequence[int], features: int = 50, *, goals: bool = True
 ) -> list[Row]:
     """Memory and time per row of external memory from the smallest to the largest size; both are to stay."""
-    found = []
+    found: dict[str, list[Trained]] = {EXTERNAL: [], LIMIT_EXTERNAL: []}
     for count in sizes:
         data = training_set(scratch / f"{count}x{features}", count, features)
-        found.append(measure("ours, external memory", _like(scratch, features), data, scratch, within=900.0))
+        for name, runs in found.items():
+            runs.append(measure(name, _like(scratch, features), data, scratch, within=900.0))
     rows = []
-    for count, one in zip(sizes[1:], found[1:], strict=True):
+    for place, count in enumerate(sizes[1:], 1):
         case = f"XGBoost in files, {sizes[0]:,} to {count:,} x {features}"
-        first = found[0]
-        rows.append(
-            _grown(case, "peak GiB", first.process / 2**30, one.process / 2**30, 1.5 if goals else None)
-        )
-        if first.seconds and one.seconds:
-            each = [
-                1e6 * run.seconds / size for run, size in ((first, sizes[0]), (one, count)) if run.seconds
-            ]
+        few, many = (found[EXTERNAL][at] for at in (0, place))
+        rows.append(_grown(case, "peak GiB", _gib(few), _gib(many), 1.5 if goals else None))
+        if few.seconds and many.seconds:
+            each = [1e6 * run.seconds / size for run, size in ((few, sizes[0]), (many, count)) if run.seconds]
             rows.append(_grown(case, "us a row", *each, 1.25 if goals else None))
+        alone = found[LIMIT_EXTERNAL]
+        rows.append(_against_the_limit(case, (few, many), (alone[0], alone[place]), count - sizes[0]))
     return rows
+
+
+def _against_the_limit(
+    case: str, ours: tuple[Trained, Trained], alone: tuple[Trained, Trained], more: int
+) -> Row:
+    """By how much memory grows with each row, ours and XGBoost's alone: what it keeps of each is out of reach."""
+    mine, least = ((many.process - few.process) / more for few, many in (ours, alone))
+    note = f"its peak {_gib(alone[0]):.3f} and {_gib(alone[1]):.3f} GiB"
+    if alone[1].seconds is None:
+        note = alone[1].outcome
+    metric = "bytes a row by which the peak grows"
+    return Row(case, metric, mine, f"the limit: {LIMIT}", least, least / mine, note=note)
+
+
+def _gib(one: Trained) -> float:
+    return one.process / 2**30
 
 
 def _like(scratch: Path, features: int):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import xgboost
 from distributed import Client
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.train.alone import Alone
 from mlflow_core.config.cluster import ClusterSettings
 from mlflow_core.engine.cluster.connect import open_cluster
 from mlflow_core.spec import XGBoost
@@ -118,47 +118,16 @@ def pandas_here() -> Iterator[Any]:
     yield train
 
 
-class _OverAndOver(xgboost.DataIter):
-    """As many rows as there are, of one batch that lies in memory."""
-
-    def __init__(self, batch: dict[str, Any], count: int) -> None:
-        self._batch, self._count, self._given = batch, count, 0
-        super().__init__(release_data=True)
-
-    def next(self, input_data: Callable[..., Any]) -> bool:
-        size = min(len(self._batch["label"]), self._count - self._given)
-        if size:
-            input_data(**{name: value[:size] for name, value in self._batch.items()})
-            self._given += size
-        return bool(size)
-
-    def reset(self) -> None:
-        self._given = 0
+@contextmanager
+def alone_here() -> Iterator[Any]:
+    """The limit in one process."""
+    yield Alone(SETTINGS, ROUNDS, auc)
 
 
 @contextmanager
-def xgboost_alone() -> Iterator[Any]:
-    """The limit: XGBoost bins and boosts as many rows, which it finds in memory, with edges that it need not look for."""
-
-    def train(data: TrainingData, _: Path) -> Callable[[], float]:
-        table = next(pq.ParquetFile(data.files("train")[0]).iter_batches(8_192))
-        columns = [table.column(name).to_numpy() for name in data.features]
-        batch = {
-            "data": np.column_stack(columns),
-            "label": table.column("label").to_numpy(zero_copy_only=False),
-        }
-        edges = xgboost.QuantileDMatrix(batch["data"], max_bin=256)
-
-        def matrix(part: str, ref: Any) -> xgboost.QuantileDMatrix:
-            count = sum(pq.read_metadata(path).num_rows for path in data.files(part))
-            return xgboost.QuantileDMatrix(_OverAndOver(batch, count), ref=ref, max_bin=256)
-
-        rows = matrix("train", edges)
-        valid = matrix("validate", rows)
-        xgboost.train(SETTINGS, rows, ROUNDS, evals=[(valid, "v")], verbose_eval=False)
-        return lambda: math.nan  # of rows that are always the same
-
-    yield train
+def alone_external() -> Iterator[Any]:
+    """The limit of external memory."""
+    yield Alone(SETTINGS, ROUNDS, auc, in_files=True)
 
 
 CONTESTANTS = {
@@ -167,5 +136,6 @@ CONTESTANTS = {
     "ours, two workers": ours_on_dask,
     "xgboost.dask": xgboost_dask,
     "pandas": pandas_here,
-    "XGBoost alone": xgboost_alone,
+    "XGBoost alone": alone_here,
+    "XGBoost alone, in files": alone_external,
 }

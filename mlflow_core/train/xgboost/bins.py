@@ -94,7 +94,8 @@ class Binning:
     def _separators(self, matrix: StoredMatrix) -> NDArray[np.float32]:
         """Some features after others, so that of a wide matrix not all that is drawn is held at once."""
         features = self._preprocessing.width
-        weights = self._columns.arrays(drawn(matrix, SAMPLE_ROWS, slice(features, None))).get("weight")
+        beside = drawn(matrix, SAMPLE_ROWS, slice(features, None)) if self._columns.weighs else None
+        weights = None if beside is None else self._columns.arrays(beside)["weight"]
         at_once = max(1, _DRAWN_BYTES // (4 * SAMPLE_ROWS))
         some = (slice(first, min(first + at_once, features)) for first in range(0, features, at_once))
         return np.hstack(
@@ -146,12 +147,11 @@ class _Unlabelled(Batches):
         if self._ended:
             return False
         self._ended = True
-        weights = self._columns.weight is not None or bool(self._columns.class_weights)
         input_data(
             data=_last_categories(self._preprocessing),
             feature_names=list(self._preprocessing.columns),
             feature_types=self._preprocessing.xgboost_types,
-            **({"weight": np.ones(1, dtype=np.float32)} if weights else {}),
+            **({"weight": np.ones(1, dtype=np.float32)} if self._columns.weighs else {}),
         )
         return True
 

@@ -58,6 +58,11 @@ class Columns:
         more = (self.weight,) if self.weight is not None else ()
         return tuple(dict.fromkeys((self.label, *more, *(self.bounds or ()), *self.targets)))
 
+    @property
+    def weighs(self) -> bool:
+        """Whether ``arrays`` has a weight for each row."""
+        return self.weight is not None or bool(self.class_weights)
+
     def arrays(self, values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """The columns of some rows as XGBoost names them.
 
