@@ -36,7 +36,6 @@ class WholeRequests:
         self.head = b""
         self._targets = targets
         self._heard = _Heard()
-        self._parser = self._heard.parser()
 
     def read(self, data: bytes) -> WholeRequest | bytes | None:
         """Read what has come in.
@@ -53,7 +52,7 @@ class WholeRequests:
                 return data
             heard.forget()
         try:
-            self._parser.feed_data(data)
+            heard.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             heard.plain = False
         if heard.plain and heard.begun == 1 and heard.target in self._targets:
@@ -68,23 +67,22 @@ class WholeRequests:
     def left(self) -> bytes:
         """Forget the head that waits for its body, and return it."""
         head, self.head = self.head, b""
-        self._parser = self._heard.parser()  # the old one waits for the rest
+        self._heard.anew()
         return head
 
 
 class _Heard:
     """What the parser has told of the bytes that it was given."""
 
-    __slots__ = ("_parser", "accept", "begun", "body", "ended", "plain", "target", "waits")
+    __slots__ = ("accept", "begun", "body", "ended", "parser", "plain", "target", "waits")
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
+        self.anew()
         self.forget()
 
-    def parser(self) -> httptools.HttpRequestParser:
-        """Return a fresh parser, which tells this what it reads."""
-        self._parser = httptools.HttpRequestParser(self)
-        return self._parser
+    def anew(self) -> None:
+        """Take another parser: one that has begun something waits for the rest of it."""
+        self.parser = httptools.HttpRequestParser(self)
 
     def forget(self) -> None:
         self.begun = self.ended = 0
@@ -111,7 +109,7 @@ class _Heard:
             self.waits = int(value) <= _LONGEST_BODY
 
     def on_headers_complete(self) -> None:
-        parser = self._parser
+        parser = self.parser
         if parser.should_upgrade() or not parser.should_keep_alive() or parser.get_http_version() != "1.1":
             self.plain = False
 

@@ -6,35 +6,32 @@ import random
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-import orjson
 import pytest
 
 from mlflow_core.serve.app import Application, Limits
 from mlflow_core.serve.run import Served, application
+from tests.serve.bytes_of_requests import (
+    END,
+    ENDING,
+    FEAST,
+    connected,
+    feast,
+    sent,
+    told,
+    unusual,
+    usual,
+)
 from tests.serve.pushed_shop import BEARER, SOURCE, pushed_project, row
 from tests.serve.shop import NOW, mlcore, running, until
 from tests.servers.redis import Server, redis_server
 
 LIMITS = Limits(refresh_s=60.0, deadline_s=5.0, body_bytes=20_000)
-END = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-# They end a connection at once: what uvicorn says of requests before and behind them depends on how they come in.
-ENDING = {
-    "upgrade",
-    "last",
-    "two lengths",
-    "length and chunks",
-    "no HTTP",
-    "no header",
-    "line feeds",
-    "junk behind",
-}
-FEAST, OURS = "/get-online-features", "/v1/features"
 
 
 @pytest.fixture(scope="module")
@@ -85,102 +82,8 @@ def uvicorns(project: Path, ours: str) -> Iterator[str]:
         yield url
 
 
-def feast(*users: object, service: str = "plain", **more: object) -> bytes:
-    return orjson.dumps({"feature_service": service, "entities": {"user_id": users}, **more})
-
-
-def compact(*users: object, service: str = "plain", **more: object) -> bytes:
-    return orjson.dumps({"service": service, "entities": [{"user_id": one} for one in users], **more})
-
-
 def post(url: str, path: str, body: bytes, **headers: str) -> httpx.Response:
     return httpx.post(url + path, content=body, headers=headers, timeout=30.0)
-
-
-def sent(
-    path: str, body: bytes, *headers: str, start: str = "POST", version: str = "1.1", length: bool = True
-) -> bytes:
-    lines = [f"{start} {path} HTTP/{version}", "Host: shop", *headers]
-    lines += [f"Content-Length: {len(body)}"] if length else []
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def chunked(body: bytes) -> bytes:
-    parts = [body[i : i + 7] for i in range(0, len(body), 7)]
-    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
-
-
-def usual() -> dict[str, bytes]:
-    """Requests of which most are answered directly."""
-    tills = orjson.dumps({"feature_service": "tills", "entities": {"till_id": [1, 7]}})
-    references = orjson.dumps({"features": ["spending:orders_24h"], "entities": {"user_id": [1]}})
-    arrow = "Accept: application/vnd.apache.arrow.stream"
-    return {
-        "one": sent(FEAST, feast(1)),
-        "two, other spelling": sent(FEAST, feast(2, 1, full_feature_names=True), "accept: */*", "X-Y: z"),
-        "unknown key": sent(FEAST, feast(1, 99)),
-        "null key": sent(FEAST, feast(1, None)),
-        "no rows": sent(FEAST, feast()),
-        "versions": sent(FEAST, feast(1, include_feature_view_version_metadata=True)),
-        "text and lists": sent(FEAST, tills),
-        "references": sent(FEAST, references),
-        "ours": sent(OURS, compact(1)),
-        "ours, more": sent(OURS, compact(1, 2, types=True, event_timestamps=True)),
-        "ours, arrow": sent(OURS, compact(1, 2), arrow),
-        "chunks at once": sent(FEAST, chunked(feast(1)), "Transfer-Encoding: chunked", length=False),
-        "kept alive": sent(FEAST, feast(2), "Connection: keep-alive"),
-    }
-
-
-def unusual() -> dict[str, bytes]:
-    """Requests that are uvicorn's, or refused."""
-    on_demand = orjson.dumps({"feature_service": "shop", "entities": {"user_id": [1], "basket": [2.0]}})
-    return {
-        "no JSON": sent(FEAST, b"{"),
-        "no object": sent(FEAST, b"[]"),
-        "another type": sent(FEAST, feast("x")),
-        "no service": sent(FEAST, feast(1, service="none")),
-        "unknown field": sent(OURS, compact(1, nothing=1)),
-        "on demand": sent(FEAST, on_demand),
-        "too large": sent(FEAST, b"x" * 20_001),
-        "empty": sent(FEAST, b""),
-        "query": sent(FEAST + "?x=1", feast(1)),
-        "quoted": sent("/get%2Donline-features", feast(1)),
-        "absolute": sent("http://shop" + FEAST, feast(1)),
-        "elsewhere": sent("/nowhere", feast(1)),
-        "HEAD": sent(FEAST, b"", start="HEAD", length=False),
-        "GET": sent("/health", b"", start="GET", length=False),
-        "PUT": sent(FEAST, feast(1), start="PUT"),
-        "services": sent("/v1/services", b"", start="GET", length=False),
-        "old": sent(FEAST, feast(1), "Connection: keep-alive", version="1.0"),
-        "last": sent(FEAST, feast(1), "Connection: close"),
-        "expects": sent(FEAST, feast(1), "Expect: 100-continue"),
-        "upgrade": sent(FEAST, feast(1), "Connection: Upgrade", "Upgrade: h2c"),
-        "empty line first": b"\r\n" + sent(FEAST, feast(1)),
-        "two lengths": sent(FEAST, feast(1), "Content-Length: 3"),
-        "length and chunks": sent(FEAST, chunked(feast(1)), "Transfer-Encoding: chunked"),
-        "no HTTP": b"POST nothing\r\n\r\n",
-        "no header": sent(FEAST, feast(1), "no header"),
-        "line feeds": sent(FEAST, feast(1)).replace(b"\r\n", b"\n"),
-        "junk behind": sent(FEAST, feast(1)) + b"junk",
-    }
-
-
-def told(url: str, pieces: Sequence[bytes], pause_s: float = 0.0) -> bytes:
-    """Send pieces on one connection, and return all that comes until its end; the date, which goes on, is taken out."""
-    host, port = url.removeprefix("http://").split(":")
-    came = b""
-    with socket.create_connection((host, int(port)), 10) as connection:
-        try:
-            for piece in pieces:
-                connection.sendall(piece)
-                if pause_s:
-                    time.sleep(pause_s)
-            while part := connection.recv(1 << 16):
-                came += part
-        except ConnectionError:
-            pass  # reset by who does not read what is too much
-    return re.sub(rb"\r\ndate: [^\r]*", b"", came)
 
 
 @pytest.mark.parametrize("name", [*usual(), *unusual()])
@@ -251,13 +154,6 @@ def hanging(redis: Server) -> Iterator[None]:
         yield
     finally:
         redis.resume()
-
-
-def connected(stack: ExitStack, url: str, data: bytes) -> socket.socket:
-    host, port = url.removeprefix("http://").split(":")
-    connection = stack.enter_context(socket.create_connection((host, int(port)), 30))
-    connection.sendall(data)
-    return connection
 
 
 def metric(url: str, start: str) -> float:
@@ -364,3 +260,51 @@ def test_numbers_are_counted_as_on_the_ordinary_way(ours: str, uvicorns: str) ->
     mine, theirs = more(ours), more(uvicorns)
     assert {name: n for name, n in mine.items() if n} == {name: n for name, n in theirs.items() if n}
     assert mine[f'mlcore_requests_total{{route="{FEAST}",status="200"}}'] > 5
+
+
+def test_a_body_that_does_not_follow_its_head_is_told_in_time(project: Path) -> None:
+    """Uvicorn gets what has come, and the limits of bodies with it; meanwhile others are answered."""
+    app = opened(project, deadline_s=0.5)
+    with running(app) as url, ExitStack() as stack:
+        until(lambda: post(url, FEAST, feast(1)).status_code == 200)
+        head = sent(FEAST, feast(1))[: -len(feast(1))]
+        slow = connected(stack, url, head)
+        assert post(url, FEAST, feast(1)).status_code == 200
+        started = time.monotonic()
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+        assert time.monotonic() - started < 5
+
+
+def test_a_head_at_the_end_of_the_server_gets_its_answer(project: Path) -> None:
+    app = opened(project)
+    server = running(app)
+    url = server.__enter__()
+    with ThreadPoolExecutor(1) as pool, ExitStack() as stack:
+        until(lambda: post(url, FEAST, feast(1)).status_code == 200)
+        slow = connected(stack, url, sent(FEAST, feast(1))[: -len(feast(1))])
+        time.sleep(0.2)
+        ended = pool.submit(server.__exit__, None, None, None)
+        time.sleep(0.3)
+        slow.sendall(feast(1))
+        came = b""
+        while part := slow.recv(4096):
+            came += part
+        ended.result()
+    assert came.startswith(b"HTTP/1.1 200 OK")
+    assert b"\r\nconnection: close\r\n" in came
+
+
+def test_what_is_unforeseen_in_one_request_is_its_own_fault_and_the_next_is_answered(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = opened(project)
+    with running(app) as url, httpx.Client(base_url=url, timeout=30.0) as client:
+        until(lambda: client.post(FEAST, content=feast(1)).status_code == 200)
+        ended = app.direct.routes.ended
+        monkeypatch.setattr(app.direct.routes, "ended", lambda *_: 1 // 0)
+        failed = client.post(FEAST, content=feast(1))
+        monkeypatch.setattr(app.direct.routes, "ended", ended)
+        assert (failed.status_code, app.metrics.in_flight) == (500, 0)
+        assert "fault" in failed.json()["error"]
+        assert client.post(FEAST, content=feast(1)).status_code == 200
+    assert app.begun[-2:] == [True, True]  # type: ignore[attr-defined]
