@@ -14,21 +14,21 @@ from benchmarks.online.load import Load, drive, write_bodies
 from benchmarks.online.servers import empty_server
 from benchmarks.online.serving import FEASTS, WARM_UP, Driven
 from benchmarks.online.stores import RedisServer, redis_server
-from benchmarks.online.world import CASES, bodies, keys_asked
+from benchmarks.online.world import CASES, Case, bodies, keys_asked
 from benchmarks.results import Row
 
 __all__ = ["Empty", "empty_handlers", "hmget_rates", "limit_rows"]
 
-CASE = CASES[1]  # 1 x 50
-MOST_CPU = 1 / 5  # at most five times an empty handler's
-BODY_BYTES = 3_200  # of an answer, where none was measured
-FIELDS, FIELD_BYTES = 5, 112
+SMALL, CASE = CASES[:2]  # 1 x 10, 1 x 50
+MOST_CPU = 1 / 5  # at most five times an empty handler's, for 1 x 50
+BODY_BYTES = {SMALL.name: 1_300, CASE.name: 6_000}  # of an answer, where none was measured
+FIELD_BYTES = 112
 STOCK = "uvicorn"
 
 
 @dataclass(frozen=True)
 class Empty:
-    """What an empty handler did under the load of 1 x 50."""
+    """What an empty handler did under the load of a case."""
 
     load: Load
     cpu_us: float
@@ -38,18 +38,19 @@ def limit_rows(
     ours: Driven | None, n_entities: int, *, seconds: float, scratch: Path, said: Callable[[str], None]
 ) -> list[Row]:
     """Compare ours (or nothing) with the limits."""
-    mine = None if ours is None else ours.figures.get((FEASTS.path, CASE.name))
-    n_bytes = mine.body_bytes if mine else BODY_BYTES
     rows: list[Row] = []
-    for name, empty in empty_handlers(
-        n_entities, n_bytes, seconds=seconds, scratch=scratch, said=said
-    ).items():
-        peer, goal = f"empty handler, {name}", MOST_CPU if name == STOCK else None
-        cpu, rate = (mine.cpu_us, mine.load.rate) if mine else (None, None)
-        case = f"{CASE.name}, {n_bytes} bytes"
-        rows.append(versus(case, "server CPU us a request", cpu, peer, empty.cpu_us, goal=goal))
-        rows.append(versus(case, "requests/s", rate, peer, empty.load.rate, more_is_better=True))
-        rows.append(versus(case, "p99 ms", mine.load.p99_ms if mine else None, peer, empty.load.p99_ms))
+    for case, names in ((SMALL, (STOCK,)), (CASE, SERVERS)):
+        mine = None if ours is None else ours.figures.get((FEASTS.path, case.name))
+        n_bytes = mine.body_bytes if mine else BODY_BYTES[case.name]
+        for name, empty in empty_handlers(
+            case, n_entities, n_bytes, seconds=seconds, scratch=scratch, said=said, names=names
+        ).items():
+            peer, goal = f"empty handler, {name}", MOST_CPU if (case, name) == (CASE, STOCK) else None
+            cpu, rate = (mine.cpu_us, mine.load.rate) if mine else (None, None)
+            told = f"{case.name}, {n_bytes} bytes"
+            rows.append(versus(told, "server CPU us a request", cpu, peer, empty.cpu_us, goal=goal))
+            rows.append(versus(told, "requests/s", rate, peer, empty.load.rate, more_is_better=True))
+            rows.append(versus(told, "p99 ms", mine.load.p99_ms if mine else None, peer, empty.load.p99_ms))
     with redis_server(scratch / "redis-limit") as redis:
         for (case_name, peer), rate in hmget_rates(redis, seconds=seconds, said=said).items():
             found = None if ours is None else ours.figures.get((FEASTS.path, case_name))
@@ -59,6 +60,7 @@ def limit_rows(
 
 
 def empty_handlers(
+    case: Case,
     n_entities: int,
     n_bytes: int,
     *,
@@ -67,8 +69,8 @@ def empty_handlers(
     said: Callable[[str], None],
     names: Sequence[str] = SERVERS,
 ) -> dict[str, Empty]:
-    """Drive empty handlers under each server with the requests of 1 x 50."""
-    file = write_bodies(scratch / "empty.txt", bodies(CASE, keys_asked(CASE, n_entities, 2_000)))
+    """Drive empty handlers under each server with the requests of a case."""
+    file = write_bodies(scratch / "empty.txt", bodies(case, keys_asked(case, n_entities, 2_000)))
     found = {}
     for name in names:
         with empty_server(scratch, name, n_bytes) as server:
@@ -77,7 +79,7 @@ def empty_handlers(
             load = drive(server.url, FEASTS.path, file, seconds=seconds)
             found[name] = one = Empty(load, (server.cpu() - spent) / max(load.requests, 1) * 1e6)
         said(
-            f"  empty handler, {name}: {load.rate:,.0f}/s, p50 {load.p50_ms:.2f} ms, p99 {load.p99_ms:.2f} ms, "
+            f"  {case.name}: empty handler, {name}: {load.rate:,.0f}/s, p50 {load.p50_ms:.2f} ms, p99 {load.p99_ms:.2f} ms, "
             f"{one.cpu_us:.1f} us CPU"
         )
     return found
@@ -86,19 +88,20 @@ def empty_handlers(
 def hmget_rates(
     redis: RedisServer, *, seconds: float, said: Callable[[str], None]
 ) -> dict[tuple[str, str], float]:
-    """Return requests/s of Redis alone by (case, what it is): five fields of random hashes, one or 100 at a time."""
+    """Return requests/s of Redis alone by (case, what it is): a field a view of random hashes, one or 100 at a time."""
     binary = shutil.which("redis-benchmark")
     if binary is None:
         raise RuntimeError("redis-benchmark is missing: make bench-online installs it")
-    fields = [f"v{number}" for number in range(FIELDS)]
+    every = [f"v{number}" for number in range(len(CASE.views))]
     n_keys = 20_000
     with redis.client() as client, client.pipeline(transaction=False) as pipe:
         for number in range(n_keys):
             # redis-benchmark writes random numbers in twelve digits.
-            pipe.hset(f"k:{number:012d}", mapping=dict.fromkeys(fields, b"x" * FIELD_BYTES))
+            pipe.hset(f"k:{number:012d}", mapping=dict.fromkeys(every, b"x" * FIELD_BYTES))
         pipe.execute()
     found: dict[tuple[str, str], float] = {}
-    for case, pipeline in (("1 x 50", 1), ("100 x 50", 100)):
+    for case in (SMALL, CASE, CASES[-1]):
+        pipeline, fields = case.entities, every[: len(case.views)]
         n = int(seconds * (40_000 if pipeline == 1 else 150_000))
         command = [
             binary,
@@ -122,8 +125,8 @@ def hmget_rates(
         )
         rate = rate_of_csv(done.stdout) / pipeline
         how = f"Redis alone, {'one HMGET' if pipeline == 1 else f'{pipeline} HMGET in a pipeline'}"
-        found[case, how] = rate
-        said(f"  {how}: {rate:,.0f}/s")
+        found[case.name, how] = rate
+        said(f"  {case.name}: {how}: {rate:,.0f}/s")
     return found
 
 

@@ -17,17 +17,31 @@ begun and has not finished is half new, and ``unfinished`` says so to whoever as
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from mlflow_core.errors import StoreError
 from mlflow_core.online.rows import Row
 
-__all__ = ["LAST_SEQUENCE", "Ask", "AsyncReads", "Found", "OnlineBackend", "OnlineTable", "Row"]
+__all__ = [
+    "LAST_SEQUENCE",
+    "Ask",
+    "AsyncReads",
+    "Found",
+    "OnlineBackend",
+    "OnlineTable",
+    "Row",
+    "SoonReads",
+    "Told",
+]
 
 LAST_SEQUENCE = 2**63 - 1
 
 Found: TypeAlias = Sequence[Sequence[bytes | None]]
 """What an ``Ask`` found: for each of its keys, in order, the values of its views; None for one never written."""
+
+Told: TypeAlias = Callable[["list[Found] | StoreError"], None]
+"""Is called once, with what was found for each of the asks, or with why nothing was; it raises nothing."""
 
 
 class OnlineTable(NamedTuple):
@@ -166,4 +180,22 @@ class AsyncReads(Protocol):
 
     async def close_async(self) -> None:
         """Release the connections of the running event loop."""
+        ...
+
+
+@runtime_checkable
+class SoonReads(AsyncReads, Protocol):
+    """A backend that also tells what it has read as soon as it is there, with no task or future in between."""
+
+    def read_soon(self, asks: Sequence[Ask], told: Told) -> bool:
+        """Begin to read as ``AsyncReads.read_async`` does; on the running event loop.
+
+        Args:
+            asks: What is wanted.
+            told: Is called later, on the same loop, and never before this returns.
+
+        Returns:
+            Whether it has begun. It has not where something has to be awaited first (a connection) or nothing is
+            to be read: that is for ``read_async``, and ``told`` is not called.
+        """
         ...

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mlflow_core.algebra.types import arrow_type
 from mlflow_core.config.times import parse_time
 from mlflow_core.errors import ServeError, StoreError, UsageError, nearest
-from mlflow_core.online.keys import encode_key, key_value, shown, spelled_plainly
+from mlflow_core.online.keys import PlainSpeller, encode_key, key_value, plain_speller, shown
 from mlflow_core.spec import DType
 
 __all__ = ["KeyReader", "checked_columns", "key_reader", "request_array"]
@@ -58,15 +58,15 @@ def key_reader(
         raises ``ServeError`` where a value is not of its column's type.
     """
     names = tuple(column for column, _ in columns)
-    packed = encode is encode_key
+    plainly = [(name, plain_speller(dtype)) for name, dtype in columns] if encode is encode_key else []
+    single = plainly[0] if len(plainly) == 1 else None
 
     def read(entity_rows: Mapping[str, Sequence[Any]], n_rows: int) -> tuple[list[bytes], list[int] | None]:
         if not columns:
             return [encode(())] * n_rows, None
-        if packed:
-            plain = _plain_keys(entity_rows, columns)
-            if plain is not None:
-                return plain, None
+        plain = single[1](entity_rows[single[0]]) if single is not None else _plain_keys(entity_rows, plainly)
+        if plain is not None:
+            return plain, None
         keys: list[bytes] = []
         rows: list[int] = []
         for i, values in enumerate(zip(*(entity_rows[name] for name in names), strict=True)):
@@ -80,16 +80,16 @@ def key_reader(
 
 
 def _plain_keys(
-    entity_rows: Mapping[str, Sequence[Any]], columns: Sequence[tuple[str, DType]]
+    entity_rows: Mapping[str, Sequence[Any]], plainly: Sequence[tuple[str, PlainSpeller]]
 ) -> list[bytes] | None:
     """Return the packed keys where each value is plainly of its column's type, else None."""
     spelled = []
-    for column, dtype in columns:
-        plain = spelled_plainly(entity_rows[column], dtype)
+    for column, spell in plainly:
+        plain = spell(entity_rows[column])
         if plain is None:
             return None
         spelled.append(plain)
-    return spelled[0] if len(spelled) == 1 else list(map(b"".join, zip(*spelled, strict=True)))
+    return list(map(b"".join, zip(*spelled, strict=True))) if spelled else None
 
 
 def _checked(values: Sequence[Any], columns: Sequence[tuple[str, DType]], row: int, title: str) -> list[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -23,13 +23,14 @@ from mlflow_core.spec import DType
 
 __all__ = [
     "KEY_TYPES",
+    "PlainSpeller",
     "decode_key",
     "encode_key",
     "encode_keys",
     "key_records",
     "key_value",
+    "plain_speller",
     "shown",
-    "spelled_plainly",
 ]
 
 KEY_TYPES = (DType.INT64, DType.INT32, DType.STRING, DType.BYTES, DType.UUID)
@@ -133,37 +134,52 @@ def key_records(table: pa.Table, columns: Sequence[str]) -> npt.NDArray[Any] | N
     return records
 
 
-def spelled_plainly(values: Sequence[Any], dtype: DType) -> list[bytes] | None:
-    """Spell sent values of one key column, if each of them is just what the column's type is in Python.
+PlainSpeller: TypeAlias = Callable[[Sequence[Any]], "list[bytes] | None"]
+"""From sent values of one key column to what ``encode_key`` makes of each; None if any is null, of another type, or out of
+range: then ``key_value`` says what it is."""
+
+
+def plain_speller(dtype: DType) -> PlainSpeller:
+    """Return what spells sent values of one key column, if each of them is just what the column's type is in Python.
 
     Most are, and spelling them together takes a fraction of the time of checking each.
 
     Args:
-        values: What someone sent.
         dtype: The column's type.
 
-    Returns:
-        For each value what ``encode_key`` makes of it; None if any is null, of another type, or out of range: then
-        ``key_value`` says what it is.
-
     Example:
-        >>> spelled_plainly([1, 2], DType.INT64) == [encode_key((1,)), encode_key((2,))]
+        >>> plain_speller(DType.INT64)([1, 2]) == [encode_key((1,)), encode_key((2,))]
         True
-        >>> spelled_plainly([1, None], DType.INT64) is None
+        >>> plain_speller(DType.INT64)([1, None]) is None
         True
     """
     if dtype in (DType.INT64, DType.INT32):
+        return _plain_integers
+    return _plain_texts if dtype is DType.STRING else _nothing_plain
+
+
+def _plain_integers(values: Sequence[Any]) -> list[bytes] | None:
+    try:
+        if len(values) == 1:
+            return [_INT_KEY.pack(_INT, values[0])] if values[0].__class__ is int else None
         if set(map(type, values)) == {int}:
-            try:
-                return list(map(_INT_KEY.pack, repeat(_INT), values))
-            except struct.error:  # beyond int64
-                return None
-    elif dtype is DType.STRING and set(map(type, values)) == {str}:
-        try:
-            return [_SIZED_KEY.pack(_STRING, len(data)) + data for data in map(str.encode, values)]
-        except UnicodeEncodeError:  # half a character
-            return None
+            return list(map(_INT_KEY.pack, repeat(_INT), values))
+    except struct.error:  # beyond int64
+        pass
     return None
+
+
+def _plain_texts(values: Sequence[Any]) -> list[bytes] | None:
+    try:
+        if set(map(type, values)) == {str}:
+            return [_SIZED_KEY.pack(_STRING, len(data)) + data for data in map(str.encode, values)]
+    except UnicodeEncodeError:  # half a character
+        pass
+    return None
+
+
+def _nothing_plain(values: Sequence[Any]) -> None:
+    del values
 
 
 def key_value(value: Any, dtype: DType, column: str) -> int | str | bytes | UUID | None:

@@ -143,9 +143,15 @@ class Reader:
         asked = self.ask(entity_rows)
         return self.answer_of(asked, backend.read(asked.asks), now_us=now_us)
 
-    def ask(self, entity_rows: Mapping[str, Sequence[Any]]) -> Asked:
-        """Check entity rows and say what to read for them; see ``answer``."""
-        n_rows = checked_columns(entity_rows, self._needed)
+    def ask(self, entity_rows: Mapping[str, Sequence[Any]], *, n_rows: int | None = None) -> Asked:
+        """Check entity rows and say what to read for them; see ``answer``.
+
+        Args:
+            entity_rows: Key columns and request fields by name.
+            n_rows: How many rows there are, of a caller who knows that every column is there and has so many.
+        """
+        if n_rows is None:
+            n_rows = checked_columns(entity_rows, self._needed)
         asks, rows = [], []
         for entity in self._entities:
             keys, at = entity.keys(entity_rows, n_rows)

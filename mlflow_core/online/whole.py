@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -24,17 +24,12 @@ _EXACT = 2**53
 _NUMBERS = frozenset({DType.BOOL, DType.INT64, DType.INT32, DType.FLOAT64, DType.FLOAT32})
 
 
-class Whole(NamedTuple):
-    """Numbers of some rows.
+Whole: TypeAlias = "tuple[Any, list[int] | int]"
+"""Numbers of some rows, and their times.
 
-    Attributes:
-        columns: One sequence a feature, each of shape (n_rows,); of one row a single sequence of its numbers, which
-            may be of several views.
-        times: Times of the rows' values, microseconds since epoch, UTC, (n_rows,), or one for all of them.
-    """
-
-    columns: Any
-    times: list[int] | int
+Numbers are one sequence a feature, each of shape (n_rows,); of one row a single sequence of its numbers, which may be of
+several views. Times are microseconds since epoch, UTC, (n_rows,), or one for all of them.
+"""
 
 
 class WholeRows:
@@ -105,7 +100,7 @@ class WholeRows:
             return None
         if self._positions is not None:
             numbers = [numbers[i] for i in self._positions]
-        return Whole(numbers, time) if _writable(numbers, self.wide) else None
+        return (numbers, time) if _writable(numbers, self.wide) else None
 
     @property
     def in_one_piece(self) -> bool:
@@ -126,7 +121,7 @@ class WholeRows:
         if self._late(times, now_us):
             return None
         columns = self._columns(records)
-        return None if columns is None else Whole(columns, times)
+        return None if columns is None else (columns, times)
 
     def _times(self, records: Any) -> list[int] | int:
         if self._event_is_time:
@@ -177,21 +172,24 @@ class WholeEntity:
     def __init__(self, views: Sequence[WholeRows]) -> None:
         self.possible = all(view.in_one_piece for view in views)
         """Whether rows can be read so."""
-        self._views = views
         self._starts: list[tuple[slice, bytes]] = []
-        self._ends: list[int] = []  # of each view's numbers
+        self._at: list[int] = []  # each view's numbers, and where they end
+        self._ends: list[int] = []
         self._ttls = [(i, view.ttl) for i, view in enumerate(views) if view.ttl is not None]
         self._wide: list[int] = []
-        at, codes, count = 0, "<", 0
+        at, codes, times, count = 0, "<", ">", 0
         for view in views:
             start = view.start
             self._starts.append((slice(at + LAYOUT_AT, at + LAYOUT_AT + len(start)), start))
             self._wide += [count + i for i in view.wide]
             codes += f"{LAYOUT_AT + len(start)}x{view.codes}"
+            times += f"Q{view.size - 8}x"
             at += view.size
+            self._at.append(count)
             count += view.numbers
             self._ends.append(count)
-        self._struct = struct.Struct(codes)
+        self._numbers = struct.Struct(codes)
+        self._times = struct.Struct(times)
 
     def read(self, rows: Sequence[bytes | None], now_us: int) -> list[Whole] | None:
         """Read a row of each view, if all of them are whole; what has one time comes in one piece.
@@ -202,24 +200,24 @@ class WholeEntity:
         """
         if None in rows:
             return None
-        joined = b"".join(rows)  # type: ignore[arg-type]
-        if len(joined) != self._struct.size:
+        joined: bytes = b"".join(rows) if len(rows) > 1 else rows[0]  # type: ignore[arg-type,assignment]
+        if len(joined) != self._numbers.size:
             return None
         for at, start in self._starts:
             if joined[at] != start:
                 return None
-        numbers = self._struct.unpack(joined)
+        numbers = self._numbers.unpack(joined)
         if not _writable(numbers, self._wide):
             return None
-        times = [int.from_bytes(row[:8], "big") - SIGN for row in rows]  # type: ignore[index]
+        times = self._times.unpack(joined)  # with the sign bit flipped
         for i, ttl in self._ttls:
-            if now_us - times[i] > ttl:
+            if now_us - (times[i] - SIGN) > ttl:
                 return None
         if times.count(times[0]) == len(times):
-            return [Whole(numbers, times[0])]
+            return [(numbers, times[0] - SIGN)]
         return [
-            Whole(numbers[start:end], time)
-            for start, end, time in zip([0, *self._ends], self._ends, times, strict=False)
+            (numbers[start:end], time - SIGN)
+            for start, end, time in zip(self._at, self._ends, times, strict=True)
         ]
 
 

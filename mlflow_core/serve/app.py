@@ -37,16 +37,11 @@ from pathlib import Path
 from time import perf_counter
 
 from mlflow_core.config.principal import Principal
-from mlflow_core.errors import (
-    MetadataError,
-    MlcoreError,
-    ServeError,
-    StoredRowError,
-    StoreError,
-    StoreTimeout,
-)
+from mlflow_core.errors import MetadataError, MlcoreError
 from mlflow_core.metadata.tokens import Role
 from mlflow_core.serve.bodies import Bodies
+from mlflow_core.serve.direct import Direct
+from mlflow_core.serve.failures import failed
 from mlflow_core.serve.features import Features
 from mlflow_core.serve.issued import HOLDS_S
 from mlflow_core.serve.messages import (
@@ -108,6 +103,9 @@ class Application:
         access: Who may write; None lets nobody.
 
     Any ASGI server runs it; ``mlcore serve`` does so under uvicorn.
+
+    Attributes:
+        direct: Answers requests for features without ASGI, to a connection that can (``connection``).
     """
 
     def __init__(
@@ -129,6 +127,9 @@ class Application:
         self._routes = Routes(features, predictor, self.metrics, self._threads)
         self._writing = Threads(2, self.limits.deadline_s, "serve-write")
         self._writes = Writes(features, access, self._writing)
+        self.direct = Direct(
+            self._routes, self.metrics, self._full, self.limits.body_bytes, self.limits.deadline_s
+        )
         self._answers: dict[str, _Worked] = {
             "/get-online-features": ("/get-online-features", "POST", self._feast),
             "/v1/features": ("/v1/features", "POST", self._v1_features),
@@ -254,7 +255,7 @@ class Application:
         except ConnectionResetError:
             return
         except Exception as error:
-            reply = self._failed(route, error)
+            reply = failed(route, error, self.limits.deadline_s)
         self.metrics.request(route, reply.status, perf_counter() - started)
         await send_reply(send, reply, head_only=scope["method"] == "HEAD")
 
@@ -295,39 +296,12 @@ class Application:
             return json_reply(error.body(), 405, ((b"allow", told.encode()),))
         return await show()
 
-    def _failed(self, route: str, error: Exception) -> Reply:
-        """Say what went wrong; the boundary of the process for whatever was not foreseen."""
-        if isinstance(error, Refusal):
-            if error.status >= 500:
-                _log.warning("a request was not answered", extra={"route": route, "why": str(error)})
-            return _refused(error)
-        if isinstance(error, ServeError):
-            return _refused(
-                Refusal(error.what, object=error.object, expected=error.expected, hint=error.hint)
-            )
-        if isinstance(error, StoreTimeout):
-            _log.warning("the online store gave no answer in time", extra={"why": str(error)})
-            why = "the online store gave no answer in time"
-            return _refused(Refusal(why, status=504, hint="See /readyz.", degraded="store"))
-        if isinstance(error, StoredRowError):
-            _log.error("a stored row cannot be read", extra={"why": str(error)})
-            why = f"{error.object}: {error.what}"
-            return _refused(Refusal(why, status=503, hint=error.hint, retry_after_s=1, degraded="store"))
-        if isinstance(error, StoreError):
-            _log.error("the online store cannot be read", extra={"why": str(error)})
-            why = "the online store cannot be read"
-            return _refused(Refusal(why, status=503, hint="See /readyz.", retry_after_s=1, degraded="store"))
-        if isinstance(error, TimeoutError):
-            why = f"no answer within {self.limits.deadline_s:g} s"
-            _log.warning("a request was not answered", extra={"route": route, "why": why})
-            return _refused(Refusal(why, status=504, hint="See /readyz."))
-        # The caller learns that it was our fault, the log learns why.
-        _log.error("a request failed", extra={"route": route}, exc_info=error)
-        return _refused(Refusal("the server has a fault; its log holds the cause", status=500))
+    def _full(self) -> bool:
+        behind = self._threads.left_behind + self._writing.left_behind
+        return self.metrics.in_flight + behind >= self.limits.in_flight
 
     def _refuse_if_full(self) -> None:
-        behind = self._threads.left_behind + self._writing.left_behind
-        if self.metrics.in_flight + behind >= self.limits.in_flight:
+        if self._full():
             raise Refusal("too many requests at once", status=503, hint="Try again.", retry_after_s=1)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
@@ -384,12 +358,3 @@ class Application:
 _Work = Callable[[Scope, bytes], Awaitable[Reply]]
 _Worked = tuple[str, str, _Work]
 """A route, its method, and what answers it."""
-
-
-def _refused(error: Refusal) -> Reply:
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if error.retry_after_s is not None:
-        headers = ((b"retry-after", str(error.retry_after_s).encode()),)
-    if error.status == 401:
-        headers = ((b"www-authenticate", b'Bearer realm="mlcore"'),)
-    return json_reply(error.body(), error.status, headers)

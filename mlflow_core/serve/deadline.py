@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "Place"]
 
 _Result = TypeVar("_Result")
 _SWEEPS = 8
@@ -26,7 +26,7 @@ class Deadline:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._waiting: deque[_Place] = deque()
+        self._waiting: deque[Place] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def wait(self, awaited: Awaitable[_Result]) -> _Result:
@@ -40,13 +40,7 @@ class Deadline:
         """
         task = asyncio.current_task()
         assert task is not None
-        loop, waiting = task.get_loop(), self._waiting
-        if self._loop is not loop:
-            self._watch(loop)
-        while waiting and waiting[0].task is None:
-            waiting.popleft()
-        place = _Place(task, loop.time() + self.seconds)
-        waiting.append(place)
+        place = self.taken(task.get_loop(), task.cancel)
         try:
             return await awaited
         except asyncio.CancelledError:
@@ -55,7 +49,23 @@ class Deadline:
                 raise TimeoutError from None
             raise
         finally:
-            place.task = None
+            place.late = None
+
+    def taken(self, loop: asyncio.AbstractEventLoop, late: Callable[[], object]) -> Place:
+        """Take a place among those that wait; who has what it waited for leaves it by ``place.late = None``.
+
+        Args:
+            loop: The running event loop.
+            late: Is called once if it is still there in the end; it must not raise.
+        """
+        waiting = self._waiting
+        if self._loop is not loop:
+            self._watch(loop)
+        while waiting and waiting[0].late is None:
+            waiting.popleft()
+        place = Place(late, loop.time() + self.seconds)
+        waiting.append(place)
+        return place
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -68,24 +78,30 @@ class Deadline:
         waiting, now = self._waiting, loop.time()
         while waiting:
             first = waiting[0]
-            if first.task is not None:
-                if now < first.until:
-                    break
-                first.expired = True
-                first.task.cancel()
+            late = first.late
+            if late is not None and now < first.until:
+                break
             waiting.popleft()
+            if late is not None:
+                first.expired = True
+                late()
         if waiting:
             loop.call_later(self.seconds / _SWEEPS, self._sweep, loop)
         else:
             self._loop = None
 
 
-class _Place:
-    """Who waits, until when."""
+class Place:
+    """Until when somebody waits, and what is done then.
 
-    __slots__ = ("expired", "task", "until")
+    Attributes:
+        late: What is done; None once there is nothing to wait for any more.
+        expired: Whether it has been done.
+    """
 
-    def __init__(self, task: asyncio.Task[Any], until: float) -> None:
-        self.task: asyncio.Task[Any] | None = task
+    __slots__ = ("expired", "late", "until")
+
+    def __init__(self, late: Callable[[], object], until: float) -> None:
+        self.late: Callable[[], object] | None = late
         self.until = until
         self.expired = False

@@ -63,18 +63,18 @@ def feast_asked(body: bytes) -> FeastAsked:
     """
     given = json_object(body, _EXAMPLE)
     entities = given.get("entities")
-    if not isinstance(entities, dict) or not all(isinstance(values, list) for values in entities.values()):
+    if entities.__class__ is not dict or not set(map(type, entities.values())) <= _LISTS:
         raise Refusal('field "entities" is no object of lists', name="entities", expected=_EXAMPLE)
-    service, features = given.get("feature_service"), given.get("features") or []
+    service, features = given.get("feature_service"), given.get("features") or ()
     if service is not None and not isinstance(service, str):
         raise Refusal('field "feature_service" is no text', name="feature_service", expected=_EXAMPLE)
-    if not isinstance(features, list) or not all(isinstance(one, str) for one in features):
+    if features and not (isinstance(features, list) and all(isinstance(one, str) for one in features)):
         raise Refusal(
             'field "features" is no list of texts', name="features", expected='["view:feature", ...]'
         )
     if not service and not features:
         raise Refusal('neither "feature_service" nor "features" says what is wanted', expected=_EXAMPLE)
-    full, versions = (given.get(name, False) for name in _FLAGS)
+    full, versions = given.get(_FLAGS[0], False), given.get(_FLAGS[1], False)
     if full.__class__ is not bool or versions.__class__ is not bool:
         name = next(name for name in _FLAGS if not isinstance(given.get(name, False), bool))
         raise Refusal(f'field "{name}" is no boolean', name=name, expected="true or false")
@@ -145,6 +145,7 @@ class FeastWriter:
 
 
 _EXAMPLE = '{"feature_service": "...", "entities": {"column": [...]}}'
+_LISTS = {list}
 _FLAGS = ("full_feature_names", "include_feature_view_version_metadata")
 _VALUES = b'{"values":'
 

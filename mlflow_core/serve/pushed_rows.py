@@ -21,7 +21,7 @@ from mlflow_core.serve.messages import json_object
 from mlflow_core.serve.push_targets import PushTarget
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.request import mistyped
-from mlflow_core.serve.wire import read_column
+from mlflow_core.serve.wire import column_reader
 from mlflow_core.spec import DType
 
 __all__ = ["FeastPush", "Pushed", "feast_push", "pushed_of_arrow", "pushed_of_json", "table_for"]
@@ -181,7 +181,7 @@ def _arrow(name: str, dtype: DType, pushed: Pushed) -> pa.Array:
 
 def _read(name: str, dtype: DType, values: Sequence[Any]) -> pa.Array:
     try:
-        return pa.array(read_column(values, dtype), arrow_type(dtype))
+        return pa.array(column_reader(dtype)(values), arrow_type(dtype))
     except (ValueError, OverflowError):
         raise mistyped(name, dtype, values) from None
 

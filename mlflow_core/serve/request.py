@@ -14,7 +14,7 @@ from typing import Any
 from mlflow_core.serve.messages import json_object
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.served import ServedService
-from mlflow_core.serve.wire import read_column, read_text, read_value
+from mlflow_core.serve.wire import read_text, read_value
 from mlflow_core.spec import DType
 
 __all__ = [
@@ -100,14 +100,14 @@ def columns_of_rows(service: ServedService, asked: Asked) -> dict[str, Sequence[
     """
     rows = _merged(service, asked)
     columns: dict[str, Sequence[Any]] = {}
-    for name, dtype in service.columns.items():
+    for name, read in service.readers:
         try:
-            columns[name] = read_column([row[name] for row in rows], dtype)
+            columns[name] = read([row[name] for row in rows])
         except KeyError:
             at = next(i for i, row in enumerate(rows) if name not in row)
             raise _missing(service, name, at, rows[at]) from None
         except ValueError:
-            raise mistyped(name, dtype, [row[name] for row in rows]) from None
+            raise mistyped(name, service.columns[name], [row[name] for row in rows]) from None
     return columns or {"": [None] * len(rows)}
 
 
@@ -122,21 +122,22 @@ def checked_columns(service: ServedService, given: Mapping[str, Sequence[Any]]) 
         _refuse_unknown(service, given)
     columns: dict[str, Sequence[Any]] = {}
     n_rows: int | None = None
-    for name, dtype in service.columns.items():
+    for name, read in service.readers:
         values = given.get(name)
         if values is None:
             _refuse_unknown(service, given)
             raise _missing(service, name, None, given)
         if n_rows is None:
             n_rows = len(values)
-            _refuse_too_many(n_rows, "entities")
+            if n_rows > MAX_ENTITIES:
+                raise _too_many(n_rows, "entities")
         elif len(values) != n_rows:
             told = ", ".join(f"{one} {len(some)}" for one, some in given.items())
             raise Refusal(f"the entity columns have different lengths: {told}", name=name)
         try:
-            columns[name] = read_column(values, dtype)
+            columns[name] = read(values)
         except ValueError:
-            raise mistyped(name, dtype, values) from None
+            raise mistyped(name, service.columns[name], values) from None
     return columns
 
 
@@ -159,18 +160,18 @@ def _rows(given: Any, field: str) -> list[Mapping[str, Any]]:
         raise Refusal(
             f'field "{field}" is no list of objects', name=field, expected=f'"{field}": [{{...}}, ...]'
         )
-    _refuse_too_many(len(given), field)
+    if len(given) > MAX_ENTITIES:
+        raise _too_many(len(given), field)
     return given
 
 
-def _refuse_too_many(n_rows: int, field: str) -> None:
-    if n_rows > MAX_ENTITIES:
-        raise Refusal(
-            f"{n_rows} {field} were sent",
-            name=field,
-            expected=f"at most {MAX_ENTITIES}",
-            hint="Send them in parts.",
-        )
+def _too_many(n_rows: int, field: str) -> Refusal:
+    return Refusal(
+        f"{n_rows} {field} were sent",
+        name=field,
+        expected=f"at most {MAX_ENTITIES}",
+        hint="Send them in parts.",
+    )
 
 
 def _merged(service: ServedService, asked: Asked) -> Sequence[Mapping[str, Any]]:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mlflow_core.errors import UnknownNameError, UsageError
-from mlflow_core.serve.compact import ARROW_STREAM, arrow_body, takes_arrow
+from mlflow_core.online.backend import Found
 from mlflow_core.serve.feast_json import feast_asked
+from mlflow_core.serve.feature_requests import CompactRequest, FeastRequest, FeatureRequest
 from mlflow_core.serve.features import Features, reader_of
 from mlflow_core.serve.messages import Reply, json_reply
 from mlflow_core.serve.metrics import Metrics
 from mlflow_core.serve.predict import LoadedModel, Prediction, Predictor
 from mlflow_core.serve.refusal import Refusal, unknown
-from mlflow_core.serve.request import Asked, asked_of_json, checked_columns, columns_of_rows
+from mlflow_core.serve.request import Asked, asked_of_json, columns_of_rows
 from mlflow_core.serve.served import ServedReader, ServedService
 from mlflow_core.serve.store_reads import StoreReads
 from mlflow_core.serve.threads import Threads
 
-__all__ = ["Routes"]
+__all__ = ["FEATURES", "V1_FEATURES", "Routes"]
+
+V1_FEATURES = b"/v1/features"
+FEATURES = frozenset({b"/get-online-features", V1_FEATURES})
+"""The paths of requests for features."""
 
 
 class Routes:
@@ -28,6 +33,9 @@ class Routes:
         predictor: The project's models; None where there are none to be asked.
         metrics: Where values are counted.
         threads: Where blocking work is done.
+
+    Attributes:
+        reads: Reads the online store.
     """
 
     def __init__(
@@ -37,7 +45,7 @@ class Routes:
         self._predictor = predictor
         self._metrics = metrics
         self._threads = threads
-        self._reads = StoreReads(features.store, threads, metrics)
+        self.reads = StoreReads(features.store, threads, metrics)
 
     def services(self) -> Reply:
         """Answer ``GET /v1/services``: the catalogue."""
@@ -57,18 +65,7 @@ class Routes:
             service = self._features.service(asked.service)
         else:
             service = await self._of_references(asked.features)
-        served = reader_of(service, full_feature_names=asked.full_feature_names)
-        columns = checked_columns(service, asked.entities)
-        now_us, request = self._features.clock.now_us(), served.reader.ask(columns)
-        found = await self._reads.read(request.asks)
-        whole = None if served.whole is None else served.whole.read(request, found, now_us)
-        if whole is not None and served.whole is not None:
-            self._metrics.whole(served.whole.counted, request.n_rows)
-            head = served.feast.head(columns, versions=asked.versions)
-            return Reply(200, served.feast.ended(head + served.whole.feast(whole, request.n_rows)))
-        answer = await self._reads.answer(served.reader, request, found, now_us=now_us, times=True)
-        self._count(served.tallies(answer))
-        return Reply(200, served.feast.body(answer, columns, versions=asked.versions))
+        return await self._answered(FeastRequest(asked, service, self._features.clock.now_us()))
 
     async def features(self, body: bytes, accept: bytes) -> Reply:
         """Answer ``POST /v1/features``.
@@ -81,23 +78,51 @@ class Routes:
             Refusal: The request is wrong.
             StoreError: The online store cannot be read.
         """
-        asked = asked_of_json(body, needs_service=True)
-        service = self._features.service(str(asked.service))
-        served = reader_of(service, full_feature_names=asked.full_feature_names)
-        columns = columns_of_rows(service, asked)
-        now_us, request = self._features.clock.now_us(), served.reader.ask(columns)
-        found = await self._reads.read(request.asks)
-        times, arrow = asked.event_timestamps, takes_arrow(accept)
-        if served.whole is not None and not (times or arrow):
-            whole = served.whole.read(request, found, now_us)
-            if whole is not None:
-                self._metrics.whole(served.whole.counted, request.n_rows)
-                return Reply(200, served.whole.compact(whole, request.n_rows, types=asked.types))
-        answer = await self._reads.answer(served.reader, request, found, now_us=now_us, times=times)
-        self._count(served.tallies(answer))
-        if arrow:
-            return Reply(200, arrow_body(answer, times=times), ARROW_STREAM)
-        return Reply(200, served.compact.body(answer, times=times, types=asked.types))
+        return await self._answered(self._compact(body, accept))
+
+    def begun(self, path: bytes, body: bytes, accept: bytes) -> FeatureRequest | None:
+        """Read and check a request for features without waiting for anything.
+
+        Args:
+            path: One of ``FEATURES``.
+            body: The request's body.
+            accept: Its ``Accept`` header.
+
+        Returns:
+            The request; None where something has to be waited for: references that are not compiled yet, on-demand
+            functions, whose time nobody knows.
+
+        Raises:
+            Refusal: The request is wrong.
+        """
+        request: FeatureRequest
+        if path == V1_FEATURES:
+            request = self._compact(body, accept)
+        else:
+            asked = feast_asked(body)
+            if asked.service is not None:
+                service = self._features.service(asked.service)
+            else:
+                kept = self._features.catalogue.kept(asked.features)
+                if kept is None:
+                    return None
+                service = kept
+            request = FeastRequest(asked, service, self._features.clock.now_us())
+        return None if request.served.reader.computes else request
+
+    def ended(self, request: FeatureRequest, found: Sequence[Found]) -> Reply:
+        """Turn what the store found into a reply, for a request of ``begun``.
+
+        Raises:
+            StoreError: The store holds rows of another definition.
+        """
+        reply = self._whole(request, found)
+        if reply is not None:
+            return reply
+        reader = request.served.reader
+        answer = reader.answer_of(request.asked, found, now_us=request.now_us, times=request.times)
+        self._count(request.served.tallies(answer))
+        return request.reply(answer)
 
     async def predict(self, reference: str, body: bytes) -> Reply:
         """Answer ``POST /v1/predict/{model}``; scoring blocks, so it is done in a thread.
@@ -145,6 +170,29 @@ class Routes:
         }
         return json_reply(data, status=503 if state == "unready" else 200)
 
+    def _compact(self, body: bytes, accept: bytes) -> CompactRequest:
+        asked = asked_of_json(body, needs_service=True)
+        service = self._features.service(str(asked.service))
+        return CompactRequest(asked, accept, service, self._features.clock.now_us())
+
+    async def _answered(self, request: FeatureRequest) -> Reply:
+        found = await self.reads.read(request.asked.asks)
+        reply = self._whole(request, found)
+        if reply is not None:
+            return reply
+        answer = await self.reads.answer(
+            request.served.reader, request.asked, found, now_us=request.now_us, times=request.times
+        )
+        self._count(request.served.tallies(answer))
+        return request.reply(answer)
+
+    def _whole(self, request: FeatureRequest, found: Sequence[Found]) -> Reply | None:
+        writes, wholes = request.whole, request.wholes(found)
+        if writes is None or wholes is None:
+            return None
+        self._metrics.whole(writes.counted, request.asked.n_rows)
+        return Reply(200, request.whole_body(writes, wholes))
+
     def _model(self, reference: str) -> tuple[Predictor, LoadedModel]:
         if self._predictor is None:
             raise unknown(f'there is no model "{reference}"', reference, (), status=404)
@@ -165,7 +213,7 @@ class Routes:
 
     async def close(self) -> None:
         """Close the event loop's connections."""
-        await self._reads.close()
+        await self.reads.close()
 
     def _count(self, tallies: Iterable[tuple[str, str, int]]) -> None:
         for view, status, count in tallies:

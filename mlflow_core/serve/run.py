@@ -28,6 +28,7 @@ from mlflow_core.feast.kept_rows import layout_caches
 from mlflow_core.feast.registry import read_config
 from mlflow_core.metadata import MetadataStore
 from mlflow_core.serve.app import Application, Limits
+from mlflow_core.serve.connection import Connection
 from mlflow_core.serve.erasing import Kept
 from mlflow_core.serve.features import Features, make_importable
 from mlflow_core.serve.issued import IssuedTokens
@@ -36,10 +37,20 @@ from mlflow_core.serve.tokens import Tokens
 from mlflow_core.serve.writes import WriteAccess
 from mlflow_core.telemetry import configure_logging
 
-__all__ = ["Served", "application", "serve"]
+__all__ = ["SERVER", "Served", "application", "serve"]
 
 _HANDED_OVER = "_MLFLOW_CORE_SERVED"
 _KEEP_ALIVE_S = 75  # longer than callers keep idle connections, so that none is closed as it is used again
+SERVER: dict[str, Any] = {
+    "http": Connection,
+    "log_level": "warning",
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,  # nothing here depends on where a caller is
+    "lifespan": "on",
+    "timeout_keep_alive": _KEEP_ALIVE_S,
+}
+"""How uvicorn runs an application."""
 
 
 @dataclass(frozen=True)
@@ -165,21 +176,14 @@ def serve(
         ConfigError, RegistryError, MetadataError: As for ``application``.
         ServeError: The port is taken, or the address is none of this machine.
     """
-    options: dict[str, Any] = {
-        "log_level": "warning",
-        "access_log": False,
-        "server_header": False,
-        "lifespan": "on",
-        "timeout_keep_alive": _KEEP_ALIVE_S,
-    }
     with _bound(host, port) as listening, TemporaryDirectory(prefix="mlcore-metrics-") as folder:
         if workers == 1:
-            config = uvicorn.Config(_settled(application(served)), **options)
+            config = uvicorn.Config(_settled(application(served)), **SERVER)
         else:
             application(served).close()  # what is wrong is said here once, not by each worker
             os.environ[_HANDED_OVER] = replace(served, shared_metrics=folder).to_json()
             target = f"{__name__}:{application_of_environment.__name__}"
-            config = uvicorn.Config(target, factory=True, workers=workers, **options)
+            config = uvicorn.Config(target, factory=True, workers=workers, **SERVER)
         if announce is not None:
             announce(_url(host, listening))
         if workers == 1:

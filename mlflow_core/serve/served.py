@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ from mlflow_core.plan.retrieval import RetrievalPlan
 from mlflow_core.serve.compact import CompactWriter
 from mlflow_core.serve.feast_json import FeastWriter
 from mlflow_core.serve.whole_json import WholeAnswers, whole_answers
+from mlflow_core.serve.wire import Reader as ColumnReader
+from mlflow_core.serve.wire import column_reader
 from mlflow_core.spec import DType
 
 __all__ = ["ServedReader", "ServedService", "served_reader"]
@@ -83,6 +86,11 @@ class ServedService:
     short: ServedReader | None
     full: ServedReader
     fingerprints: Mapping[str, str]
+
+    @cached_property
+    def readers(self) -> tuple[tuple[str, ColumnReader], ...]:
+        """What reads each of the columns of a request."""
+        return tuple((name, column_reader(dtype)) for name, dtype in self.columns.items())
 
     @property
     def feature_names(self) -> tuple[str, ...]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import orjson
 
 from mlflow_core.errors import StoredRowError
 
-__all__ = ["stamp", "stamps"]
+__all__ = ["single_stamp", "stamp", "stamps"]
 
 _EPOCH = date(1970, 1, 1)
+_START = datetime(1970, 1, 1)  # orjson is told that it is UTC
 _NO_TIME = "1970-01-01T00:00:00Z"
 _LEAST, _MOST = -62_135_596_800_000_000, 253_402_300_799_999_999  # the years 1 to 9999
 _FAR = 221_845_392_000_000_000  # the year 9000: orjson does not know the last of them
@@ -55,13 +57,22 @@ def stamps(times: Sequence[int | None]) -> bytes:
     Args:
         times: Microseconds since epoch, UTC.
     """
-    if len(times) < _MANY or None in times:
+    if None in times or min(times, default=0) < _LEAST or max(times, default=0) > _FAR:  # type: ignore[type-var,operator]
         return orjson.dumps([stamp(time) for time in times])
-    array = np.array(times, np.int64)
-    if array.min() < _LEAST or array.max() > _FAR:
-        return orjson.dumps([stamp(time) for time in times])
+    moments: Any = (
+        np.array(times, np.int64).view("M8[us]")
+        if len(times) >= _MANY
+        else [_START + timedelta(0, 0, time) for time in times]  # type: ignore[arg-type]
+    )
     # orjson has six digits wherever there is a fraction.
-    return orjson.dumps(array.view("M8[us]"), option=_OPTIONS).replace(b'000Z"', b'Z"')
+    return orjson.dumps(moments, option=_OPTIONS).replace(b'000Z"', b'Z"')
+
+
+def single_stamp(time: int) -> bytes:
+    """Return one time as a JSON text; see ``stamp``."""
+    if _LEAST <= time <= _FAR:
+        return orjson.dumps(_START + timedelta(0, 0, time), option=_OPTIONS).replace(b'000Z"', b'Z"')
+    return orjson.dumps(stamp(time))
 
 
 @lru_cache(maxsize=16_384)

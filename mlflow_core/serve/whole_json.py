@@ -20,7 +20,7 @@ from mlflow_core.online.backend import Found
 from mlflow_core.online.layout import codec_of
 from mlflow_core.online.reader import Asked, Reader
 from mlflow_core.online.whole import Whole, WholeEntity, WholeRows
-from mlflow_core.serve.stamps import stamps
+from mlflow_core.serve.stamps import single_stamp, stamps
 
 __all__ = ["WholeAnswers", "whole_answers"]
 
@@ -49,6 +49,7 @@ class WholeAnswers:
         told = orjson.dumps({name: types[name] for name in names}).replace(b"%", b"%%")
         self._compact = b'{"features":{%b},"statuses":%b}' % (slots, present)
         self._typed = b'%b,"types":%b}' % (self._compact[:-1], told)
+        self._places = [(view.ask, view.column) for view in views]
         entity = WholeEntity([view.rows for view in views])
         self._entity = entity if entity.possible else None
         self.counted = tuple((view.name, len(view.names)) for view in views)
@@ -65,7 +66,7 @@ class WholeAnswers:
         if asked.n_rows == 0 or any(rows is not None for rows in asked.rows):
             return None
         if asked.n_rows == 1 and self._entity is not None:
-            return self._entity.read([found[view.ask][0][view.column] for view in self._views], now_us)
+            return self._entity.read([found[ask][0][column] for ask, column in self._places], now_us)
         wholes = []
         for ask, column, rows, _, _ in self._views:
             whole = rows.read([of_key[column] for of_key in found[ask]], now_us)
@@ -78,12 +79,13 @@ class WholeAnswers:
         """Return the features' results as Feast's server writes them, without the brackets around them."""
         parts = []
         for numbers, times in wholes:
-            tail = _tail(times, n_rows) if isinstance(times, int) else _tail_of(times)
             if n_rows == 1:
-                text = orjson.dumps(numbers)[1:-1].replace(b",", b"]%b,%b" % (tail, _VALUES))
+                tail = _SINGLE_TAIL % single_stamp(times if isinstance(times, int) else times[0])
+                text = orjson.dumps(numbers)[1:-1].replace(b",", tail + b"," + _VALUES)
             else:
-                text = _dumped(numbers)[2:-2].replace(b"],[", b"]%b,%b" % (tail, _VALUES))
-            parts.append(b"%b%b]%b" % (_VALUES, text, tail))
+                tail = _tail(times, n_rows) if isinstance(times, int) else _tail_of(times)
+                text = _dumped(numbers)[2:-2].replace(b"],[", tail + b"," + _VALUES)
+            parts.append(_VALUES + text + tail)
         return b",".join(parts)
 
     def compact(self, wholes: Sequence[Whole], n_rows: int, *, types: bool = False) -> bytes:
@@ -126,6 +128,7 @@ def whole_answers(reader: Reader, schemas: Mapping[str, pa.Schema]) -> WholeAnsw
 
 
 _VALUES = b'{"values":['
+_SINGLE_TAIL = b'],"statuses":["PRESENT"],"event_timestamps":[%b]}'
 _KEPT_ROWS = 128  # 4,096 tails of so many rows are some 20 MB; longer ones are not worth what they would take
 
 
@@ -144,4 +147,4 @@ def _kept_tail(time: int, n_rows: int) -> bytes:
 
 def _tail_of(times: Sequence[int]) -> bytes:
     statuses = orjson.dumps([Status.PRESENT.value] * len(times))
-    return b',"statuses":%b,"event_timestamps":%b}' % (statuses, stamps(times))
+    return b'],"statuses":%b,"event_timestamps":%b}' % (statuses, stamps(times))

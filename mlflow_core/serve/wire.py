@@ -37,10 +37,13 @@ from mlflow_core.config.times import format_time, parse_time
 from mlflow_core.errors import UsageError
 from mlflow_core.spec import DType
 
-__all__ = ["Writer", "column_writer", "read_column", "read_text", "read_value"]
+__all__ = ["Reader", "Writer", "column_reader", "column_writer", "read_text", "read_value"]
 
 Writer: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
 """From the values of a column to JSON values."""
+
+Reader: TypeAlias = Callable[[Sequence[Any]], Sequence[Any]]
+"""From JSON values, as ``orjson.loads`` gives them, to the values of a column; shape (n_rows,) each."""
 
 _EXACT = 2**53
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,25 +75,24 @@ def read_value(value: Any, dtype: DType) -> Any:
     return _READ[dtype](value)
 
 
-def read_column(values: Sequence[Any], dtype: DType) -> Sequence[Any]:
-    """Read the JSON values of one column.
+def column_reader(dtype: DType) -> Reader:
+    """Return what reads the JSON values of one column; it raises ``ValueError`` where one of them is not of the type.
 
     Args:
-        values: What ``orjson.loads`` gave; shape (n_rows,).
         dtype: The type they must have.
-
-    Raises:
-        ValueError: One of them is not of the type.
     """
-    plain = _PLAIN.get(dtype)
-    if plain is not None and set(map(type, values)) == {plain}:
-        if plain is not int or (min(values) >= -(2**63) and max(values) < 2**63):
-            return values
-        raise ValueError
+    if dtype is DType.INT64:
+        return _read_ints
     if dtype.item is not dtype:
-        return [read_value(value, dtype) for value in values]
-    read = _READ[dtype]
-    return [None if value is None else read(value) for value in values]
+        return lambda values: [read_value(value, dtype) for value in values]
+    plain, read = _PLAIN.get(dtype), _READ[dtype]
+
+    def column(values: Sequence[Any]) -> Sequence[Any]:
+        if plain is not None and set(map(type, values)) == {plain}:
+            return values
+        return [None if value is None else read(value) for value in values]
+
+    return column
 
 
 def read_text(text: str, dtype: DType) -> Any:
@@ -173,6 +175,19 @@ def _int_of(bits: int) -> Callable[[Any], int]:
     return read
 
 
+def _read_ints(values: Sequence[Any]) -> Sequence[Any]:
+    if len(values) == 1 and values[0].__class__ is int:  # one key: most requests
+        if -(2**63) <= values[0] < 2**63:
+            return values
+        raise ValueError
+    if set(map(type, values)) == {int}:
+        if min(values) >= -(2**63) and max(values) < 2**63:
+            return values
+        raise ValueError
+    read = _READ[DType.INT64]
+    return [None if value is None else read(value) for value in values]
+
+
 def _read_float(value: Any) -> float:
     if isinstance(value, str) and value in _NUMBER_OF:
         return _NUMBER_OF[value]
@@ -217,7 +232,7 @@ def _read_map(value: Any) -> dict[str, str | None]:
 
 
 # Types of JSON values that need no reading.
-_PLAIN: dict[DType, type] = {DType.STRING: str, DType.INT64: int, DType.FLOAT64: float, DType.BOOL: bool}
+_PLAIN: dict[DType, type] = {DType.STRING: str, DType.FLOAT64: float, DType.BOOL: bool}
 
 _READ: dict[DType, Callable[[Any], Any]] = {
     DType.BOOL: _read_bool,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_core.errors import StoreError
-from mlflow_core.online.keys import decode_key, encode_key, encode_keys, key_value, spelled_plainly
+from mlflow_core.online.keys import decode_key, encode_key, encode_keys, key_value, plain_speller
 from mlflow_core.spec import DType
 
 VALUES = st.integers(-(2**63), 2**63 - 1) | st.text(max_size=6) | st.binary(max_size=6) | st.uuids()
@@ -123,7 +123,7 @@ SENT = {
 )
 def test_what_is_spelled_together_is_what_each_value_spells_and_else_each_is_looked_at(case):
     dtype, values = case
-    together = spelled_plainly(values, dtype)
+    together = plain_speller(dtype)(values)
     if together is not None:
         assert together == [encode_key((key_value(value, dtype, "id"),)) for value in values]
     elif dtype is not DType.UUID and values:

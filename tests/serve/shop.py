@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import uvicorn
 
 from mlflow_core.cli.boundary import run
+from mlflow_core.serve.run import SERVER
 
 NOW = "2024-01-10T10:30:00Z"
 ROW = {"user_id": 1, "basket": 30.0}
@@ -115,9 +116,9 @@ def prepared(root: Path, package: str) -> Path:
 
 
 @contextmanager
-def running(app: object) -> Iterator[str]:
-    """Run an ASGI application under uvicorn on a free port of the loopback; its address."""
-    config = uvicorn.Config(app, port=0, log_level="error", lifespan="on", access_log=False)  # type: ignore[arg-type]
+def running(app: object, **options: object) -> Iterator[str]:
+    """Run an ASGI application as ``mlcore serve`` does, but for some options, on a free port of the loopback; its address."""
+    config = uvicorn.Config(app, **{**SERVER, **options, "port": 0, "log_level": "error"})  # type: ignore[arg-type]
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

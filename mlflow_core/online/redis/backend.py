@@ -17,7 +17,7 @@ from typing import Any
 
 from mlflow_core.config.clock import Clock, SystemClock
 from mlflow_core.errors import StoreError
-from mlflow_core.online.backend import LAST_SEQUENCE, Ask, Found, OnlineTable
+from mlflow_core.online.backend import LAST_SEQUENCE, Ask, Found, OnlineTable, Told
 from mlflow_core.online.head import SIGN, tombstone
 from mlflow_core.online.redis.address import parse_url
 from mlflow_core.online.redis.command import Command, bulk, bulks, call, call_head, packed
@@ -120,6 +120,19 @@ class RedisBackend:
             return await asyncio.to_thread(self.read, asks)
         packed, count = self._reads.packed(asks)
         return answered(asks, await self._connections.pipelined.fetch(packed, count) if count else [])
+
+    def read_soon(self, asks: Sequence[Ask], told: Told) -> bool:
+        """Begin to read on the event loop's connection, if there is one; see ``SoonReads.read_soon``."""
+        if self._connections.cluster is not None:
+            return False
+        packed, count = self._reads.packed(asks)
+        if not count:
+            return False
+
+        def arrived(replies: list[Any] | StoreError) -> None:
+            told(replies if isinstance(replies, StoreError) else answered(asks, replies))
+
+        return self._connections.pipelined.fetch_soon(packed, count, arrived)
 
     def erase(self, asks: Sequence[Ask], until: int | None = None) -> int:
         """Erase keys and leave tombstones; see ``OnlineBackend.erase``."""

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from mlflow_core.online.backend import Ask, Found
+from mlflow_core.errors import StoreError
+from mlflow_core.online.backend import Ask, Found, Told
 from mlflow_core.online.feast_layout.keys import fields_of
 from mlflow_core.online.read_only import ReadOnly
 from mlflow_core.online.redis.command import Command
@@ -82,6 +83,20 @@ class FeastRedisBackend(ReadOnly):
         return _answered(
             asks, wanted, await self._connections.pipelined.fetch(packed, count) if count else []
         )
+
+    def read_soon(self, asks: Sequence[Ask], told: Told) -> bool:
+        """Begin to read on the event loop's connection, if there is one; see ``SoonReads.read_soon``."""
+        if self._connections.cluster is not None:
+            return False
+        wanted = [self._of(ask) for ask in asks]
+        packed, count = _packed(asks, wanted)
+        if not count:
+            return False
+
+        def arrived(replies: list[Any] | StoreError) -> None:
+            told(replies if isinstance(replies, StoreError) else _answered(asks, wanted, replies))
+
+        return self._connections.pipelined.fetch_soon(packed, count, arrived)
 
     def close(self) -> None:
         """Close the connections of this process."""

@@ -1,9 +1,10 @@
 """One connection for each event loop, which all reads of the loop share: the server's way to Redis.
 
 What is asked in one turn of the loop leaves in one write, and the replies, which come in the order of the commands,
-are handed out first in, first out. A reader that is cancelled leaves its place in the queue, so that its replies
-are not taken for the next one's. Deadlines are watched by one timer for all: when the oldest read is overdue the
-connection is given up with everything that waits on it, and a fresh one is opened for the next read.
+are handed out first in, first out: to a future, or to a function at once. A reader that is cancelled leaves its place
+in the queue, so that its replies are not taken for the next one's. Deadlines are watched by one timer for all: when the
+oldest read is overdue the connection is given up with everything that waits on it, and a fresh one is opened for the
+next read.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import hiredis
@@ -29,7 +31,8 @@ __all__ = ["Pipelined"]
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 1.0  # after a failed attempt to connect
 _SWEEPS = 8  # a timeout is noticed at most an eighth of it late
 
-_Waiting: TypeAlias = tuple["asyncio.Future[list[Any]]", int, list[Any], float]
+_Replies: TypeAlias = "list[Any] | StoreError"
+_Waiting: TypeAlias = tuple[Callable[[_Replies], None], int, list[Any], float]
 
 
 class Pipelined:
@@ -62,6 +65,23 @@ class Pipelined:
         line = self.line()
         wire = line.wire or await line.opened()
         return await wire.send(packed, replies)
+
+    def fetch_soon(self, packed: bytes, replies: int, told: Callable[[list[Any] | StoreError], None]) -> bool:
+        """Send commands as ``fetch`` does, and hand over their replies as they come in.
+
+        Args:
+            packed: The commands as they are sent.
+            replies: How many replies they get, at least one.
+            told: Gets the replies, or why there are none; it must not raise.
+
+        Returns:
+            Whether they are sent; they are not where there is no connection yet.
+        """
+        wire = self.line().wire
+        if wire is None:
+            return False
+        wire.ask(packed, replies, told)
+        return True
 
     def line(self) -> _Line:
         """Return the running loop's place."""
@@ -206,15 +226,19 @@ class _Wire(asyncio.Protocol):
         future: asyncio.Future[list[Any]] = self._loop.create_future()
         if self.failure is not None:
             future.set_exception(copy.copy(self.failure))
-            return future
+        else:
+            self.ask(packed, replies, partial(_settle, future))
+        return future
+
+    def ask(self, packed: bytes, replies: int, told: Callable[[_Replies], None]) -> None:
+        """Queue commands on a connection that has not ended."""
         if not self._out:
             self._loop.call_soon(self._flush)
         self._out.append(packed)
-        self._waiting.append((future, replies, [], self._loop.time()))
+        self._waiting.append((told, replies, [], self._loop.time()))
         if not self._swept:
             self._swept = True
             self._loop.call_later(self._timeout_s / _SWEEPS, self._sweep)
-        return future
 
     def give_up(self, error: StoreError) -> None:
         """End the connection; whoever waits gets the error."""
@@ -223,10 +247,9 @@ class _Wire(asyncio.Protocol):
         self.failure = error
         self._on_end(self)
         self._out.clear()
-        waiting, self._waiting = self._waiting, deque()
-        for future, *_ in waiting:
-            if not future.done():
-                future.set_exception(copy.copy(error))
+        waiting = self._waiting
+        while waiting:
+            waiting.popleft()[0](copy.copy(error))
         if self._transport is not None:
             self._transport.abort()
         elif not self.ended.done():
@@ -245,15 +268,14 @@ class _Wire(asyncio.Protocol):
         gets = reader.gets
         try:
             while waiting:
-                future, expected, replies, _ = waiting[0]
+                told, expected, replies, _ = waiting[0]
                 for _ in range(expected - len(replies)):
                     reply = gets()
                     if reply is False:  # the rest has not come yet
                         return
                     replies.append(reply)
                 waiting.popleft()
-                if not future.done():
-                    self._answer(future, replies)
+                told(replies if not self._refused else self._without_errors(replies))
             unasked = gets()
             if unasked is not False:
                 # Redis says so of itself when it turns a connection away.
@@ -268,14 +290,10 @@ class _Wire(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(None)
 
-    def _answer(self, future: asyncio.Future[list[Any]], replies: list[Any]) -> None:
-        if self._refused:
-            self._refused = False
-            errors = [reply for reply in replies if isinstance(reply, Exception)]
-            if errors:
-                future.set_exception(refused(errors[0], self._address))
-                return
-        future.set_result(replies)
+    def _without_errors(self, replies: list[Any]) -> _Replies:
+        self._refused = False
+        errors = [reply for reply in replies if isinstance(reply, Exception)]
+        return refused(errors[0], self._address) if errors else replies
 
     def _refusal(self, text: str) -> Exception:
         self._refused = True
@@ -296,3 +314,12 @@ class _Wire(asyncio.Protocol):
             return
         self._swept = True
         self._loop.call_later(self._timeout_s / _SWEEPS, self._sweep)
+
+
+def _settle(future: asyncio.Future[list[Any]], replies: _Replies) -> None:
+    if future.done():  # cancelled
+        return
+    if isinstance(replies, StoreError):
+        future.set_exception(replies)
+    else:
+        future.set_result(replies)
