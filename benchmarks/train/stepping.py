@@ -1,8 +1,7 @@
 """One training loop in a process of its own: ``python -m benchmarks.train.stepping ORDER.json``.
 
-``bare`` is a loop as its users would write it: the same network, the same batches, AdamW, clipping, nothing else. The
-others are the trainer's, in this process or on workers. Each writes how many rows it took a second, and losses by step: a
-bare loop's of every step, the trainer's of those that it tells of.
+``bare`` is a loop of plain PyTorch. The others are the trainer's, in this process or on workers. Each writes how many
+rows it took a second, and losses by step: a bare loop's of every step, the trainer's of those that it tells of.
 """
 
 from __future__ import annotations
@@ -20,21 +19,15 @@ from typing import Any
 
 import torch
 from distributed import Client
-from torch.nn.functional import binary_cross_entropy_with_logits
 
+from benchmarks.train.bare import bare_steps
 from mlflow_core.config.cluster import ClusterSettings
 from mlflow_core.engine.cluster.connect import open_cluster
 from mlflow_core.spec import Torch
 from mlflow_core.train import NullRecorder, TrainContext, fit
-from mlflow_core.train.data.matrix import build_matrix
-from mlflow_core.train.data.profile import merge, profile_shard
-from mlflow_core.train.data.shuffle import BlockOrder, batches
 from mlflow_core.train.data.training_set import TrainingData
-from mlflow_core.train.networks.build import build
-from mlflow_core.train.networks.inputs import Inputs
 
 LAST = 20
-SAMPLE = 10_000  # rows that the trainer takes the bins of numbers from
 
 
 def main(order_file: Path) -> None:
@@ -43,49 +36,11 @@ def main(order_file: Path) -> None:
     trainer = Torch.from_json(order["trainer"])
     shards = {part: tuple(map(Path, paths)) for part, paths in order["shards"].items()}
     data = TrainingData(shards=shards, label="label", features=tuple(order["features"]))
-    doing = {"bare": _bare, "trainer": trainer_steps, "killed": _killed}[order["what"]]
+    doing = {"bare": bare_steps, "trainer": trainer_steps, "killed": _killed}[order["what"]]
     answer = doing(trainer, data, Path(order["cache"]), order_file.parent, order)
     half = order_file.with_suffix(".half")
     half.write_text(json.dumps(answer))
     half.rename(order_file.with_name("answer.json"))
-
-
-def _bare(
-    trainer: Torch, data: TrainingData, cache: Path, _: Path, order: Mapping[str, Any]
-) -> dict[str, Any]:
-    torch.set_num_threads(order["threads"])
-    profiles = [
-        profile_shard(path, data.label, data.features, with_features=True) for path in data.files("train")
-    ]
-    preprocessing, _notes, _label = merge(profiles, data.features, sequences=True)
-    stored = build_matrix(data, "train", preprocessing, ("label",), cache, seed=trainer.seed)
-    matrix = stored.open()
-    net = build(trainer.module, {}, Inputs.of(preprocessing, matrix[:SAMPLE]), outputs=1, seed=trainer.seed)
-    optimiser = torch.optim.AdamW(
-        net.parameters(), lr=trainer.learning_rate, weight_decay=trainer.weight_decay, fused=True
-    )
-    width = preprocessing.width
-    share = order.get("share", 1)  # of each batch: what one of several ranks would take
-    _wait_for(order.get("start_at"))
-    rows, start, losses, processor = 0, time.perf_counter(), [], time.process_time()
-    for epoch in range(trainer.epochs):
-        for array in batches(
-            matrix, BlockOrder(len(matrix), stored.block, trainer.seed, epoch), trainer.batch_size // share
-        ):
-            batch = torch.from_numpy(array)
-            optimiser.zero_grad(set_to_none=True)
-            loss = binary_cross_entropy_with_logits(net(batch[:, :width])[:, 0], batch[:, width])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(net.parameters(), trainer.clip or 1.0)
-            optimiser.step()
-            losses.append(loss.item())
-            rows += len(array)
-    taken, processor = time.perf_counter() - start, time.process_time() - processor
-    return {
-        "rows_per_second": rows / taken,
-        "us_a_row": 1e6 * processor / rows,
-        "losses": dict(enumerate(losses, 1)),
-    }
 
 
 def trainer_steps(
@@ -183,11 +138,6 @@ def _cluster(order: Mapping[str, Any]) -> Iterator[Client | None]:
         return
     with open_cluster(ClusterSettings(workers=order["workers"], memory="4GiB")) as client:
         yield client
-
-
-def _wait_for(moment: float | None) -> None:
-    if moment is not None:
-        time.sleep(max(0.0, moment - time.time()))
 
 
 if __name__ == "__main__":

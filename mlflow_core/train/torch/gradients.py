@@ -1,7 +1,7 @@
 """Gradients of a step, summed over the ranks: three ways to the same sums, chosen by how the ranks talk.
 
-Alone there is nothing to sum. Over gloo one flat buffer, of which every gradient is a view, is summed once, together
-with the step's loss: on CPU that takes a quarter less time than DistributedDataParallel, whose overlap has no idle
+Alone there is nothing to sum. Over gloo all gradients are summed at once, one after the other in one flat buffer,
+together with the step's loss: on CPU that takes a quarter less time than DistributedDataParallel, whose overlap has no idle
 processor to win from (docs/adr/0033-networks.md). Over nccl DistributedDataParallel sums bucket by bucket
 while the rest is computed. The tests hold all three to the same weights.
 """
@@ -88,26 +88,33 @@ class _Flat:
 
     def __init__(self, learner: nn.Module, peers: Peers) -> None:
         self.learner, self._parameters = learner, _learning(learner)
-        size = sum(one.numel() for one in self._parameters)
+        self._size = sum(one.numel() for one in self._parameters)
         # Room behind the gradients for the few numbers that travel with them.
-        self._buffer = torch.zeros(size + _TOLD, device=peers.device)
-        self._size, self._sum = size, peers.summing(len(self._buffer))
-        at = 0
+        self._sums = torch.zeros(self._size + _TOLD, device=peers.device)
+        self._zero = torch.zeros(1, device=peers.device)
+        self._sum = peers.summing(len(self._sums))
+        self._summed, at = [], 0
         for one in self._parameters:
-            one.grad = self._buffer[at : at + one.numel()].view_as(one)
+            self._summed.append(self._sums[at : at + one.numel()].view_as(one))
             at += one.numel()
 
     def clear(self) -> None:
-        self._buffer.zero_()
+        # Without a place to add them to, they stay where they are computed: that is a pass less over all of them.
+        for one in self._parameters:
+            one.grad = None
 
     def part(self, *, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002 the protocol's
         return nullcontext()
 
     def summed(self, told: Tensor) -> Tensor:
-        sums = self._buffer[self._size : self._size + len(told)]
-        sums.copy_(told)
-        self._sum(self._buffer)
-        return sums
+        own = [
+            self._zero.expand(one.numel()) if one.grad is None else one.grad.reshape(-1)
+            for one in self._parameters
+        ]
+        self._sum([*own, told, self._zero.expand(_TOLD - len(told))], self._sums)
+        for one, sums in zip(self._parameters, self._summed, strict=True):
+            one.grad = sums
+        return self._sums[self._size : self._size + len(told)]
 
 
 class _Overlapped:

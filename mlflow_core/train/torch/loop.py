@@ -36,6 +36,7 @@ __all__ = ["GivenUp", "Outcome", "Training"]
 
 _TELL_EVERY_S = 0.5
 _TELL_TIMES = 50
+_EPS = 1e-6  # what torch's clipping adds to a norm before it divides by it
 
 
 class GivenUp(Exception):
@@ -206,8 +207,11 @@ class Training:
             # A batch whose weights are all 0 teaches nothing.
             torch._foreach_mul_(gradients_, torch.where(sums[1] > 0, 1 / sums[1], 0.0))
         norm = torch.nn.utils.get_total_norm(gradients_)
-        if self.trainer.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(self._learning.values(), self.trainer.clip, norm)
+        clip = self.trainer.clip
+        # Where gradients are within it they would be multiplied by 1, a pass over all of them; a GPU is not asked.
+        within = clip is None or (norm.device.type == "cpu" and bool(clip / (norm + _EPS) >= 1))
+        if clip is not None and not within:
+            torch.nn.utils.clip_grads_with_norm_(self._learning.values(), clip, norm)
         self._unchecked.append((position.step, rows, sums.clone(), norm))
         # On a GPU the check is one step late, or the device would wait for this process in each step.
         self._check(late=self._peers.device.type == "cuda")

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
 
 import torch
 from torch import Tensor, distributed
@@ -17,7 +19,10 @@ from torch import Tensor, distributed
 from mlflow_core.train.gang.rank import Disrupted
 from mlflow_core.train.torch.beside import SharedSums
 
-__all__ = ["Peers"]
+__all__ = ["ANSWER_WITHIN", "Peers"]
+
+# A rank may compute for long between two sums; one that is gone shows at once.
+ANSWER_WITHIN: Final = timedelta(minutes=10)
 
 
 @dataclass
@@ -37,6 +42,7 @@ class Peers:
     beside: bool = False
     seconds: float = 0.0
     """Time spent in sums and copies so far."""
+    _shared: list[SharedSums] = field(default_factory=list, repr=False)
 
     def sum(self, values: Tensor) -> None:
         """Replace values by their sums over all ranks.
@@ -48,32 +54,46 @@ class Peers:
             with self._together():
                 distributed.all_reduce(values)
 
-    def summing(self, count: int) -> Callable[[Tensor], None]:
+    def summing(self, count: int) -> Callable[[list[Tensor], Tensor], None]:
         """Get ready to sum so many float32 values again and again, by the fastest way; called by all ranks.
 
         Args:
             count: How many values.
 
         Returns:
-            What does the same as :meth:`sum`.
+            What sums values over all ranks, as :meth:`sum` does: it takes this rank's, tensors of one dimension that
+            follow each other, and the tensor (count,) that the sums go to.
 
         Raises:
             Disrupted: A peer is gone.
         """
-        if self.count == 1 or not self.beside or self.device.type != "cpu":
-            return self.sum
-        with self._together():
-            shared = SharedSums.open(self.index, self.count, count)
-        if shared is None:
-            return self.sum
-
-        def sum_(values: Tensor) -> None:
-            if values.shape != (count,) or values.dtype != torch.float32:
-                raise ValueError(f"{tuple(values.shape)} values of {values.dtype}, not {count} of float32")
+        shared = None
+        if self.count > 1 and self.beside and self.device.type == "cpu":
             with self._together():
-                shared.sum(values)
+                shared = SharedSums.open(self.index, self.count, count, within=ANSWER_WITHIN.total_seconds())
+        if shared is None:
+            return self._sum_joined
+        self._shared.append(shared)
+
+        def sum_(parts: list[Tensor], total: Tensor) -> None:
+            given = sum(len(one) for one in parts)
+            if {total.shape, (given,)} != {(count,)} or total.dtype != torch.float32:
+                raise ValueError(
+                    f"{given} values into {tuple(total.shape)} of {total.dtype}, not {count} of float32"
+                )
+            with self._together():
+                shared.sum(parts, total)
 
         return sum_
+
+    def _sum_joined(self, parts: list[Tensor], total: Tensor) -> None:
+        torch.cat(parts, out=total)
+        self.sum(total)
+
+    def close(self) -> None:
+        """Part from the others: whoever waits for this rank in a sum learns that it will not come."""
+        while self._shared:
+            self._shared.pop().close()
 
     def copy(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by those of rank 0.

@@ -22,7 +22,7 @@ from torch._C._distributed_c10d import PrefixStore, TCPStore  # where they are t
 from mlflow_core.errors import MachineError, TrainError
 from mlflow_core.telemetry.logs import get_logger
 from mlflow_core.train.gang.rank import Disrupted, Rank
-from mlflow_core.train.torch.peers import Peers
+from mlflow_core.train.torch.peers import ANSWER_WITHIN, Peers
 
 __all__ = ["Device", "StoreRendezvous", "met"]
 
@@ -31,9 +31,6 @@ _log = get_logger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 
 _MEET_WITHIN = timedelta(seconds=60)
-_ANSWER_WITHIN = timedelta(
-    minutes=10
-)  # a rank may compute for long between two sums; one that is gone shows at once
 _PORTS_TRIED = 5
 
 
@@ -89,7 +86,11 @@ def met(rank: Rank, wanted: Device) -> Iterator[Peers]:
     device = _device(rank, wanted, facts)
     with _group(rank, store, device):
         beside = len({one["host"] for one in facts}) == 1
-        yield Peers(rank.index, rank.count, device, beside)
+        peers = Peers(rank.index, rank.count, device, beside)
+        try:
+            yield peers
+        finally:
+            peers.close()
 
 
 def _listening(host: str) -> TCPStore:
@@ -187,7 +188,7 @@ def _group(rank: Rank, store: TCPStore, device: torch.device) -> Iterator[None]:
                 store=PrefixStore("group", store),
                 rank=rank.index,
                 world_size=rank.count,
-                timeout=_ANSWER_WITHIN,
+                timeout=ANSWER_WITHIN,
                 device_id=device if device.type == "cuda" else None,
             )
     except RuntimeError as error:

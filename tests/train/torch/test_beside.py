@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,17 +32,18 @@ class Sums:
     refused_by: int | None = None
 
     def __call__(self, rank: Rank) -> dict[str, Any]:
-        mapped = beside._mapped
+        taken = beside._taken
         if rank.index == self.refused_by:
-            beside._mapped = lambda *_: None
+            beside._taken = lambda *_: None
         try:
-            before = _maps()
+            before, pipes = _maps(), _pipes()
             with met(rank, "cpu") as peers:
                 found = [self._compared(rank, peers, count) for count in self.counts]
             equal, within = zip(*found, strict=True)
-            return {"equal": all(equal), "mapped": (before, min(within), _maps())}
+            mapped = (before, min(within), _maps())
+            return {"equal": all(equal), "mapped": mapped, "pipes": _pipes() - pipes}
         finally:
-            beside._mapped = mapped
+            beside._taken = taken
 
     def _compared(self, rank: Rank, peers: Peers, count: int) -> tuple[bool, int]:
         sum_, same = peers.summing(count), True
@@ -49,8 +51,9 @@ class Sums:
         for turn in range(60):
             values = random.normal(size=count).astype(np.float32) * np.float32(10.0) ** (turn % 30)
             values[: len(ODD)] = random.permutation(ODD)[: min(count, len(ODD))]
-            ours, theirs = torch.from_numpy(values.copy()), torch.from_numpy(values.copy())
-            sum_(ours)
+            own, theirs = torch.from_numpy(values.copy()), torch.from_numpy(values.copy())
+            ours, cut = torch.empty(count), count // 3
+            sum_([own[:cut], own[cut:]], ours)
             peers.sum(theirs)
             known = ~torch.isnan(theirs)
             same &= torch.equal(torch.isnan(ours), ~known)
@@ -62,6 +65,11 @@ def _maps() -> int:
     return Path("/proc/self/maps").read_text().count("mlcore-sums")
 
 
+def _pipes() -> int:
+    """How many ends of pipes this process has open."""
+    return sum(one.is_fifo() for one in Path("/proc/self/fd").iterdir())
+
+
 def both(client: Client, program: Any) -> tuple[Any, ...]:
     return run_gang(client, program, ranks=2, recovery=Recovery(), rendezvous=StoreRendezvous()).results
 
@@ -70,6 +78,7 @@ def test_the_sums_have_the_same_bits_and_their_memory_is_gone_with_them(two: Cli
     for found in both(two, Sums((1, 7, 1000, 100_003))):
         assert found["equal"]
         assert found["mapped"] == (0, 1, 0)
+        assert found["pipes"] == 0
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -77,44 +86,108 @@ def test_where_one_cannot_map_it_both_leave_it_and_sum_by_gloo(two: Client, inde
     for found in both(two, Sums((5,), refused_by=index)):
         assert found["equal"]
         assert found["mapped"] == (0, 0, 0)
+        assert found["pipes"] == 0
 
 
 def test_it_is_for_two_ranks_and_no_more_memory_than_its_limit() -> None:
-    assert SharedSums.open(0, 3, 10) is None  # without a word to the others, who know it too
-    assert SharedSums.open(0, 2, 8 << 20) is None
+    # Without a word to the others, who know it too.
+    assert SharedSums.open(0, 3, 10, within=1) is None
+    assert SharedSums.open(0, 2, 8 << 20, within=1) is None
 
 
-def test_memory_of_another_process_is_mapped_only_if_it_is_the_one_that_was_made() -> None:
-    made = beside._made(8192)
-    assert made is not None
-    descriptor, secret = made
-    try:
-        assert beside._mapped(os.getpid(), descriptor, secret, 8192) is not None
-        assert beside._mapped(os.getpid(), descriptor, bytes(16), 8192) is None
-        assert beside._mapped(os.getpid(), descriptor, secret, 4096) is None
-        assert beside._mapped(os.getpid(), 10_000, secret, 8192) is None
-        assert beside._mapped(2**22 + 1, descriptor, secret, 8192) is None
-    finally:
-        os.close(descriptor)
+def test_what_another_process_offers_is_opened_only_if_it_is_what_was_made() -> None:
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with beside._offered(8192) as offer:
+        assert offer is not None
+        taken = beside._taken(offer, 1, 8192)
+        assert taken is not None
+        os.close(taken.reads)
+        os.close(taken.writes)
+        taken.memory.close()
+        within = len([*Path("/proc/self/fd").iterdir()])
+        assert beside._taken(offer, 1, 4096) is None
+        wrong: dict[str, Any]
+        for wrong in (
+            {"secret": bytes(16)},
+            {"memory": 10_000},
+            {"process": 2**22 + 1},
+            {"pipes": (offer.memory, offer.memory)},
+            {"pipes": (offer.pipes[0], 10_000)},
+        ):
+            assert beside._taken(offer._replace(**wrong), 1, 8192) is None
+        assert len([*Path("/proc/self/fd").iterdir()]) == within
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 def test_a_peer_that_is_lost_while_it_is_opened_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*_: object) -> None:
         raise RuntimeError("gone")
 
-    monkeypatch.setattr(beside.distributed, "broadcast_object_list", lost)
-    before = len([*Path("/proc/self/fd").iterdir()])
-    with pytest.raises(RuntimeError, match="gone"):
-        SharedSums.open(0, 2, 10)
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    for name in ("broadcast_object_list", "all_reduce"):
+        with monkeypatch.context() as patched:
+            patched.setattr(beside.distributed, "broadcast_object_list", lambda *_: None)
+            patched.setattr(beside.distributed, name, lost)
+            before = len([*Path("/proc/self/fd").iterdir()])
+            with pytest.raises(RuntimeError, match="gone"):
+                SharedSums.open(0, 2, 10, within=1)
+            assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
-@pytest.mark.parametrize("wrong", [torch.ones(3), torch.ones(4, 1), torch.ones(4, dtype=torch.float64)])
-def test_other_values_than_were_told_of_are_refused_and_not_taken_for_a_lost_peer(
-    monkeypatch: pytest.MonkeyPatch, wrong: torch.Tensor
+@pytest.fixture
+def lines() -> tuple[beside._Line, beside._Line]:
+    there, back = os.pipe(), os.pipe()
+    return beside._Line(back[0], there[1], 0.2), beside._Line(there[0], back[1], 0.2)
+
+
+def test_a_peer_that_leaves_is_noticed_and_what_it_said_before_counts(
+    lines: tuple[beside._Line, beside._Line],
 ) -> None:
-    memory = SharedSums(0, torch.zeros(2, 2, 4))
-    monkeypatch.setattr(SharedSums, "open", lambda *_: memory)
+    one, other = lines
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(one.meet)
+        other.meet()
+        other.close()
+        waiting.result()
+    with pytest.raises(RuntimeError, match="is gone"):
+        one.meet()
+    one.close()
+
+
+def test_a_peer_that_leaves_while_it_is_waited_for_is_noticed_at_once(
+    lines: tuple[beside._Line, beside._Line],
+) -> None:
+    one, other = lines
+    one = beside._Line(one._reads, one._writes, 60)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(one.meet)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.1)
+        other.close()
+        with pytest.raises(RuntimeError, match="is gone"):
+            waiting.result(5)
+    one.close()
+
+
+def test_a_peer_that_does_not_come_is_given_up(lines: tuple[beside._Line, beside._Line]) -> None:
+    one, other = lines
+    with pytest.raises(RuntimeError, match=r"did not come within 0\.2 s"):
+        one.meet()
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(3), torch.ones(5), torch.ones(4, dtype=torch.float64)])
+def test_other_values_than_were_told_of_are_refused_and_not_taken_for_a_lost_peer(
+    monkeypatch: pytest.MonkeyPatch, lines: tuple[beside._Line, beside._Line], wrong: torch.Tensor
+) -> None:
+    one, other = lines
+    monkeypatch.setattr(SharedSums, "open", lambda *_, **__: SharedSums(0, torch.zeros(2, 2, 4), one))
+    peers = Peers(0, 2, beside=True)
+    sum_ = peers.summing(4)
 
     with pytest.raises(ValueError, match=r"not 4 of float32"):
-        Peers(0, 2, beside=True).summing(4)(wrong)
+        sum_([torch.ones(4)], wrong)
+    with pytest.raises(ValueError, match=r"not 4 of float32"):
+        sum_([torch.ones(2), torch.ones(3)], torch.ones(4))
+    peers.close()
+    other.close()
