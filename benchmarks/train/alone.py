@@ -1,8 +1,7 @@
 """The limit: XGBoost bins and boosts the same rows, which it finds in memory as float32, with edges that it need not look for.
 
 Nothing is read from Parquet, decoded, sent or told. The rows lie in a file that was just written, so in the system's
-memory, and are mapped a batch at a time: nothing is copied, and what the process takes is what XGBoost makes of them. It has
-the large pages that ours has.
+memory, and are mapped a batch at a time: nothing is copied, and what the process takes is what XGBoost makes of them.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import pyarrow.parquet as pq
 import xgboost
 
 from mlflow_core.train.data.training_set import TrainingData
-from mlflow_core.train.xgboost.pages import collapse, resident
 
 __all__ = ["Alone"]
 
@@ -72,12 +70,7 @@ class Alone:
         train = self._binned("train", self._edges, data, scratch)
         valid = self._binned("validate", train, data, scratch)
         booster = xgboost.train(
-            dict(self._settings),
-            train,
-            self._rounds,
-            evals=[(valid, "v")],
-            verbose_eval=False,
-            callbacks=[_LargePages()],
+            dict(self._settings), train, self._rounds, evals=[(valid, "v")], verbose_eval=False
         )
         return lambda: self._quality(booster, data)
 
@@ -85,15 +78,6 @@ class Alone:
         kind = xgboost.ExtMemQuantileDMatrix if self._in_files else xgboost.QuantileDMatrix
         cache = scratch / f"{part}-bins" if self._in_files else None
         return kind(_Batches(self._held[part], list(data.features), cache), ref=edges, max_bin=BINS)
-
-
-class _LargePages(xgboost.callback.TrainingCallback):
-    """As ours does after the first round: without them it would be no limit."""
-
-    def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002 XGBoost calls it so
-        if epoch == 0:
-            collapse(resident())
-        return False
 
 
 class _Batches(xgboost.DataIter):

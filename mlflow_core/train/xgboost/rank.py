@@ -35,7 +35,6 @@ from mlflow_core.train.models.booster import reason
 from mlflow_core.train.xgboost.batches import Rows
 from mlflow_core.train.xgboost.bins import SAMPLE_ROWS, Binned, Binning, bytes_in_memory
 from mlflow_core.train.xgboost.columns import Columns
-from mlflow_core.train.xgboost.pages import collapse, resident
 from mlflow_core.train.xgboost.queries import boundaries
 from mlflow_core.train.xgboost.segments import Boosted, Plan, State, boost
 from mlflow_core.train.xgboost.settings import names_of_outputs, parameters
@@ -158,13 +157,12 @@ class Program:
             alone = rank.count == 1 and train.count <= SAMPLE_ROWS and not external
             edges = None if alone else binning.edges(self.train.matrix)
             with _together(rank):
-                before = resident()
                 binned = binning.binned(train, validate, edges)
                 del edges, binning
                 _give_back_memory()
                 ready, worked = time.monotonic(), time.process_time()
                 try:
-                    end = self._boost(rank, binned, before)
+                    end = self._boost(rank, binned)
                 finally:
                     binned.free()
         seconds = {"data": ready - began, **self._spent(rank, ready, worked)}
@@ -180,7 +178,7 @@ class Program:
         computing = min(boosting, processor / rank.threads) if told else boosting
         return {"computing": computing, "communication": boosting - computing, "processor": processor}
 
-    def _boost(self, rank: Rank, binned: Binned, before: NDArray[np.int64]) -> Boosted:
+    def _boost(self, rank: Rank, binned: Binned) -> Boosted:
         start, best = self._start(rank)
         if best is not None:  # all was done but to say so
             return Boosted(start, best)
@@ -191,8 +189,6 @@ class Program:
             rank.tell(CHECKPOINT, {"at": start.rounds})
 
         def after_round(round_: int, metrics: Mapping[str, float]) -> None:
-            if round_ == start.rounds:  # by now all is there that the other rounds need
-                collapse(np.setdiff1d(resident(), before))
             if rank.stopped():
                 raise Disrupted(f"it was stopped after round {round_}")
             if first:
