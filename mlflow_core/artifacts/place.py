@@ -6,6 +6,7 @@ one put is atomic. Knows keys and bytes, not digests.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import uuid
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, cast
 
-from mlflow_core.errors import ArtifactError
+from mlflow_core.errors import ArtifactError, MlcoreError
 
 TEMPORARY: Final = "tmp"
 _READ_ONLY: Final = 0o444  # nobody edits a blob by mistake
@@ -36,7 +37,7 @@ class Entry:
 
 
 class Place(Protocol):
-    """Whole objects under keys."""
+    """Whole objects under keys; whatever fails raises an ``OSError``."""
 
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store bytes, replacing what is there."""
@@ -69,6 +70,17 @@ class Place(Protocol):
         """The object's path where it is a file of this machine, else None."""
 
 
+@contextmanager
+def _told_as_os_error() -> Iterator[None]:
+    """Tell what a library raises as an ``OSError``: those of buckets have errors of their own for one that is away."""
+    try:
+        yield
+    except (OSError, MlcoreError, MemoryError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
 def open_place(location: str) -> Place:
     """Open a folder or an fsspec url; creates nothing until something is put.
 
@@ -82,14 +94,15 @@ def open_place(location: str) -> Place:
         return Disk(Path(path).absolute())
     import fsspec
 
-    try:
-        filesystem, root = fsspec.core.url_to_fs(location)
-    except (ValueError, ImportError) as error:
-        raise ArtifactError(
-            f"cannot be opened: {error}",
-            place=location,
-            hint="Install the extra that brings its fsspec filesystem.",
-        ) from error
+    with _told_as_os_error():
+        try:
+            filesystem, root = fsspec.core.url_to_fs(location)
+        except (ValueError, ImportError) as error:
+            raise ArtifactError(
+                f"cannot be opened: {error}",
+                place=location,
+                hint="Install the extra that brings its fsspec filesystem.",
+            ) from error
     return Remote(filesystem, root.rstrip("/"), protocol)
 
 
@@ -202,11 +215,13 @@ class Remote:
         self._root = root
         self._protocol = protocol
 
+    @_told_as_os_error()
     def put_bytes(self, key: str, data: bytes) -> None:
         """Store bytes in one put, or through a temporary name where a put is not atomic."""
         with self._arriving(key) as path:
             self._filesystem.pipe_file(path, data)
 
+    @_told_as_os_error()
     def put_file(self, key: str, source: Path, *, link: bool) -> None:  # noqa: ARG002 a bucket has no links
         """Store a local file."""
         with self._arriving(key) as path:
@@ -227,10 +242,12 @@ class Remote:
             if not direct and self._filesystem.exists(path):
                 self._filesystem.rm_file(path)
 
+    @_told_as_os_error()
     def open(self, key: str) -> BinaryIO:
         """Open for reading."""
-        return cast("BinaryIO", self._filesystem.open(f"{self._root}/{key}", "rb"))
+        return cast("BinaryIO", _Reading(self._filesystem.open(f"{self._root}/{key}", "rb")))
 
+    @_told_as_os_error()
     def entry(self, key: str) -> Entry | None:
         """Size and age as the filesystem tells them now."""
         self._filesystem.invalidate_cache()  # what it remembers of a listing may have been put again since
@@ -250,10 +267,12 @@ class Remote:
             stored_us = int(float(when) * 1_000_000) if when is not None else 0
         return Entry(key, int(info["size"]), stored_us)
 
+    @_told_as_os_error()
     def touch(self, key: str) -> None:
         """Write the object again: filesystems without a clock of their own have no other way."""
         self.put_bytes(key, self._filesystem.cat_file(f"{self._root}/{key}"))
 
+    @_told_as_os_error()
     def delete(self, key: str) -> None:
         """Remove the object."""
         path = f"{self._root}/{key}"
@@ -271,12 +290,14 @@ class Remote:
     def walk(self, prefix: str) -> Iterator[Entry]:
         """Every object below a prefix, in order of key."""
         base = f"{self._root}/{prefix}"
-        self._filesystem.invalidate_cache()  # a listing that is remembered lacks what others have put since
-        if not self._filesystem.exists(base):
-            return
-        found = self._filesystem.find(base, detail=True)
+        found = self._below(base)
         for path in sorted(found):
             yield self._entry(found[path], f"{prefix}{path[path.index(base) + len(base) :]}")
+
+    @_told_as_os_error()
+    def _below(self, base: str) -> dict[str, dict[str, Any]]:
+        self._filesystem.invalidate_cache()  # a listing that is remembered lacks what others have put since
+        return dict(self._filesystem.find(base, detail=True)) if self._filesystem.exists(base) else {}
 
     def url(self, key: str) -> str:
         """The object's url."""
@@ -285,6 +306,42 @@ class Remote:
     def local(self, key: str) -> Path | None:  # noqa: ARG002 the protocol's
         """None: it is not a file of this machine."""
         return None
+
+
+class _Reading(io.RawIOBase):
+    """An object that is read; the libraries that open it buffer for themselves."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    @_told_as_os_error()
+    def read(self, size: int | None = -1) -> bytes:
+        return bytes(self._file.read(-1 if size is None else size))
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    @_told_as_os_error()
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _flush(stream: Any) -> None:

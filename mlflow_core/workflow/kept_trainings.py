@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -184,8 +183,14 @@ def may_be_driven(metadata: MetadataStore) -> Callable[[str], bool]:
 
 
 def _without(folder: Path) -> None:
-    with suppress(FileNotFoundError):  # it was never there, or goes as another process takes it away
-        shutil.rmtree(folder)
+    def passed_over(
+        _act: object, _path: str, raised: tuple[type[BaseException], BaseException, object]
+    ) -> None:
+        # It was never there, or goes as another process takes it away; what is beside it goes all the same.
+        if not isinstance(raised[1], FileNotFoundError):
+            raise raised[1]
+
+    shutil.rmtree(folder, onerror=passed_over)
 
 
 def _key(*names: str) -> str:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from mlflow_core.artifacts import ArtifactStore, digest_bytes, digest_of
 from mlflow_core.errors import ArtifactError
 from tests.artifacts.stored import a_folder, damage, files_in
+from tests.train import shelved
 
 
 def test_bytes_come_back_by_digest_by_uri_and_by_bare_hex(store: ArtifactStore) -> None:
@@ -260,3 +261,15 @@ def test_many_processes_may_write_the_same_contents_at_once(tmp_path: Path) -> N
     for digest in answers[0]:
         store.verify(digest)
     assert not files_in(tmp_path / "store" / "tmp")
+
+
+def test_a_bucket_that_is_away_is_told_as_the_store_s_error_whatever_its_library_raises(
+    tmp_path: Path,
+) -> None:
+    shelved.register()
+    away = ArtifactStore(f"away://{tmp_path}/store")
+
+    with pytest.raises(ArtifactError, match="EndpointError: could not connect to the endpoint"):
+        away.put_bytes(b"x", name="x")
+    with pytest.raises(ArtifactError, match="EndpointError: could not connect to the endpoint"):
+        away.read_bytes(digest_bytes(b"x"))

@@ -5,8 +5,9 @@ What is put there goes through fsspec and not through files of ours, for ours kn
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import fsspec
 from distributed import WorkerPlugin
@@ -27,6 +28,43 @@ class Shelved(LocalFileSystem):
         return f"shelved://{self._strip_protocol(name)}"
 
 
+class Away(Shelved):
+    """A bucket that cannot be reached: what its library raises is no ``OSError``, as with s3fs and gcsfs."""
+
+    protocol = "away"
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> str:
+        return super()._strip_protocol(str(path).removeprefix("away://"))
+
+    def _unreached(self, *_: object, **__: object) -> NoReturn:
+        raise EndpointError("could not connect to the endpoint")
+
+    pipe_file = put_file = cat_file = info = rm_file = find = exists = open = _unreached
+
+
+class Stalled(Shelved):
+    """A bucket that is lost while something is read from it."""
+
+    protocol = "stalled"
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> str:
+        return super()._strip_protocol(str(path).removeprefix("stalled://"))
+
+    def open(self, *_: object, **__: object) -> Any:
+        return _StalledFile(b"half")
+
+
+class _StalledFile(io.BytesIO):
+    def read(self, *_: object) -> NoReturn:
+        raise EndpointError("the connection was reset")
+
+
+class EndpointError(Exception):
+    """A bucket's library's own."""
+
+
 class Shelving(WorkerPlugin):
     """Lets workers open such addresses, also those that are started in place of lost ones."""
 
@@ -38,7 +76,8 @@ class Shelving(WorkerPlugin):
 
 def register() -> None:
     """Let this process open such addresses."""
-    fsspec.register_implementation("shelved", Shelved, clobber=True)
+    for kind in (Shelved, Away, Stalled):
+        fsspec.register_implementation(kind.protocol, kind, clobber=True)
 
 
 register()

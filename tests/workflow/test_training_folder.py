@@ -260,3 +260,42 @@ def test_checkpoints_that_cannot_be_removed_are_told(tmp_path):
     with pytest.raises(ArtifactError, match="cannot be removed: Not a directory"):
         here.kept.clear("late")
     here.kept.clear("never there")
+
+
+def test_what_goes_while_a_training_is_cleared_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptTrainings(ArtifactStore(str(tmp_path)), lambda _: False)
+    folder = tmp_path / "trainings" / "one"
+    folder.mkdir(parents=True)
+    for name in "abcd":
+        (folder / name).write_text("part")
+    unlink, gone = os.unlink, []
+
+    def unlink_after_another(path, **options):
+        if not gone:
+            gone.append(path)
+            unlink(path, **options)
+        unlink(path, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", unlink_after_another)
+        kept.clear("one")
+
+    assert len(gone) == 1
+    assert not folder.exists()
+
+
+def test_what_cannot_be_removed_of_a_training_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptTrainings(ArtifactStore(str(tmp_path)), lambda _: False)
+    kept.take("one", "run")
+
+    def refused(*_, **__):
+        raise PermissionError(13, "not allowed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "unlink", refused)
+        with pytest.raises(ArtifactError, match="trainings/one: cannot be removed: not allowed"):
+            kept.clear("one")

@@ -85,10 +85,15 @@ class Checkpoints:
         shelf = self._shelf
         try:
             shelf.put(_name(at), chain([self._head(at, files, facts)], files.values()))
-            for old in _newest_first(shelf)[_KEPT:]:
-                shelf.remove(old)
         except OSError as error:
             raise _not_written(error, at, shelf.shown()) from error
+        try:
+            for old in _newest_first(shelf)[_KEPT:]:
+                shelf.remove(old)
+        except OSError as error:  # this one is whole all the same
+            _log.warning(
+                "old checkpoints at %s cannot be removed: %s", shelf.shown(), error.strerror or error
+            )
 
     def attempt(self, at: int, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> str | None:
         """Write a checkpoint as ``write`` does, but forgive that it fails, twice in a row: the next one may succeed.
@@ -110,7 +115,8 @@ class Checkpoints:
             self._failed += 1
             if self._failed > _FORGIVEN:
                 raise
-            return f"{error.object} {error.what} at {error.place}"
+            # A place that cannot be opened has no name without what opens it.
+            return f"checkpoint {at}: {error.what}" + (f" at {error.place}" if error.place else "")
         self._failed = 0
         return None
 

@@ -42,7 +42,7 @@ class Peers:
     beside: bool = False
     seconds: float = 0.0
     """Time spent in sums and copies so far."""
-    _shared: list[SharedSums] = field(default_factory=list, repr=False)
+    _shared: list[SharedSums] = field(default_factory=list, init=False, repr=False)
 
     def sum(self, values: Tensor) -> None:
         """Replace values by their sums over all ranks.
@@ -77,7 +77,7 @@ class Peers:
 
         def sum_(parts: list[Tensor], total: Tensor) -> None:
             given = sum(len(one) for one in parts)
-            if {total.shape, (given,)} != {(count,)} or total.dtype != torch.float32:
+            if given != count or total.shape != (count,) or total.dtype != torch.float32:
                 raise ValueError(
                     f"{given} values into {tuple(total.shape)} of {total.dtype}, not {count} of float32"
                 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 from pathlib import Path
+from typing import NoReturn
 
 import fsspec
 import pytest
@@ -14,7 +16,7 @@ from mlflow_core.spec.recovery import Recovery
 from mlflow_core.train.gang.checkpoints import Checkpoints
 from mlflow_core.train.gang.gang import run_gang
 from tests.train.gang.counting import Adder, Counting, Disaster, truth
-from tests.train.shelved import Shelving, names_at
+from tests.train.shelved import Shelved, Shelving, names_at
 
 FILES = {"model": bytes(range(256)) * 20, "optimiser": b""}
 
@@ -109,6 +111,60 @@ def test_a_place_that_cannot_be_written_is_told_with_the_checkpoint_and_the_one_
     for place in (tmp_path / "file", f"shelved://{tmp_path}/file"):
         with pytest.raises(MachineError, match=r"file: checkpoint 5: cannot be written: .*Run it again then"):
             Checkpoints(place, "mine").write(5, {}, {})
+
+
+def test_a_bucket_that_is_away_is_forgiven_twice_and_told_whatever_its_library_raises(tmp_path: Path) -> None:
+    kept = Checkpoints(f"away://{tmp_path}/kept", "mine")
+
+    told = "checkpoint 5: cannot be written: EndpointError: could not connect to the endpoint at "
+    assert kept.attempt(5, FILES, {}).startswith(told)
+    assert kept.attempt(10, FILES, {}) is not None
+    with pytest.raises(MachineError, match=r"checkpoint 15: cannot be written: EndpointError"):
+        kept.attempt(15, FILES, {})
+    with pytest.raises(MachineError, match="cannot be read: EndpointError"):
+        kept.last()
+
+
+def test_a_bucket_that_is_lost_while_one_is_read_is_told(tmp_path: Path) -> None:
+    Checkpoints(f"shelved://{tmp_path}/kept", "mine").write(5, FILES, {})
+
+    with pytest.raises(MachineError, match="cannot be read: EndpointError: the connection was reset"):
+        Checkpoints(f"stalled://{tmp_path}/kept", "mine").last()
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, MemoryError])
+def test_what_is_no_failure_of_a_bucket_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException]
+) -> None:
+    def raise_(*_: object, **__: object) -> NoReturn:
+        raise raised
+
+    monkeypatch.setattr(Shelved, "pipe_file", raise_)
+
+    with pytest.raises(raised):
+        Checkpoints(f"shelved://{tmp_path}/kept", "mine").attempt(5, FILES, {})
+
+
+def test_where_nothing_may_be_removed_checkpoints_are_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "only put is allowed")
+
+    monkeypatch.setattr(Shelved, "rm_file", refused)
+    kept = Checkpoints(f"shelved://{tmp_path}/kept", "mine")
+
+    assert [kept.attempt(at, FILES, {}) for at in range(1, 7)] == [None] * 6
+    assert kept.last().at == 6
+    assert "kept cannot be removed: only put is allowed" in caplog.text
+
+
+def test_a_checkpoint_whose_place_cannot_be_opened_is_named() -> None:
+    told = Checkpoints("ftp://user:hunter-7@127.0.0.1:1/kept", "mine").attempt(5, FILES, {})
+
+    assert told.startswith("checkpoint 5: the place of the checkpoints cannot be opened: ")
+    assert "None" not in told
+    assert "hunter-7" not in told
 
 
 @pytest.mark.chaos

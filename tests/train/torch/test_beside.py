@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +138,22 @@ def test_a_peer_that_is_lost_while_it_is_opened_leaves_no_descriptor(monkeypatch
             assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
+def test_a_pipe_that_cannot_be_made_leaves_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, pipe, made = len([*Path("/proc/self/fd").iterdir()]), os.pipe, []
+
+    def only_one() -> tuple[int, int]:
+        if made:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        made.append(pipe())
+        return made[0]
+
+    monkeypatch.setattr(os, "pipe", only_one)
+    with beside._offered(8192) as offer:
+        assert offer is None
+    assert len(made) == 1
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
 @pytest.fixture
 def lines() -> tuple[beside._Line, beside._Line]:
     there, back = os.pipe(), os.pipe()
@@ -166,6 +187,70 @@ def test_a_peer_that_leaves_while_it_is_waited_for_is_noticed_at_once(
         with pytest.raises(RuntimeError, match="is gone"):
             waiting.result(5)
     one.close()
+
+
+watched = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this Python cannot watch a process")
+
+RANK = """
+import os, signal, sys, time
+import torch
+from torch import distributed
+from mlflow_core.train.torch.beside import SharedSums
+
+index, store = int(sys.argv[1]), distributed.FileStore(sys.argv[2], 2)
+distributed.init_process_group("gloo", store=store, rank=index, world_size=2)
+sums, total = SharedSums.open(index, 2, 3, within=60), torch.empty(3)
+sums.sum([torch.ones(3)], total)
+if index == 1:
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+try:
+    sums.sum([torch.ones(3)], total)
+except RuntimeError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+
+
+@watched
+def test_a_killed_peer_is_noticed_at_once_though_a_child_of_its_holds_the_pipes(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", RANK]
+    ranks = [
+        subprocess.Popen(
+            [*command, str(one), str(tmp_path / "met")], stdout=subprocess.PIPE, start_new_session=True
+        )
+        for one in range(2)
+    ]
+    try:
+        assert ranks[1].wait(30) == -signal.SIGKILL
+        assert ranks[0].communicate(timeout=5)[0] == b"the rank beside this one is gone\n"
+        os.killpg(ranks[1].pid, 0)  # the child is still there
+    finally:
+        for one in ranks:
+            with suppress(ProcessLookupError):
+                os.killpg(one.pid, signal.SIGKILL)
+            one.communicate()
+
+
+@watched
+def test_what_a_peer_said_before_its_process_ended_counts() -> None:
+    there, back = os.pipe(), os.pipe()
+    line = beside._Line(back[0], there[1], 60)
+    peer = subprocess.Popen(["sleep", "60"])
+    line.watch(peer.pid)
+    os.write(back[1], b"\0")
+    peer.kill()
+    peer.wait()
+
+    line.meet()
+    with pytest.raises(RuntimeError, match="is gone"):
+        line.meet()
+    line.close()
+    for one in (there[0], back[1]):
+        os.close(one)
 
 
 def test_a_peer_that_does_not_come_is_given_up(lines: tuple[beside._Line, beside._Line]) -> None:

@@ -105,7 +105,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_next_one_is(
     model = fit(trainer, data, workdir=tmp_path / "work", checkpoints=place, recorder=recorder)
 
     same(whole, model)
-    assert [line for line in caplog.messages if "without a new checkpoint: checkpoint 40 cannot" in line]
+    assert [line for line in caplog.messages if "without a new checkpoint: checkpoint 40: cannot" in line]
     assert names_at(place)[-1] == f"{STEPS:012d}.checkpoint"
 
 

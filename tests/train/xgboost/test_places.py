@@ -68,7 +68,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_the_next_one_is(
     )
 
     assert model.scorer.ubj == whole.scorer.ubj
-    assert [line for line in caplog.messages if "without a new checkpoint: checkpoint 14 cannot" in line]
+    assert [line for line in caplog.messages if "without a new checkpoint: checkpoint 14: cannot" in line]
     assert len(names_at(place)) == 2
 
 
