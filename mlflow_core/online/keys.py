@@ -7,6 +7,7 @@ not by the value that someone sent: ``key_value`` checks a sent value against it
 
 from __future__ import annotations
 
+import reprlib
 import struct
 from collections.abc import Callable, Sequence
 from itertools import repeat
@@ -215,8 +216,8 @@ def key_value(value: Any, dtype: DType, column: str) -> int | str | bytes | UUID
 
 
 def shown(value: object) -> str:
-    """Return how a message shows a value that does not fit: its first 80 characters and its type."""
-    text = repr(value)
+    """Return how a message shows a value that does not fit: its first characters, at most 80, and its type."""
+    text = reprlib.repr(value)  # however deep or long it is
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
 
 

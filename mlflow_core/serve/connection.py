@@ -63,7 +63,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Begin to answer what has come in, or leave it to uvicorn."""
-        if self._answering:  # one after the other
+        if self._answering or self._held:  # one after the other
             self._held.append(data)
             self.flow.pause_reading()
             return
@@ -115,7 +115,7 @@ class Connection(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if nobody has used it for long enough; one timer goes on over many requests."""
         rest = self._answered_at + self.timeout_keep_alive - self.loop.time()
-        if self._answering or self._place is not None or rest > 0:
+        if self._answering or self._held or self._place is not None or rest > 0:
             self._closed_after(rest if rest > 0 else self.timeout_keep_alive)
         else:
             super().timeout_keep_alive_handler()
@@ -150,8 +150,13 @@ class Connection(HttpToolsProtocol):
         if self.timeout_keep_alive_task is None:
             self._closed_after(self.timeout_keep_alive)
         if self._held:
-            data = b"".join(self._held)
-            self._held.clear()
+            # Later: this is told inside the store's or the deadline's callback, where a fault would be everybody's.
+            self.loop.call_soon(self._read_held)
+
+    def _read_held(self) -> None:
+        data = b"".join(self._held)
+        self._held.clear()
+        if not self.transport.is_closing():
             self.flow.resume_reading()
             self.data_received(data)
 

@@ -76,19 +76,21 @@ class Deadline:
         if self._loop is not loop:
             return
         waiting, now = self._waiting, loop.time()
-        while waiting:
-            first = waiting[0]
-            late = first.late
-            if late is not None and now < first.until:
-                break
-            waiting.popleft()
-            if late is not None:
-                first.expired = True
-                late()
-        if waiting:
-            loop.call_later(self.seconds / _SWEEPS, self._sweep, loop)
-        else:
-            self._loop = None
+        try:
+            while waiting:
+                first = waiting[0]
+                late = first.late
+                if late is not None and now < first.until:
+                    break
+                waiting.popleft()
+                if late is not None:
+                    first.expired = True
+                    late()
+        finally:  # also where one of them has failed: the others wait on
+            if waiting:
+                loop.call_later(self.seconds / _SWEEPS, self._sweep, loop)
+            else:
+                self._loop = None
 
 
 class Place:

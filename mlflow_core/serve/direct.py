@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 from time import perf_counter
 
-from mlflow_core.errors import MlcoreError, StoreError
+from mlflow_core.errors import StoreError
 from mlflow_core.online.backend import Found
 from mlflow_core.serve.deadline import Deadline
 from mlflow_core.serve.failures import failed
@@ -73,8 +73,9 @@ class Direct:
             return False
         try:
             asked = self.routes.begun(target, body, accept)
-        except MlcoreError:
-            return False  # the ordinary way says what is wrong with it
+        except Exception:
+            # Wrong, or not foreseen: the ordinary way is the boundary that says so, to its caller and to nobody else.
+            return False
         if asked is None:
             return False
         answering = _Answering(self, target, asked, told, started)

@@ -7,6 +7,7 @@ that exists; nothing is filled in.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -232,6 +233,6 @@ def mistyped(name: str, dtype: DType, values: Sequence[Any]) -> Refusal:
 
 
 def _of_another_type(name: str, dtype: DType, value: Any, where: str) -> Refusal:
-    shown = repr(value)
+    shown = reprlib.repr(value)  # however deep or long it is
     short = shown if len(shown) <= 80 else f"{shown[:77]}..."
     return Refusal(f'{where}"{name}" was given {short}', name=name, expected=str(dtype))

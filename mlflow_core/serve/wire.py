@@ -200,7 +200,7 @@ def _read_time(value: Any) -> datetime:
     if isinstance(value, str):
         try:
             value = parse_time(value)
-        except UsageError as error:
+        except (UsageError, OverflowError) as error:  # no time, or before year 1 or after 9999 as UTC
             raise ValueError from error
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError

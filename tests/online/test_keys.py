@@ -131,6 +131,14 @@ def test_what_is_spelled_together_is_what_each_value_spells_and_else_each_is_loo
             encode_key([key_value(value, dtype, "id") for value in values])
 
 
+def test_a_value_that_is_no_key_is_shown_however_deep_it_is():
+    deep = [1]
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(StoreError, match=r"was given \[\[.*\.\.\..*\(list\)"):
+        key_value(deep, DType.INT64, "id")
+
+
 def test_half_a_character_is_no_text():
     with pytest.raises(StoreError, match=r"key column \"id\" was given '\\ud800' \(str\).*Expected string"):
         key_value("\ud800", DType.STRING, "id")

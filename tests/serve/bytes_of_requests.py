@@ -25,6 +25,11 @@ ENDING = {
 }
 
 
+_LISTS = b"[" * 1000 + b"]" * 1000
+DEEP = b'{"feature_service":"plain","entities":{"user_id":[%b]}}' % _LISTS
+DEEP_TWICE = b'{"service":"plain","entities":[{"user_id":%b}],"request":[{"user_id":%b}]}' % (_LISTS, _LISTS)
+
+
 def feast(*users: object, service: str = "plain", **more: object) -> bytes:
     return orjson.dumps({"feature_service": service, "entities": {"user_id": users}, **more})
 
@@ -75,6 +80,8 @@ def unusual() -> dict[str, bytes]:
         "no JSON": sent(FEAST, b"{"),
         "no object": sent(FEAST, b"[]"),
         "another type": sent(FEAST, feast("x")),
+        "deep": sent(FEAST, DEEP),
+        "deep twice": sent(OURS, DEEP_TWICE),
         "no service": sent(FEAST, feast(1, service="none")),
         "unknown field": sent(OURS, compact(1, nothing=1)),
         "on demand": sent(FEAST, on_demand),

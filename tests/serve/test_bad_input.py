@@ -100,6 +100,17 @@ def test_what_is_wrong_is_refused_by_name_and_the_nearest_that_exists(
     assert (said["nearest"] or [None])[0] == nearest
 
 
+@pytest.mark.parametrize("value", [pytest.param("deep", id="deep"), pytest.param("long", id="long")])
+def test_a_key_that_is_deep_or_long_is_refused_in_a_few_words(http: httpx.Client, value: str) -> None:
+    given = b"[" * 1000 + b"]" * 1000 if value == "deep" else b'"%b"' % (b"x" * 1_000_000)
+    body = b'{"feature_service":"plain","entities":{"user_id":[%b]}}' % given
+
+    refused = http.post("/get-online-features", content=body)
+
+    assert (refused.status_code, refused.json()["name"]) == (422, "user_id")
+    assert len(refused.content) < 400
+
+
 @pytest.mark.parametrize("route", ["/v1/features", "/get-online-features", "/v1/predict/returns"])
 def test_a_body_that_is_no_json_is_400_whatever_it_says_it_is(http: httpx.Client, route: str) -> None:
     table = pa.table({"user_id": [1]})

@@ -15,8 +15,10 @@ import httpx
 import pytest
 
 from mlflow_core.serve.app import Application, Limits
+from mlflow_core.serve.connection import Connection
 from mlflow_core.serve.run import Served, application
 from tests.serve.bytes_of_requests import (
+    DEEP,
     END,
     ENDING,
     FEAST,
@@ -308,3 +310,76 @@ def test_what_is_unforeseen_in_one_request_is_its_own_fault_and_the_next_is_answ
         assert "fault" in failed.json()["error"]
         assert client.post(FEAST, content=feast(1)).status_code == 200
     assert app.begun[-2:] == [True, True]  # type: ignore[attr-defined]
+
+
+def test_what_is_refused_for_its_depth_is_told_and_counted(ours: str) -> None:
+    refused = f'mlcore_requests_total{{route="{FEAST}",status="422"}}'
+    before = metric(ours, refused)
+    answer = post(ours, FEAST, DEEP)
+    assert (answer.status_code, answer.json()["name"]) == (422, "user_id")
+    assert metric(ours, refused) == before + 1
+
+
+def test_what_is_unforeseen_as_a_request_is_read_is_the_ordinary_ways(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = opened(project)
+    with running(app) as url, httpx.Client(base_url=url, timeout=30.0) as client:
+        until(lambda: client.post(FEAST, content=feast(1)).status_code == 200)
+        monkeypatch.setattr(app.direct.routes, "begun", lambda *_: 1 // 0)
+        assert client.post(FEAST, content=feast(2)).json()["results"][0]["values"] == [2]
+        assert (app.begun[-1], app.metrics.in_flight) == (False, 0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_is_unforeseen_in_a_request_that_was_held_back_is_nobody_elses(
+    late: bool, project: Path, redis: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read behind the store's callback, or the deadline's, which goes on for whoever else waits."""
+    app = opened(project, deadline_s=0.5 if late else 5.0)
+    faulty = feast(2, full_feature_names=True)
+    with running(app) as url, ExitStack() as stack:
+        until(lambda: post(url, FEAST, feast(1)).status_code == 200)
+        read = Connection.data_received
+
+        def failing(self: Connection, data: bytes) -> None:
+            if not self._answering and data.endswith(faulty):
+                raise RuntimeError(data)
+            read(self, data)
+
+        monkeypatch.setattr(Connection, "data_received", failing)
+        with hanging(redis):
+            one = connected(stack, url, sent(FEAST, feast(1)))
+            until(lambda: app.metrics.in_flight == 1)
+            one.sendall(sent(FEAST, faulty))
+            time.sleep(0.1)
+            other = connected(stack, url, sent(FEAST, feast(99)))
+            until(lambda: app.metrics.in_flight == 2)
+            started = time.monotonic()
+            if late:
+                assert one.recv(4096).startswith(b"HTTP/1.1 504 ")
+                assert other.recv(4096).startswith(b"HTTP/1.1 504 ")
+                assert time.monotonic() - started < 3, "the store's own timeout"
+        if not late:
+            assert one.recv(4096).startswith(b"HTTP/1.1 200 OK")
+            assert other.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        assert post(url, FEAST, feast(1)).status_code == 200
+        assert app.metrics.in_flight == 0
+
+
+def test_what_was_held_back_for_a_caller_who_has_gone_is_not_read(project: Path, redis: Server) -> None:
+    app = opened(project)
+    with running(app) as url, ExitStack() as stack:
+        until(lambda: post(url, FEAST, feast(1)).status_code == 200)
+        begun = len(app.begun)  # type: ignore[attr-defined]
+        with hanging(redis):
+            with ExitStack() as gone:
+                one = connected(gone, url, sent(FEAST, feast(1)))
+                until(lambda: app.metrics.in_flight == 1)
+                one.sendall(sent(FEAST, feast(2)))
+                time.sleep(0.1)
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+            time.sleep(0.1)
+        until(lambda: app.metrics.in_flight == 0)
+        assert len(app.begun) == begun + 1  # type: ignore[attr-defined]
+        assert connected(stack, url, sent(FEAST, feast(1))).recv(4096).startswith(b"HTTP/1.1 200 OK")

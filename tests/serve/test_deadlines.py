@@ -104,6 +104,18 @@ def test_of_many_that_wait_the_late_ones_are_told_and_the_others_get_what_they_w
         assert time.monotonic() - started < 10
 
 
+def test_who_fails_as_it_is_told_keeps_nobody_else_from_being_told() -> None:
+    async def told() -> bool:
+        loop, late = asyncio.get_running_loop(), asyncio.Event()
+        loop.set_exception_handler(lambda *_: None)
+        deadline = Deadline(0.1)
+        deadline.taken(loop, lambda: 1 // 0)
+        deadline.taken(loop, late.set)
+        return await asyncio.wait_for(late.wait(), 10)
+
+    assert asyncio.run(told())
+
+
 def test_a_registry_that_hangs_is_looked_at_once_and_leaves_the_rest_answering(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,8 @@ def test_other_ways_of_writing_a_value_are_read(value: Any, dtype: DType, read: 
         ("yesterday", DType.TIMESTAMP),
         (1.5, DType.TIMESTAMP),
         (10**18, DType.TIMESTAMP),
+        ("0001-01-01T00:00:00+14:00", DType.TIMESTAMP),
+        ("9999-12-31T23:59:59-14:00", DType.TIMESTAMP),
         ("not base64!", DType.BYTES),
         ("1234", DType.UUID),
         (["a"], DType.INT64_LIST),
