@@ -121,7 +121,7 @@ class PackedRun:
         Raises:
             StoreError: The store cannot be read or written.
         """
-        bury(self.backend, [table_of(self.view)], erased, again=True)
+        self._patiently(lambda: bury(self.backend, [table_of(self.view)], erased, again=True))
 
     def finish(self, parts: tuple[str, ...]) -> None:
         """Note that all of it is written.
@@ -140,7 +140,7 @@ class PackedRun:
         table, schema_hash = table_of(self.view), codec_of(self.view, self.schema).schema_hash
         self._patiently(lambda: note_reached(self.backend, table, schema_hash, reached))
 
-    def _patiently(self, write: Callable[[], None]) -> None:
+    def _patiently(self, write: Callable[[], object]) -> None:
         patiently(self.view.title, write)
 
 

@@ -187,6 +187,11 @@ class AsyncReads(Protocol):
 class SoonReads(AsyncReads, Protocol):
     """A backend that also tells what it has read as soon as it is there, with no task or future in between."""
 
+    @property
+    def reads_soon(self) -> bool:
+        """Whether it can as it was opened; if not, ``read_soon`` never begins."""
+        ...
+
     def read_soon(self, asks: Sequence[Ask], told: Told) -> bool:
         """Begin to read as ``AsyncReads.read_async`` does; on the running event loop.
 

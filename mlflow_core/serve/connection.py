@@ -49,7 +49,9 @@ class Connection(HttpToolsProtocol):
         app = config.loaded_app
         # Both count or tell what happens here only.
         ordinary = config.limit_concurrency is not None or config.access_log
-        self._direct = app.direct if isinstance(app, Application) and not ordinary else None
+        direct = app.direct if isinstance(app, Application) and not ordinary else None
+        # Of a store that has to be waited for every request would be read and checked twice.
+        self._direct = direct if direct is not None and direct.routes.reads.soon else None
         self._requests = WholeRequests(FEATURES)
         self._started = 0.0
         self._place: Place | None = None  # of a head that waits for its body
@@ -101,6 +103,9 @@ class Connection(HttpToolsProtocol):
         self._held.clear()
         if self._place is not None:
             self._leave(self._place)
+        if self.timeout_keep_alive_task is not None:  # uvicorn's leaves it where the connection was reset
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
         super().connection_lost(exc)
 
     def shutdown(self) -> None:

@@ -78,7 +78,8 @@ class Routes:
             Refusal: The request is wrong.
             StoreError: The online store cannot be read.
         """
-        return await self._answered(self._compact(body, accept))
+        asked, service = self._compact(body)
+        return await self._answered(CompactRequest(asked, accept, service, self._features.clock.now_us()))
 
     def begun(self, path: bytes, body: bytes, accept: bytes) -> FeatureRequest | None:
         """Read and check a request for features without waiting for anything.
@@ -95,23 +96,22 @@ class Routes:
         Raises:
             Refusal: The request is wrong.
         """
-        request: FeatureRequest
         if path == V1_FEATURES:
-            request = self._compact(body, accept)
+            compact, service = self._compact(body)
+            if service.computes:
+                return None
+            return CompactRequest(compact, accept, service, self._features.clock.now_us())
+        asked = feast_asked(body)
+        if asked.service is not None:
+            found: ServedService | None = self._features.service(asked.service)
         else:
-            asked = feast_asked(body)
-            if asked.service is not None:
-                service = self._features.service(asked.service)
-            else:
-                kept = self._features.catalogue.kept(asked.features)
-                if kept is None:
-                    return None
-                service = kept
-            request = FeastRequest(asked, service, self._features.clock.now_us())
-        return None if request.served.reader.computes else request
+            found = self._features.catalogue.kept(asked.features)
+        if found is None or found.computes:
+            return None
+        return FeastRequest(asked, found, self._features.clock.now_us())
 
     def ended(self, request: FeatureRequest, found: Sequence[Found]) -> Reply:
-        """Turn what the store found into a reply, for a request of ``begun``.
+        """Turn what the store found into a reply, for a request without on-demand functions.
 
         Raises:
             StoreError: The store holds rows of another definition.
@@ -170,16 +170,14 @@ class Routes:
         }
         return json_reply(data, status=503 if state == "unready" else 200)
 
-    def _compact(self, body: bytes, accept: bytes) -> CompactRequest:
+    def _compact(self, body: bytes) -> tuple[Asked, ServedService]:
         asked = asked_of_json(body, needs_service=True)
-        service = self._features.service(str(asked.service))
-        return CompactRequest(asked, accept, service, self._features.clock.now_us())
+        return asked, self._features.service(str(asked.service))
 
     async def _answered(self, request: FeatureRequest) -> Reply:
         found = await self.reads.read(request.asked.asks)
-        reply = self._whole(request, found)
-        if reply is not None:
-            return reply
+        if not request.served.reader.computes:
+            return self.ended(request, found)
         answer = await self.reads.answer(
             request.served.reader, request.asked, found, now_us=request.now_us, times=request.times
         )

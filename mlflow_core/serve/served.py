@@ -93,6 +93,11 @@ class ServedService:
         return tuple((name, column_reader(dtype)) for name, dtype in self.columns.items())
 
     @property
+    def computes(self) -> bool:
+        """Whether it has on-demand functions, whose time nobody knows."""
+        return self.full.reader.computes
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """The features in output order, under their plain names."""
         plan = (self.short or self.full).reader.plan

@@ -24,12 +24,16 @@ class StoreReads:
         store: The online store.
         threads: Where a store that blocks is read, and on-demand functions run.
         metrics: Where reads are counted.
+
+    Attributes:
+        soon: Whether ``read_soon`` can ever begin.
     """
 
     def __init__(self, store: OnlineBackend, threads: Threads, metrics: Metrics) -> None:
         self._store = store
         self._async = store if isinstance(store, AsyncReads) else None
-        self._soon = store if isinstance(store, SoonReads) else None
+        self._soon = store if isinstance(store, SoonReads) and store.reads_soon else None
+        self.soon = self._soon is not None
         self._threads = threads
         self._deadline = Deadline(threads.deadline_s)
         self._metrics = metrics
@@ -37,7 +41,7 @@ class StoreReads:
     async def answer(
         self, reader: Reader, asked: Asked, found: Sequence[Found], *, now_us: int, times: bool
     ) -> Answer:
-        """Make the answer of what was read; on-demand functions run in a thread.
+        """Make the answer of what was read, in a thread: on-demand functions take as long as they take.
 
         Args:
             reader: What is asked.
@@ -50,8 +54,6 @@ class StoreReads:
             StoreError: The store holds rows of another definition.
             TimeoutError: On-demand functions did not end in time.
         """
-        if not reader.computes:
-            return reader.answer_of(asked, found, now_us=now_us, times=times)
 
         def computed() -> Answer:
             return reader.answer_of(asked, found, now_us=now_us, times=times)

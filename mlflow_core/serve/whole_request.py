@@ -47,10 +47,8 @@ class WholeRequests:
             A request; or all bytes that have come of something else; or None: a head is there, and its body is to come.
         """
         heard, head = self._heard, self.head
-        if not head:
-            if not data.startswith(b"POST "):
-                return data
-            heard.forget()
+        if not head and not data.startswith(b"POST "):
+            return data
         try:
             heard.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -58,7 +56,9 @@ class WholeRequests:
         if heard.plain and heard.begun == 1 and heard.target in self._targets:
             if heard.ended == 1:
                 self.head = b""
-                return heard.target, heard.accept or b"", heard.body
+                request = heard.target, heard.accept or b"", heard.body
+                heard.forget()  # a connection that is idle keeps no body
+                return request
             if not head and heard.waits and len(data) <= _LONGEST_HEAD:
                 self.head = data
                 return None
@@ -68,6 +68,7 @@ class WholeRequests:
         """Forget the head that waits for its body, and return it."""
         head, self.head = self.head, b""
         self._heard.anew()
+        self._heard.forget()
         return head
 
 

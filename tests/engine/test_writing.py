@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.engine.materialise import Ask, materialise
 from mlflow_core.engine.route import InProcess, OnDask
 from mlflow_core.engine.sink import Sunk
+from mlflow_core.engine.views.changes import Since
 from mlflow_core.errors import EngineError, SourceError, StoreError
 from mlflow_core.spec import Agg, Entity, FeatureView, ParquetSource
 from mlflow_core.telemetry import SilentProgress
@@ -115,6 +118,37 @@ def test_a_view_that_fails_stops_no_other_and_says_how_far_it_came(tmp_path, rou
     assert isinstance(done[2].failure, SourceError)
     assert isinstance(done[3].failure, EngineError)
     assert done[4].report.sunk == Sunk(7)
+
+
+OF_EACH_SOURCE = ("sources.open_source", "_Events.read")
+OF_EACH_VIEW = ("needed_columns", "delta_of", "_Events.of", "snapshot_at", "part_names", "write_parts")
+
+
+@pytest.mark.parametrize(
+    ("step", "shared"),
+    [*((step, False) for step in OF_EACH_SOURCE + OF_EACH_VIEW), *((step, True) for step in OF_EACH_VIEW)],
+)
+def test_what_is_unforeseen_at_one_view_stops_no_other(tmp_path, monkeypatch, step, shared):
+    """Most of it happens in the thread that is ahead."""
+    whole = "mlflow_core.engine.buckets.whole"
+    real, calls = pkgutil.resolve_name(f"{whole}:{step}"), itertools.count(1)
+
+    def failing_once(*args: Any) -> Any:
+        if next(calls) == 3:
+            raise ZeroDivisionError(step)
+        return real(*args)
+
+    events = [source(tmp_path, name) for name in ("v" if shared else "vwxyz")]
+    views = [view(f"view_{i}", events[0 if shared else i]) for i in range(5)]
+    asks = [Ask(one, 1_000, CountingSink(), Since(0, ())) for one in views]
+    monkeypatch.setattr(f"{whole}.{step}", failing_once)
+
+    done = {one.place: one for one in materialise(asks, base=str(tmp_path))}
+
+    assert sorted(done) == [0, 1, 2, 3, 4]
+    assert [place for place, one in done.items() if one.failure is not None] == [2]
+    assert isinstance(done[2].failure, ZeroDivisionError)
+    assert [one.report.sunk.rows for place, one in sorted(done.items()) if place != 2] == [7] * 4
 
 
 class Refusing:

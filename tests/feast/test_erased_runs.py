@@ -14,6 +14,7 @@ from feast import FeatureStore
 
 from mlflow_core.cli.boundary import run
 from mlflow_core.config import FixedClock, Principal, parse_time
+from mlflow_core.errors import StoreError
 from mlflow_core.feast.kept_rows import key_types, layout_caches, online_backend, stored_tables
 from mlflow_core.feast.registry import open_store
 from mlflow_core.metadata import MetadataStore
@@ -167,6 +168,23 @@ def test_a_run_that_dies_before_who_was_erased_meanwhile_is_buried_is_seen_as_un
     materialised(store, 10, ANNA, ANNA)
 
     assert stored(backend) == WITHOUT_ANNA
+
+
+def test_a_store_that_is_away_for_a_moment_still_loses_who_was_erased_meanwhile(
+    store, backend, monkeypatch
+) -> None:
+    attempts: list[object] = []
+
+    def away_at_first(*args: Any, **how: Any) -> object:
+        attempts.append(args)
+        if len(attempts) == 1:
+            raise StoreError("is locked") from OSError("locked")
+        return bury(*args, **how)
+
+    monkeypatch.setattr("mlflow_core.feast.view_run.bury", away_at_first)
+    materialised(store, 10, NOTHING_ERASED, ANNA)
+
+    assert (len(attempts), stored(backend)) == (2, WITHOUT_ANNA)
 
 
 def test_a_run_that_did_not_end_is_cleaned_of_who_was_erased_meanwhile(store, backend) -> None:

@@ -59,6 +59,11 @@ def move_slots(cluster, slots):
         client.close()
 
 
+def test_a_command_that_names_no_node_is_not_left_out(backend):
+    with pytest.raises(TypeError, match="which node"):
+        backend._executed(iter([b"*1\r\n$4\r\nPING\r\n"]), None)
+
+
 def test_rows_are_spread_and_read_in_order_from_all_nodes(cluster, backend):
     assert backend.write(V, ROWS) == 3_000
     sizes = []

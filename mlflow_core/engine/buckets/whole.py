@@ -21,11 +21,10 @@ from mlflow_core.engine.buckets.writing import written_by_buckets
 from mlflow_core.engine.estimate import extent_of
 from mlflow_core.engine.layouts.cache import Cache
 from mlflow_core.engine.times import Flags
-from mlflow_core.engine.views.changes import delta_of, part_names
+from mlflow_core.engine.views.changes import Delta, delta_of, part_names
 from mlflow_core.engine.views.snapshot import Snapshot, SnapshotPart, snapshot_at
 from mlflow_core.engine.views.view import needed_columns
 from mlflow_core.engine.views.written import ViewEnd, ViewRun, write_parts
-from mlflow_core.errors import MlcoreError
 from mlflow_core.sources import SourceListing, SourcePart
 from mlflow_core.telemetry import Progress, Stage
 
@@ -129,7 +128,7 @@ def _computed(
             for place in places:
                 try:
                     needed[place] = needed_columns(runs[place].read, listing.schema.names)
-                except MlcoreError as error:
+                except Exception as error:  # the view's own
                     yield ViewEnd(place, failure=error)
             if not needed:
                 continue
@@ -140,7 +139,9 @@ def _computed(
                 continue
             with progress.stage(f"reading {listing.source.name}", unit="rows") as stage:
                 events = _Events.read(listing, columns, stage)
-        except MlcoreError as error:
+        except (
+            Exception
+        ) as error:  # the boundary of a source: its views are told, as a worker would hand it over
             for place in needed or places:
                 yield ViewEnd(place, failure=error)
             continue
@@ -150,11 +151,12 @@ def _computed(
 
 
 def _snapshot(place: int, run: ViewRun, events: _Events, columns: Sequence[str]) -> _Computed:
-    delta = delta_of(run.read.view, run.since, run.boundary, events.parts)
-    given = None if isinstance(delta, str) else delta
-    fresh = None if given is None else events.of(given.fresh)
     found: Snapshot | Exception
+    delta: Delta | str | None = None
     try:
+        delta = delta_of(run.read.view, run.since, run.boundary, events.parts)
+        given = None if isinstance(delta, str) else delta
+        fresh = None if given is None else events.of(given.fresh)
         found = snapshot_at(events.table.select(columns), run.read, run.boundary, given, fresh)
     except Exception as error:  # told where the view's rows are asked for, as a worker would hand it over
         found = error
@@ -168,6 +170,7 @@ def _written(one: _Computed, run: ViewRun, progress: Progress) -> ViewEnd:
         yield SnapshotPart(one.found.table, one.found.entities)
 
     try:
+        names = part_names(one.parts)
         with progress.stage(f"materialising {run.read.view.name}", unit="rows") as stage:
             done = write_parts(parts(), run, stage)
     except Exception as error:  # as a worker would hand it over, whatever it is
@@ -177,7 +180,7 @@ def _written(one: _Computed, run: ViewRun, progress: Progress) -> ViewEnd:
         one.place,
         done,
         one.why_all,
-        part_names(one.parts),
+        names,
         0 if looked_at is None else looked_at.events,
         0 if looked_at is None else looked_at.dropped_keys,
         0 if looked_at is None else looked_at.dropped_times,

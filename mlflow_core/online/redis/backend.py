@@ -121,9 +121,14 @@ class RedisBackend:
         packed, count = self._reads.packed(asks)
         return answered(asks, await self._connections.pipelined.fetch(packed, count) if count else [])
 
+    @property
+    def reads_soon(self) -> bool:
+        """Whether this is one server: a cluster is read in threads."""
+        return self._connections.cluster is None
+
     def read_soon(self, asks: Sequence[Ask], told: Told) -> bool:
         """Begin to read on the event loop's connection, if there is one; see ``SoonReads.read_soon``."""
-        if self._connections.cluster is not None:
+        if not self.reads_soon:
             return False
         packed, count = self._reads.packed(asks)
         if not count:
@@ -299,8 +304,7 @@ class RedisBackend:
 
     def _executed(self, commands: Iterator[Command | bytes], harm: str | None) -> list[Any]:
         if self._connections.cluster is not None:
-            unpacked = [command for command in commands if isinstance(command, Command)]
-            return self._connections.cluster.execute(unpacked, harm=harm)
+            return self._connections.cluster.execute([_of_a_node(one) for one in commands], harm=harm)
         return self._connections.channels.execute(
             ((one if isinstance(one, bytes) else packed(one.args), 1) for one in commands), harm=harm
         )
@@ -340,6 +344,12 @@ def _calls_of(
         return b"".join([head, first, keys[some].tobytes(), between, values[some].tobytes()])
 
     return one
+
+
+def _of_a_node(command: Command | bytes) -> Command:
+    if isinstance(command, bytes):
+        raise TypeError("a command that is packed does not say to which node of a cluster it goes")
+    return command
 
 
 def _with(batches: Sequence[list[bytes]], args: Sequence[bytes], i: int) -> _Call:

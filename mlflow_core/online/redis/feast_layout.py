@@ -84,9 +84,14 @@ class FeastRedisBackend(ReadOnly):
             asks, wanted, await self._connections.pipelined.fetch(packed, count) if count else []
         )
 
+    @property
+    def reads_soon(self) -> bool:
+        """Whether this is one server: a cluster is read in threads."""
+        return self._connections.cluster is None
+
     def read_soon(self, asks: Sequence[Ask], told: Told) -> bool:
         """Begin to read on the event loop's connection, if there is one; see ``SoonReads.read_soon``."""
-        if self._connections.cluster is not None:
+        if not self.reads_soon:
             return False
         wanted = [self._of(ask) for ask in asks]
         packed, count = _packed(asks, wanted)
