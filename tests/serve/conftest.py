@@ -11,6 +11,7 @@ import pytest
 from mlflow_core.serve.app import Application, Limits
 from mlflow_core.serve.run import Served, application
 from tests.serve.shop import NOW, prepared, running
+from tests.servers.redis import Server, redis_server
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,10 @@ def url(app: Application) -> Iterator[str]:
 def http(url: str) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=url, timeout=30.0) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Server]:
+    """A Redis of each module's own, for some stop it."""
+    with redis_server() as server:
+        yield server

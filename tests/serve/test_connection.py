@@ -31,15 +31,9 @@ from tests.serve.bytes_of_requests import (
 )
 from tests.serve.pushed_shop import BEARER, SOURCE, pushed_project, row
 from tests.serve.shop import NOW, mlcore, running, until
-from tests.servers.redis import Server, redis_server
+from tests.servers.redis import Server
 
 LIMITS = Limits(refresh_s=60.0, deadline_s=5.0, body_bytes=20_000)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Server]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -18,15 +18,9 @@ from mlflow_core.serve.app import Application, Limits
 from mlflow_core.serve.run import Served, application
 from tests.serve.pushed_shop import BEARER, SOURCE, pushed_project, row
 from tests.serve.shop import NOW, running, until
-from tests.servers.redis import Server, redis_server
+from tests.servers.redis import Server
 
 TIMEOUT_S = 0.4
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[Server]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

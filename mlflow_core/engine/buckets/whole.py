@@ -139,9 +139,7 @@ def _computed(
                 continue
             with progress.stage(f"reading {listing.source.name}", unit="rows") as stage:
                 events = _Events.read(listing, columns, stage)
-        except (
-            Exception
-        ) as error:  # the boundary of a source: its views are told, as a worker would hand it over
+        except Exception as error:  # the boundary of a source: its views are told, whatever it is
             for place in needed or places:
                 yield ViewEnd(place, failure=error)
             continue

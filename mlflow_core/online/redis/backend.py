@@ -128,16 +128,7 @@ class RedisBackend:
 
     def read_soon(self, asks: Sequence[Ask], told: Told) -> bool:
         """Begin to read on the event loop's connection, if there is one; see ``SoonReads.read_soon``."""
-        if not self.reads_soon:
-            return False
-        packed, count = self._reads.packed(asks)
-        if not count:
-            return False
-
-        def arrived(replies: list[Any] | StoreError) -> None:
-            told(replies if isinstance(replies, StoreError) else answered(asks, replies))
-
-        return self._connections.pipelined.fetch_soon(packed, count, arrived)
+        return self._connections.lists_soon(*self._reads.packed(asks), partial(answered, asks), told)
 
     def erase(self, asks: Sequence[Ask], until: int | None = None) -> int:
         """Erase keys and leave tombstones; see ``OnlineBackend.erase``."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mlflow_core.errors import StoreError
+from mlflow_core.online.backend import Found, Told
 from mlflow_core.online.redis.address import Address
 from mlflow_core.online.redis.channel import Channels
 from mlflow_core.online.redis.cluster import Cluster
@@ -51,6 +53,28 @@ class Connections:
             if type(reply) is not list:
                 raise refused(reply, self.address)
         return replies
+
+    def lists_soon(
+        self, text: bytes, count: int, read: Callable[[list[Any]], list[Found]], told: Told
+    ) -> bool:
+        """Send commands on the event loop's connection; see ``SoonReads.read_soon``.
+
+        Args:
+            text: All commands as one server is sent them.
+            count: How many they are.
+            read: What makes of the replies what was found.
+            told: Is called with it, or with why there is none.
+
+        Returns:
+            Whether they were sent: not where there is none, to a cluster, or without a connection that is open.
+        """
+        if self.cluster is not None or not count:
+            return False
+
+        def arrived(replies: list[Any] | StoreError) -> None:
+            told(replies if isinstance(replies, StoreError) else read(replies))
+
+        return self.pipelined.fetch_soon(text, count, arrived)
 
     def close(self) -> None:
         """Close the connections of this process."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from mlflow_core.errors import StoreError
 from mlflow_core.online.backend import Ask, Found, Told
 from mlflow_core.online.feast_layout.keys import fields_of
 from mlflow_core.online.read_only import ReadOnly
@@ -91,17 +91,8 @@ class FeastRedisBackend(ReadOnly):
 
     def read_soon(self, asks: Sequence[Ask], told: Told) -> bool:
         """Begin to read on the event loop's connection, if there is one; see ``SoonReads.read_soon``."""
-        if not self.reads_soon:
-            return False
         wanted = [self._of(ask) for ask in asks]
-        packed, count = _packed(asks, wanted)
-        if not count:
-            return False
-
-        def arrived(replies: list[Any] | StoreError) -> None:
-            told(replies if isinstance(replies, StoreError) else _answered(asks, wanted, replies))
-
-        return self._connections.pipelined.fetch_soon(packed, count, arrived)
+        return self._connections.lists_soon(*_packed(asks, wanted), partial(_answered, asks, wanted), told)
 
     def close(self) -> None:
         """Close the connections of this process."""
