@@ -89,9 +89,11 @@ class _Flat:
     def __init__(self, learner: nn.Module, peers: Peers) -> None:
         self.learner, self._parameters = learner, _learning(learner)
         self._size = sum(one.numel() for one in self._parameters)
-        # Room behind the gradients for the few numbers that travel with them.
-        self._sums = torch.zeros(self._size + _TOLD, device=peers.device)
+        # Behind the gradients: how many ranks have each of them, and room for the few numbers that travel with them.
+        self._told_at = self._size + len(self._parameters)
+        self._sums = torch.zeros(self._told_at + _TOLD, device=peers.device)
         self._zero = torch.zeros(1, device=peers.device)
+        self._all = torch.ones(len(self._parameters), device=peers.device)
         self._sum = peers.summing(len(self._sums))
         self._summed, at = [], 0
         for one in self._parameters:
@@ -111,10 +113,19 @@ class _Flat:
             self._zero.expand(one.numel()) if one.grad is None else one.grad.reshape(-1)
             for one in self._parameters
         ]
-        self._sum([*own, told, self._zero.expand(_TOLD - len(told))], self._sums)
+        lacking = [place for place, one in enumerate(self._parameters) if one.grad is None]
+        there = self._all
+        if lacking:
+            there = self._all.clone()
+            there[lacking] = 0
+        self._sum([*own, there, told, self._zero.expand(_TOLD - len(told))], self._sums)
         for one, sums in zip(self._parameters, self._summed, strict=True):
             one.grad = sums
-        return self._sums[self._size : self._size + len(told)]
+        # What no rank used has no gradient, as with one rank: an optimiser would let it decay with one of zeros.
+        for place in lacking:
+            if not self._sums[self._size + place]:
+                self._parameters[place].grad = None
+        return self._sums[self._told_at : self._told_at + len(told)]
 
 
 class _Overlapped:

@@ -42,6 +42,20 @@ class Fragile(Linear):
         return super().forward(x / 50) + torch.where(x[:, :1] > self.limit, torch.nan, 0.0)
 
 
+class Rare(Linear):
+    """Asks one of its layers only in batches with a row whose first column is greater than a limit."""
+
+    def __init__(self, inputs: object, outputs: int, limit: float) -> None:
+        super().__init__(inputs, outputs)
+        self.rare, self.limit = nn.Linear(inputs.width, outputs), limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, asked = super().forward(x), x[:, 0] > self.limit
+        if asked.any():
+            out = out.index_add(0, asked.nonzero()[:, 0], self.rare(torch.nan_to_num(x[asked])))
+        return out
+
+
 class Steep(Linear):
     """A finite loss whose gradient is not: the slope of a square root at 0."""
 

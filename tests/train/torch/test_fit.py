@@ -135,6 +135,20 @@ def test_two_ranks_learn_what_one_learns(tmp_path: Path, two: Client, fields: di
     np.testing.assert_allclose(one.predict(test) / scale, both.predict(test) / scale, atol=2e-3)
 
 
+def test_what_a_batch_does_not_use_is_left_alone_by_one_rank_and_by_two(tmp_path: Path, two: Client) -> None:
+    data = training_set(tmp_path / "data")
+    rare = {"module": "tests.train.torch.nets:Rare", "arguments": {"limit": 62.0}, "weight_decay": 3.0}
+    trainer = but(TRAINER, **rare, batch_size=64)
+
+    one = weights(fit(trainer, data, workdir=tmp_path / "one"))
+    both = weights(fit(but(trainer, workers=2), data, workdir=tmp_path / "two", client=two))
+    never = weights(fit(but(trainer, arguments={"limit": 1e9}), data, workdir=tmp_path / "never"))
+
+    assert not np.allclose(one["rare.weight"], never["rare.weight"], rtol=1e-3)  # some batches use it
+    for name, wanted in one.items():
+        np.testing.assert_allclose(both[name], wanted, rtol=1e-3, atol=1e-5)
+
+
 def test_weights_say_which_rows_count(tmp_path: Path) -> None:
     def twice(rows: int, seed: int) -> pa.Table:
         """Rows, and the same rows with the opposite label that weigh nothing."""
