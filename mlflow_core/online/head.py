@@ -27,7 +27,6 @@ __all__ = [
     "VERSION_BYTES",
     "Kind",
     "is_tombstone",
-    "schema_of",
     "tombstone",
     "version_bytes",
     "version_of",
@@ -85,8 +84,3 @@ def tombstone(time: int, sequence: int) -> bytes:
 def is_tombstone(data: bytes) -> bool:
     """Say whether a stored value marks an erased key, whichever layout wrote it."""
     return len(data) > KIND_AT and data[KIND_AT] == Kind.TOMBSTONE
-
-
-def schema_of(data: bytes) -> bytes:
-    """Return the 8-byte schema hash of a stored row."""
-    return data[SCHEMA_AT]

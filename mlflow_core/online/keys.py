@@ -31,6 +31,7 @@ __all__ = [
     "key_records",
     "key_value",
     "plain_speller",
+    "shortened",
     "shown",
 ]
 
@@ -216,9 +217,14 @@ def key_value(value: Any, dtype: DType, column: str) -> int | str | bytes | UUID
 
 
 def shown(value: object) -> str:
-    """Return how a message shows a value that does not fit: its first characters, at most 80, and its type."""
-    text = reprlib.repr(value)  # however deep or long it is
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+    """Return how a message shows a value that does not fit: its first characters and its type."""
+    return f"{shortened(value)} ({type(value).__name__})"
+
+
+def shortened(value: object) -> str:
+    """Return a value's first characters, at most 80, however deep or long it is."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 _DECODED: dict[bytes, Callable[[bytes], int | str | bytes | UUID]] = {

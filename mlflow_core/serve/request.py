@@ -7,11 +7,11 @@ that exists; nothing is filled in.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_core.online.keys import shortened
 from mlflow_core.serve.messages import json_object
 from mlflow_core.serve.refusal import Refusal, unknown
 from mlflow_core.serve.served import ServedService
@@ -233,6 +233,4 @@ def mistyped(name: str, dtype: DType, values: Sequence[Any]) -> Refusal:
 
 
 def _of_another_type(name: str, dtype: DType, value: Any, where: str) -> Refusal:
-    shown = reprlib.repr(value)  # however deep or long it is
-    short = shown if len(shown) <= 80 else f"{shown[:77]}..."
-    return Refusal(f'{where}"{name}" was given {short}', name=name, expected=str(dtype))
+    return Refusal(f'{where}"{name}" was given {shortened(value)}', name=name, expected=str(dtype))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_core.online.head import LAYOUT, Kind, is_tombstone, schema_of
+from mlflow_core.online.head import LAYOUT, SCHEMA_AT, Kind, is_tombstone
 from mlflow_core.online.redis.scripts import ERASE, STORE
 from tests.servers.redis import redis_server
 
@@ -45,7 +45,7 @@ def pairs(draw):
 
 def stays(old, new):
     """The rule in Python: see ``online.backend``."""
-    replaces = new[:16] > old[:16] or (not is_tombstone(old) and schema_of(old) != schema_of(new))
+    replaces = new[:16] > old[:16] or (not is_tombstone(old) and old[SCHEMA_AT] != new[SCHEMA_AT])
     return new if replaces else old
 
 

@@ -21,21 +21,17 @@ class Shelved(LocalFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path: Any) -> str:
-        stripped: str = super()._strip_protocol(str(path).removeprefix("shelved://"))
+        stripped: str = super()._strip_protocol(str(path).removeprefix(f"{cls.protocol}://"))
         return stripped
 
     def unstrip_protocol(self, name: str) -> str:
-        return f"shelved://{self._strip_protocol(name)}"
+        return f"{self.protocol}://{self._strip_protocol(name)}"
 
 
 class Away(Shelved):
     """A bucket that cannot be reached: what its library raises is no ``OSError``, as with s3fs and gcsfs."""
 
     protocol = "away"
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> str:
-        return super()._strip_protocol(str(path).removeprefix("away://"))
 
     def _unreached(self, *_: object, **__: object) -> NoReturn:
         raise EndpointError("could not connect to the endpoint")
@@ -47,10 +43,6 @@ class Stalled(Shelved):
     """A bucket that is lost while something is read from it."""
 
     protocol = "stalled"
-
-    @classmethod
-    def _strip_protocol(cls, path: Any) -> str:
-        return super()._strip_protocol(str(path).removeprefix("stalled://"))
 
     def open(self, *_: object, **__: object) -> Any:
         return _StalledFile(b"half")
