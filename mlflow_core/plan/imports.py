@@ -1,8 +1,9 @@
 """Import a repository's files under their package names, each once, and say plainly why one cannot be imported.
 
 Several projects may be loaded in one process, one after the other: the modules of the one before are forgotten.
-What was loaded is remembered in the entry of ``sys.path`` itself, so there is no state beside Python's own. Other threads
-may import meanwhile, so ``sys.modules`` is never walked along, but a copy of it.
+What was loaded is remembered in the entry of ``sys.path`` itself, so there is no state beside Python's own, and a lock
+over it: of two threads that load, the second would take modules that the first one has imported, from files that are
+different by now. Other threads may import meanwhile, so ``sys.modules`` is never walked along, but a copy of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ast
 import importlib
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from mlflow_core.plan.problems import Problems
 
 __all__ = ["import_repository"]
 
+_ONE_LOADS = threading.RLock()
 _NOT_OURS = ("__pycache__", "node_modules", "site-packages")
 
 
@@ -59,7 +62,11 @@ def import_repository(root: Path, feature_repo: str, pipelines: str) -> Iterator
     Raises:
         PlanError: See ``mlflow_core.plan.load.load_project``.
     """
-    root = root.absolute()
+    with _ONE_LOADS:
+        yield from _imported_repository(root.absolute(), feature_repo, pipelines)
+
+
+def _imported_repository(root: Path, feature_repo: str, pipelines: str) -> Iterator[tuple[ModuleType, ...]]:
     files = _files(root, feature_repo, pipelines)
     refuse_cycles(_parsed(files), root)
     path, writes_no_cache = list(sys.path), sys.dont_write_bytecode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -35,6 +36,41 @@ def test_a_project_is_loaded_while_other_threads_import(tmp_path: Path) -> None:
         sys.setswitchinterval(interval)
         for one in others:
             one.join()
-        sys.modules.pop("shop", None)
-        sys.modules.pop("shop.views", None)
-        sys.path[:] = [entry for entry in sys.path if entry != str(tmp_path)]
+        _forgotten(tmp_path)
+
+
+def test_of_two_threads_that_load_each_has_the_files_as_they_were_when_it_began(tmp_path: Path) -> None:
+    begun, go_on, found = tmp_path / "begun", tmp_path / "go_on", {}
+    file = tmp_path / "shop" / "views.py"
+    file.parent.mkdir()
+    until = time.monotonic() + 30
+
+    def loading(which: str) -> None:
+        with import_repository(tmp_path, "shop", "pipelines") as modules:
+            found[which] = modules[0].ONE
+
+    file.write_text(
+        f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\n"
+        f"while not pathlib.Path({str(go_on)!r}).exists():\n    time.sleep(0.005)\nONE = 'old'\n"
+    )
+    old, new = (threading.Thread(target=loading, args=(which,)) for which in ("old", "new"))
+    try:
+        old.start()
+        while not begun.exists() and time.monotonic() < until:
+            time.sleep(0.005)
+        file.write_text("ONE = 'new'\n")
+        new.start()
+        new.join(0.3)  # long enough to load it, were it not to wait
+    finally:
+        go_on.touch()
+        old.join(30)
+        new.join(30)
+        _forgotten(tmp_path)
+
+    assert found == {"old": "old", "new": "new"}
+
+
+def _forgotten(root: Path) -> None:
+    sys.modules.pop("shop", None)
+    sys.modules.pop("shop.views", None)
+    sys.path[:] = [entry for entry in sys.path if entry != str(root)]
