@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.engine.equal import same
 from benchmarks.engine.job import Job, Result
 from benchmarks.results import Row
 
-__all__ = ["bounded", "compared", "timed"]
+__all__ = ["LIMITS", "bounded", "compared", "reachable", "timed"]
+
+LIMITS = ("the limit", "the limit, sorted")
+"""Contestants that do the least that a plan which parts by key must do, and have no values to compare."""
 
 
 def compared(
@@ -68,6 +73,22 @@ def bounded(
     ratio = None if not ours else bound / ours
     holds = None if goal is None else ratio is not None and ratio >= goal
     return Row(case, metric, ours, name, bound, ratio, goal, holds)
+
+
+def reachable(case: str, limit: str, least: Result, peer: str, theirs: Result, goal: float) -> Row:
+    """Compare a limit with a peer: which ratio no plan of its kind can go beyond.
+
+    Args:
+        case: The row's case.
+        limit: Which limit.
+        least: What it did.
+        peer: Who else.
+        theirs: Their result.
+        goal: The ratio that is asked of ours.
+    """
+    row = timed(f"{case}, {limit}", _seconds(least, "cold"), peer, _seconds(theirs, "cold"))
+    beyond = row.ratio is not None and row.ratio < goal
+    return replace(row, note=f"{goal:g} is out of reach" if beyond else "")
 
 
 def _seconds(result: Result, phase: str) -> float | None:

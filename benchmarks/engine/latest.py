@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.engine.comparison import bounded, compared, timed
+from benchmarks.engine.comparison import LIMITS, bounded, compared, reachable, timed
 from benchmarks.engine.data import latest_world
 from benchmarks.engine.job import Job, Result
 from benchmarks.engine.measured import GIB, measure
@@ -55,12 +55,12 @@ class Size:
 
 
 SIZES = {
-    "1M": Size("1M/100k", 1_000_000, 100_000, ("polars", "DuckDB", "Feast DuckDB", "dask.dataframe P2P", "the limit"), {}, 60),
+    "1M": Size("1M/100k", 1_000_000, 100_000, ("polars", "DuckDB", "Feast DuckDB", "dask.dataframe P2P", *LIMITS), {}, 60),
     "10M": Size(
         "10M/1M",
         10_000_000,
         1_000_000,
-        ("polars", "DuckDB", "Feast DuckDB", "dask.dataframe P2P", "the limit"),
+        ("polars", "DuckDB", "Feast DuckDB", "dask.dataframe P2P", *LIMITS),
         {("cold", "Feast DuckDB"): 15.0, ("warm", "Feast DuckDB"): 25.0},
         150,
     ),
@@ -68,7 +68,7 @@ SIZES = {
         "100M/5M",
         100_000_000,
         5_000_000,
-        ("polars", "DuckDB", "dask.dataframe P2P", "the limit"),
+        ("polars", "DuckDB", "dask.dataframe P2P", *LIMITS),
         {
             ("cold", "polars"): 2.5,
             ("cold", "DuckDB"): 4.0,
@@ -101,17 +101,23 @@ def latest_rows(folder: Path, size: Size, small: Job, spent: Seconds, *, zipf: b
         clock: measure("ours", job.under(clock), small=small.under(clock), phases=PHASES, within=size.within)
         for clock in CLOCKS
     }
-    rows = []
+    rows, results = [], dict[str, Result]()
     for peer in size.peers:
-        theirs = measure(peer, job, small=small, within=size.within)
+        theirs = results[peer] = measure(peer, job, small=small, within=size.within)
         rows += [
             compared(
                 f"{name}, {phase}", job, ours["event"], peer, theirs,
-                phase=phase, goal=size.goals.get((phase, peer)), check=peer != "the limit",
+                phase=phase, goal=size.goals.get((phase, peer)), check=peer not in LIMITS,
             )
             for phase in PHASES
         ]  # fmt: skip
         theirs.forget()
+    rows += [
+        reachable(f"{name}, cold", limit, results[limit], peer, results[peer], goal)
+        for (phase, peer), goal in size.goals.items()
+        for limit in LIMITS
+        if phase == "cold" and limit in results and peer not in LIMITS
+    ]
     rows += _of_ours(name, job, ours)
     if size.events <= 10_000_000 and not zipf:
         rows.append(

@@ -34,6 +34,7 @@ CONTESTANTS = {
     "Feast DuckDB": "benchmarks.engine.peers.of_feast:feast_duckdb",
     "dask.dataframe P2P": "benchmarks.engine.peers.of_dask:dask_p2p",
     "the limit": "benchmarks.engine.peers.limit:limit",
+    "the limit, sorted": "benchmarks.engine.peers.limit:sorted_limit",
 }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmarks.engine.comparison import bounded, compared, timed
+from benchmarks.engine.comparison import LIMITS, bounded, compared, reachable, timed
 from benchmarks.engine.data import windows_world
+from benchmarks.engine.job import Result
 from benchmarks.engine.latest import CLOCKS, PHASES, SEED, SLOWER_UNDER_KNOWN
 from benchmarks.engine.measured import GIB, measure
 from benchmarks.results import Row
@@ -19,7 +20,7 @@ GOAL = 8.0
 def windows_rows(
     folder: Path, n_events: int, name: str, *, within: float, goal: float | None = None
 ) -> list[Row]:
-    """Compare ours with polars' rolling aggregates, DuckDB's range join and the limit.
+    """Compare ours with polars' rolling aggregates, DuckDB's range join and the limits.
 
     Args:
         folder: For the data, which is deleted again.
@@ -35,22 +36,29 @@ def windows_rows(
         for clock in CLOCKS
     }
     here = measure("ours in process", job, small=small, within=within)
-    rows = []
+    rows, results = [], dict[str, Result]()
     for contestant, peer, reach in (
         ("polars", "polars rolling", goal),
         ("DuckDB", "DuckDB range join", None),
-        ("the limit", "the limit", None),
+        *((limit, limit, None) for limit in LIMITS),
     ):
-        theirs = measure(contestant, job, small=small, within=within)
+        theirs = results[contestant] = measure(contestant, job, small=small, within=within)
         case = f"windows {name}"
         rows += [
             compared(f"{case}, {phase}", job, ours["event"], peer, theirs, phase=phase,
-                     goal=reach if phase == "cold" else None, check=peer != "the limit")
+                     goal=reach if phase == "cold" else None, check=peer not in LIMITS)
             for phase in PHASES
         ]  # fmt: skip
-        if peer != "the limit":
+        if peer not in LIMITS:
             rows.append(compared(f"{case}, in process", job, here, peer, theirs))
         theirs.forget()
+    if goal is not None:
+        rows += [
+            reachable(
+                f"windows {name}, cold", limit, results[limit], "polars rolling", results["polars"], goal
+            )
+            for limit in LIMITS
+        ]
     known = measure("DuckDB", job.under("known"), small=small.under("known"), within=within)
     rows.append(compared(f"windows {name}, cold, known", job, ours["known"], "DuckDB range join", known))
     for phase in PHASES:

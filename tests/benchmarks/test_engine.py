@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.engine.comparison import bounded, compared
+from benchmarks.engine.comparison import LIMITS, bounded, compared, reachable
 from benchmarks.engine.data import latest_world
 from benchmarks.engine.hard import PEERS
 from benchmarks.engine.job import Job, Result
@@ -22,7 +22,8 @@ from benchmarks.results import Row, markdown, report
 def test_every_peer_agrees_on_benign_data_and_only_ours_is_right_on_all_of_the_hard(tmp_path: Path) -> None:
     rows = small_rows(tmp_path)
     compared = {(row.case, row.peer): row.equal for row in rows if row.metric == "wall s"}
-    assert compared.pop(("latest, small", "the limit")) is None
+    for limit in LIMITS:
+        assert compared.pop(("latest, small", limit)) is None
     assert len(compared) == 15
     assert set(compared.values()) == {True}
     counted = [row for row in rows if row.metric == "wrong or lost"]
@@ -72,6 +73,15 @@ def test_a_peer_ended_by_its_time_out_gives_a_ratio_that_is_at_least_that(tmp_pa
     assert (row.peer_value, row.ratio, row.holds, row.note) == (60.0, 30.0, True, "slow: > 60 s")
     killed = compared("case", job, ours, "large", Result("killed at 12 GiB", {}, 0, 0, 0, tmp_path, 60.0))
     assert (killed.peer_value, killed.ratio, killed.note) == (None, None, "large: killed at 12 GiB")
+
+
+@pytest.mark.parametrize(("limit", "note"), [(5.0, ""), (10.0, "2.5 is out of reach")])
+def test_the_row_of_a_limit_says_whether_the_goal_can_be_reached(
+    limit: float, note: str, tmp_path: Path
+) -> None:
+    least, theirs = (Result("done", {"cold": taken}, 0, 0, 0, tmp_path) for taken in (limit, 20.0))
+    row = reachable("case", "the limit", least, "polars", theirs, 2.5)
+    assert (row.case, row.ratio, row.goal, row.note) == ("case, the limit", 20.0 / limit, None, note)
 
 
 def test_the_slope_is_that_of_the_logarithms_and_a_bound_is_reached_from_below() -> None:
