@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -85,7 +86,7 @@ def met(rank: Rank, wanted: Device) -> Iterator[Peers]:
     facts = _all_facts(rank, store)
     device = _device(rank, wanted, facts)
     with _group(rank, store, device):
-        beside = len({one["host"] for one in facts}) == 1
+        beside = len({one["machine"] for one in facts}) == 1
         peers = Peers(rank.index, rank.count, device, beside)
         try:
             yield peers
@@ -134,10 +135,22 @@ def _connected(rank: Rank) -> TCPStore:
 def _own_facts() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
+        "machine": _machine(),
         "process": os.getpid(),
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
         "visible": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
     }
+
+
+def _machine() -> str:
+    """Name the machine within which a number is one process.
+
+    A host's name alone does not: containers of one name may be on two machines, or beside each other, where each counts
+    its processes from one.
+    """
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    found = (boot.read_text().strip(), str(space.readlink())) if space.exists() else ()
+    return " ".join([socket.gethostname(), *found])
 
 
 def _all_facts(rank: Rank, store: TCPStore) -> list[dict[str, Any]]:
@@ -151,7 +164,7 @@ def _all_facts(rank: Rank, store: TCPStore) -> list[dict[str, Any]]:
 def _device(rank: Rank, wanted: Device, facts: Sequence[Mapping[str, Any]]) -> torch.device:
     """Where this rank computes; decided alike by all, because all know the same."""
     own = facts[rank.index] if len(facts) > 1 else facts[0]
-    places = [(one["host"], one["process"]) for one in facts]
+    places = [(one["machine"], one["process"]) for one in facts]
     if len(set(places)) < len(places):
         raise TrainError(
             "two ranks are in one process, where torch has room for one",
@@ -165,7 +178,7 @@ def _device(rank: Rank, wanted: Device, facts: Sequence[Mapping[str, Any]]) -> t
                 f'the device "cuda" was asked for, but rank {number} on the host {one["host"]} has none',
                 hint='Use device="cpu" or "auto"; or workers with a GPU, and torch built for it.',
             )
-    beside = [one for one in facts if (one["host"], one["visible"]) == (own["host"], own["visible"])]
+    beside = [one for one in facts if (one["machine"], one["visible"]) == (own["machine"], own["visible"])]
     if len(beside) > own["cuda"]:
         raise MachineError(
             f"the host {own['host']} has {own['cuda']} GPUs for {len(beside)} ranks",

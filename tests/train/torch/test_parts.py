@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +26,7 @@ from mlflow_core.train.networks.build import build
 from mlflow_core.train.networks.inputs import Category, Inputs, Number
 from mlflow_core.train.torch.objectives import Learner, Objective
 from mlflow_core.train.torch.optimise import average_decay, decaying, optimiser, rate
-from mlflow_core.train.torch.rendezvous import StoreRendezvous, met
+from mlflow_core.train.torch.rendezvous import StoreRendezvous, _own_facts, met
 from mlflow_core.train.torch.stream import Columns, Stream
 from tests.train.torch.programs import Leaves, Sleeps, Trains, rows
 
@@ -138,6 +140,18 @@ def test_a_rank_whose_peer_does_not_come_gives_up(monkeypatch: pytest.MonkeyPatc
         met(_rank(0, 2, dict(where)), "cpu"),
     ):
         pass
+
+
+def test_containers_of_one_name_are_two_machines_and_processes_beside_each_other_are_on_one() -> None:
+    told = "from mlflow_core.train.torch.rendezvous import _own_facts; print(_own_facts()['machine'])"
+    beside, contained = (
+        subprocess.run([*within, sys.executable, "-c", told], check=True, capture_output=True, text=True)
+        for within in ([], ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"])
+    )
+
+    assert beside.stdout.strip() == _own_facts()["machine"]
+    assert contained.stdout.strip() not in ("", beside.stdout.strip())
+    assert contained.stdout.split()[0] == beside.stdout.split()[0]
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
